@@ -1,0 +1,31 @@
+# Everything runs in .venv, made on first use and renewed when what it needs changes.
+PYTHON ?= $(shell python3.11 -c "" 2>/dev/null && echo python3.11 || echo python3)
+EXTRAS ?= cpu,reid,video,dev
+RUN = .venv/bin/python
+INSTALLED = .venv/.installed
+
+.PHONY: demo test slow install style embedded
+
+demo: $(INSTALLED)
+	$(RUN) -m scripts.demo
+
+test: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not slow" -n 2
+
+slow: $(INSTALLED)
+	$(RUN) -m pytest -m slow
+
+install: $(INSTALLED)
+
+style: $(INSTALLED)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+embedded: $(INSTALLED)
+	$(RUN) -m scripts.embedded
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(RUN) || $(PYTHON) -m venv .venv
+	@echo "installing into .venv: a few minutes the first time"
+	$(RUN) -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
+	touch $@

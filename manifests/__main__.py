@@ -1,0 +1,229 @@
+"""Look at manifests before trusting them.
+
+python -m manifests validate manifests/*.parquet    every row against the contract
+python -m manifests stats manifests/*.parquet       counts, answers, difficulty, how it was made
+python -m manifests show manifests/*.parquet        some rows; inverted questions beside originals
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from manifests.answers import LETTERS
+from manifests.command import guard, option, parse, table
+from manifests.errors import ManifestError
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+
+@dataclass
+class Options:
+    """Options of `python -m manifests`."""
+
+    action: str = option("what to do", choices=("validate", "stats", "show"), positional=True)
+    files: list[str] = option("samples or embeddings tables, or globs", positional=True)
+    rows: int = option("show: rows of each file", default=3)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    options = parse(Options, argv, prog="manifests", description=__doc__)
+    actions = {"validate": _validate, "stats": _stats, "show": _show}
+    return guard(actions[options.action], options)
+
+
+def _validate(options: Options) -> int:
+    from manifests.parquet import expand
+
+    problems, rows = [], []
+    splits: dict[tuple[str, str], tuple[str, Path]] = {}
+    for path in expand(options.files):
+        try:
+            rows.append(_check_file(path, splits))
+        except ManifestError as error:
+            problems.append(error)
+    if rows:
+        print(table(rows, header=("file", "table", "rows", "content digest")))
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    return 2 if problems else 0
+
+
+def _check_file(path: Path, splits: dict[tuple[str, str], tuple[str, Path]]) -> tuple[Any, ...]:
+    """Hold one file against the contract and, for its groups, against the files before it."""
+    from manifests.parquet import content_digest, read_about, read_table
+    from manifests.schema import validate, validate_embeddings
+
+    content = read_table(path)
+    if _is_embeddings(content):
+        validate_embeddings(content, str(path))
+    else:
+        validate(content, str(path))
+        _check_splits(content, path, splits)
+    digest = content_digest(content)
+    recorded = read_about(path).get("content_digest")
+    if recorded != digest:
+        raise ManifestError(f"{path}: was changed after it was written: {digest} is not {recorded}")
+    kind = "embeddings" if _is_embeddings(content) else "samples"
+    return path, kind, len(content), digest[:16]
+
+
+def _check_splits(
+    content: pa.Table, path: Path, splits: dict[tuple[str, str], tuple[str, Path]]
+) -> None:
+    """Raise for a group that one file trains on and another evaluates."""
+    keys = content.select(["source", "group", "split"]).group_by(["source", "group", "split"])
+    for row in keys.aggregate([]).to_pylist():
+        split, first = splits.setdefault((row["source"], row["group"]), (row["split"], path))
+        if split != row["split"]:
+            raise ManifestError(
+                f"{path}: group {row['group']!r} of {row['source']} is in split {row['split']!r}, "
+                f"and in {split!r} in {first}"
+            )
+
+
+def _stats(options: Options) -> None:
+    from manifests.parquet import expand, read_table
+
+    for path in expand(options.files):
+        content = read_table(path)
+        print(f"\n{path}: {len(content)} rows")
+        sections = _embeddings_stats if _is_embeddings(content) else _samples_stats
+        for title, header, rows in sections(content):
+            print(f"\n{title}\n{textwrap.indent(table(rows, header), '  ')}")
+        _print_about(path)
+
+
+def _samples_stats(content: pa.Table) -> Iterator[tuple[str, Sequence[str], list[tuple]]]:
+    import polars as pl
+
+    columns = ["task", "source", "split", "options", "answer", "reid", "qa", "difficulty"]
+    frame = pl.from_arrow(content.select(columns)).with_columns(
+        kind=pl.col("reid").struct.field("kind"),
+        family=pl.col("qa").struct.field("family"),
+        rule=pl.col("qa").struct.field("rule"),
+        inverted=pl.col("qa").struct.field("inverted"),
+        right=pl.col("answer").list.len(),
+        options=pl.col("options").list.len(),
+    )
+    yield "rows", *_counts(frame, ["task", "source", "split"])
+    pairs = frame.filter(pl.col("reid").is_not_null())
+    if len(pairs):
+        yield "re-identification", *_counts(pairs, ["task", "kind"], "task")
+    questions = frame.filter(pl.col("qa").is_not_null())
+    if len(questions):
+        yield "questions", *_counts(questions, ["family", "inverted", "rule"])
+    yield "options and right answers", *_counts(frame, ["task", "options", "right"], "task")
+    yield "right letters", *_counts(frame.explode("answer"), ["task", "answer"], "task")
+    if frame["difficulty"].count():
+        spread = [frame["difficulty"].quantile(q) for q in (0, 0.25, 0.5, 0.75, 1)]
+        yield "difficulty", ("least", "25 %", "median", "75 %", "most"), [tuple(spread)]
+
+
+def _embeddings_stats(content: pa.Table) -> Iterator[tuple[str, Sequence[str], list[tuple]]]:
+    import polars as pl
+
+    from manifests.schema import VECTOR
+
+    frame = pl.from_arrow(content.select(["source", "split", "role", "pid", "camid", "clothes"]))
+    keys = ["source", "split", "role"]
+    sizes = frame.group_by(keys).agg(pl.len(), pl.col("pid", "camid", "clothes").n_unique())
+    yield "images", (*keys, "images", "pids", "camids", "clothes"), sizes.sort(keys).rows()
+    vectors = [field for field in content.schema if field.name.startswith(VECTOR)]
+    widths = [(field.name.removeprefix(VECTOR), field.type.list_size) for field in vectors]
+    yield "vectors", ("encoder", "width"), widths
+
+
+def _counts(
+    frame: pl.DataFrame, keys: list[str], within: str | None = None
+) -> tuple[Sequence[str], list[tuple]]:
+    """Header and rows of a count by `keys`, with each count's share of all or `within` a key."""
+    import polars as pl
+
+    counts = frame.group_by(keys).agg(pl.len().alias("rows")).sort(keys, nulls_last=True)
+    of = pl.col("rows").sum().over(within) if within else pl.col("rows").sum()
+    counts = counts.with_columns(share=pl.col("rows") / of)
+    return counts.columns, [(*row[:-1], f"{row[-1]:.1%}") for row in counts.rows()]
+
+
+def _print_about(path: Path) -> None:
+    from manifests.parquet import read_about
+
+    rows = [
+        (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        for name, value in read_about(path).items()
+    ]
+    print(f"\nhow it was made\n{textwrap.indent(table(rows), '  ')}")
+
+
+def _show(options: Options) -> None:
+    from manifests.parquet import expand, read_table
+
+    for path in expand(options.files):
+        content = read_table(path)
+        print(f"\n{path}: {len(content)} rows")
+        if _is_embeddings(content):
+            fields = [name for name in content.column_names if not name.startswith("vector_")]
+            rows = content.select(fields).slice(0, options.rows).to_pylist()
+            print(table([tuple(row.values()) for row in rows], header=fields))
+            continue
+        # Evenly spread: the rows are sorted by id, and the first ones are much alike.
+        step = max(1, len(content) // max(1, options.rows))
+        for i in range(0, min(len(content), step * options.rows), step):
+            print("\n" + describe(content.slice(i, 1).to_pylist()[0]))
+
+
+def describe(row: Mapping[str, Any]) -> str:
+    """A sample as text: where it is from, its media, its question with the right options marked."""
+    head = f"{row['id']}  [{row['task']}, {row['source']}, {row['split']}, group {row['group']}]"
+    media = [item["path"] or "embedded" for item in (row["images"] or []) + (row["videos"] or [])]
+    block = _question(row["question"], row["options"], row["answer"])
+    qa, reid = row["qa"] or {}, row["reid"] or {}
+    if qa.get("inverted"):
+        original = [qa[f"original_{name}"] for name in ("question", "options", "answer")]
+        block = _beside(["now:", *block], [f"before ({qa['rule']}):", *_question(*original)])
+    if reid:
+        head += f"  {reid['kind']}: {reid['query_pid']} against {', '.join(reid['candidate_pids'])}"
+    lines = [head, "  " + " | ".join(media), *("  " + line for line in block)]
+    return "\n".join(_printable(line) for line in lines)
+
+
+def _question(text: str, options: Sequence[str], answer: Sequence[str]) -> list[str]:
+    marked = [
+        f"{'*' if letter in answer else ' '} {letter} {option}"
+        for letter, option in zip(LETTERS, options, strict=False)
+    ]
+    return [text, *marked]
+
+
+def _beside(left: Sequence[str], right: Sequence[str]) -> list[str]:
+    """Two columns that share the terminal's width."""
+    width = max(24, (shutil.get_terminal_size().columns - 6) // 2)
+    columns = []
+    for block in (left, right):
+        columns.append([part for line in block for part in textwrap.wrap(line, width) or [""]])
+    rows = max(map(len, columns))
+    padded = [column + [""] * (rows - len(column)) for column in columns]
+    return [f"{a.ljust(width)}  {b}".rstrip() for a, b in zip(*padded, strict=True)]
+
+
+def _printable(text: str) -> str:
+    """Without the control characters by which data could write to a terminal."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def _is_embeddings(content: pa.Table) -> bool:
+    return any(name.startswith("vector_") for name in content.column_names)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

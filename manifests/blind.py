@@ -1,0 +1,158 @@
+"""What someone who never sees the media earns: the best of some named text-only strategies.
+
+A strategy ranks the options of a question by what their text shows and picks the first k. Ranks: by
+the letter (how often it is right), by length either way, by the option's own text (how often it is
+right). k is the one that paid most for that number of options; `likely texts` instead picks every
+option whose text was right more often than not. Each strategy comes twice: it may or may not look
+whether the question says NOT.
+
+Everything is fitted on one half of the groups and scored on the other, both ways round. The best of
+these held-out scores is given, which errs on the high side where there are few questions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+_NOT = re.compile(r"\bnot\b|n['’]t\b", re.IGNORECASE)
+_STRATEGIES = ("letter", "longest", "shortest", "frequent text", "likely texts")
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best strategy for one score: its name and what it earns on average."""
+
+    strategy: str
+    score: float
+
+
+def best_blind(
+    questions: Sequence[str],
+    options: Sequence[Sequence[str]],
+    right: Sequence[Sequence[bool]],
+    groups: Sequence[str],
+) -> dict[str, Best]:
+    """The best blind strategy for the `soft` and for the `strict` score of at least one question.
+
+    >>> asked, offered = ["Which?"] * 4, [["a", "b", "c"]] * 4
+    >>> best_blind(asked, offered, [[True, False, False]] * 4, list("abcd"))["strict"].score
+    1.0
+    """
+    flat = _Flat.of(options, right)
+    half = _halves(groups)
+    says_not = np.array([bool(_NOT.search(question)) for question in questions])
+    found: dict[str, list[Best]] = {"soft": [], "strict": []}
+    for reads, flag in (("", np.zeros_like(says_not)), (", reading NOT", says_not)):
+        for strategy in _STRATEGIES:
+            earned = [_earn(flat, strategy, flag, fit, ~fit) for fit in (half, ~half)]
+            for name, best in found.items():
+                scores = np.concatenate([one[name] for one in earned])
+                best.append(Best(strategy + reads, float(scores.mean())))
+    return {name: max(each, key=lambda one: one.score) for name, each in found.items()}
+
+
+@dataclass(frozen=True)
+class _Flat:
+    """All N options of all Q questions in one row each.
+
+    row, place  (N,) which question, which letter
+    right       (N,) bool
+    length      (N,) characters
+    text        (N,) number of the distinct text
+    counts      (Q,) options of each
+    """
+
+    row: np.ndarray
+    place: np.ndarray
+    right: np.ndarray
+    length: np.ndarray
+    text: np.ndarray
+    counts: np.ndarray
+
+    @classmethod
+    def of(cls, options: Sequence[Sequence[str]], right: Sequence[Sequence[bool]]) -> _Flat:
+        counts = np.array([len(each) for each in options], np.int64)
+        texts = [text.strip().casefold() for each in options for text in each]
+        starts = np.repeat(np.cumsum(counts) - counts, counts)
+        known: dict[str, int] = {}
+        return cls(
+            row=np.repeat(np.arange(len(counts)), counts),
+            place=np.arange(len(texts)) - starts,
+            right=np.array([value for each in right for value in each], bool),
+            length=np.array([len(text) for text in texts], np.float64),
+            text=np.array([known.setdefault(text, len(known)) for text in texts], np.int64),
+            counts=counts,
+        )
+
+
+def _halves(groups: Sequence[str]) -> np.ndarray:
+    """Every second group in the order of their names, (Q,) bool."""
+    number = {group: place for place, group in enumerate(sorted(set(groups)))}
+    return np.array([number[group] % 2 == 0 for group in groups], bool)
+
+
+def _earn(
+    flat: _Flat, strategy: str, flag: np.ndarray, fit: np.ndarray, use: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Both scores of the questions in `use`, with everything learned from those in `fit`."""
+    value = _values(flat, strategy, flag, fit)
+    lead, size = _leading(flat, np.lexsort((flat.place, -value, flat.row)))
+    earned = {"soft": _soft(lead, size, flat.counts), "strict": _strict(lead, size, flat.counts)}
+    if strategy == "likely texts":
+        k = np.maximum(np.bincount(flat.row, value > 0.5).astype(np.int64), 1)
+        return {name: scores[use, k[use] - 1] for name, scores in earned.items()}
+    cell = flat.counts * 2 + flag
+    return {name: _with_best_k(scores, cell, fit, use) for name, scores in earned.items()}
+
+
+def _values(flat: _Flat, strategy: str, flag: np.ndarray, fit: np.ndarray) -> np.ndarray:
+    """How promising each option looks, (N,)."""
+    if strategy in ("longest", "shortest"):
+        return flat.length if strategy == "longest" else -flat.length
+    cell = flat.counts[flat.row] * 64 + flat.place if strategy == "letter" else flat.text
+    return _rates(cell * 2 + flag[flat.row], flat.right, fit[flat.row])
+
+
+def _rates(cell: np.ndarray, right: np.ndarray, fit: np.ndarray) -> np.ndarray:
+    """How often an option of its cell is right among the fitted; an unseen one is average."""
+    size = int(cell.max(initial=0)) + 1
+    seen = np.bincount(cell[fit], minlength=size)
+    hits = np.bincount(cell[fit], weights=right[fit], minlength=size)
+    average = right[fit].mean() if fit.any() else 0.0
+    return ((hits + average) / (seen + 1))[cell]
+
+
+def _leading(flat: _Flat, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each question: how many options are right before the first wrong one, and in all."""
+    starts = np.cumsum(flat.counts) - flat.counts
+    right = flat.right[order]
+    first_wrong = np.where(right, flat.counts[flat.row], flat.place)  # rows are contiguous
+    return np.minimum.reduceat(first_wrong, starts), np.add.reduceat(right.astype(np.int64), starts)
+
+
+def _soft(lead: np.ndarray, size: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(Q, k) soft score of picking the first k: k / |T| while all of them are right."""
+    k = np.arange(1, counts.max() + 1)
+    return np.where(k <= lead[:, None], k / size[:, None], 0.0)
+
+
+def _strict(lead: np.ndarray, size: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(Q, k) whether the first k are exactly the right ones."""
+    k = np.arange(1, counts.max() + 1)
+    return ((k == size[:, None]) & (k <= lead[:, None])).astype(np.float64)
+
+
+def _with_best_k(
+    earned: np.ndarray, cell: np.ndarray, fit: np.ndarray, use: np.ndarray
+) -> np.ndarray:
+    """What each question in `use` earns by the k that paid most in its cell in `fit`, (used,)."""
+    result = np.zeros(len(earned))
+    for value in np.unique(cell[use]):
+        learned, asked = fit & (cell == value), use & (cell == value)
+        k = int(earned[learned].mean(0).argmax()) if learned.any() else 0
+        result[asked] = earned[asked, k]
+    return result[use]

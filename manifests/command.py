@@ -1,0 +1,252 @@
+"""What every command shares: options of a dataclass, `--config`, errors without traceback, tables.
+
+    @dataclass
+    class Options:
+        source: list[str] = option("data set", default=["market1501"], choices=("market1501",))
+        seed: int = option("draws everything random", default=0)
+
+    def main(argv=None):
+        options = parse(Options, argv, prog="builders.reid_hard", description=__doc__)
+        return guard(run, options)
+
+Flags are the field names in snake_case; hyphens are accepted. A field with `positional=True`
+takes the arguments without a flag. `--config file.yaml` sets defaults, flags win over it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from manifests.errors import BadInput, WorkFailed
+
+Options = TypeVar("Options")
+
+_MISUSED_PATHS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+
+
+def option(
+    help: str,
+    *,
+    default: Any = dataclasses.MISSING,
+    choices: Sequence[Any] | None = None,
+    positional: bool = False,
+) -> Any:
+    """A dataclass field with its help text; a mutable default is copied for each instance."""
+    metadata = {"help": help, "choices": choices, "positional": positional}
+    if isinstance(default, (list, dict)):
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def parse(
+    cls: type[Options],
+    argv: Sequence[str] | None,
+    *,
+    prog: str,
+    description: str | None,
+) -> Options:
+    """Read the command line into `cls`; on bad usage argparse prints it and exits with 2."""
+    parser = build_parser(cls, prog=prog, description=description)
+    words = [snake_case(word) for word in (sys.argv[1:] if argv is None else argv)]
+    known, _ = _config_parser().parse_known_args(words)
+    if known.config:
+        try:
+            config = read_config(known.config, cls)
+        except BadInput as error:
+            parser.error(str(error))
+        # The file's values pass through the same types and choices as the flags they stand for.
+        absent = {field.name: argparse.SUPPRESS for field in dataclasses.fields(cls)}
+        reader = build_parser(cls, prog=f"{prog} --config", description=None, defaults=absent)
+        given = vars(reader.parse_args(_as_words(config, cls)))
+        parser = build_parser(cls, prog=prog, description=description, defaults=given)
+    values = vars(parser.parse_args(words))
+    values.pop("config")
+    return cls(**values)
+
+
+def build_parser(
+    cls: type,
+    *,
+    prog: str,
+    description: str | None,
+    defaults: Mapping[str, Any] | None = None,
+) -> argparse.ArgumentParser:
+    """An argparse parser with one argument for each field of the dataclass `cls`.
+
+    `defaults` win over the fields' own; a field named there is not required.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {prog}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML file of options; flags win over it")
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        own = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            own = field.default_factory()
+        _add_field(parser, field, hints[field.name], (defaults or {}).get(field.name, own))
+    return parser
+
+
+def read_config(path: str, cls: type) -> dict[str, Any]:
+    """Options from a YAML mapping; an unknown name is an error that lists the known ones."""
+    values = read_yaml(path)
+    known = {field.name for field in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise BadInput(f"--config {path}: unknown options {unknown}; known are {sorted(known)}")
+    return values
+
+
+def read_yaml(path: str) -> dict[str, Any]:
+    """A YAML mapping of option names, in snake_case, to values."""
+    import yaml
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            values = yaml.safe_load(file) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise BadInput(f"--config {path}: cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise BadInput(f"--config {path}: needs a mapping of option names to values")
+    return {str(key).replace("-", "_"): value for key, value in values.items()}
+
+
+def guard(work: Callable[[Any], int | None], options: Any) -> int:
+    """Run a command's body: 0 done, 1 the work failed, 2 bad input; messages go to stderr."""
+    try:
+        status = work(options) or 0
+        sys.stdout.flush()
+        return status
+    except (BadInput, *_MISUSED_PATHS) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (WorkFailed, OSError) as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def table(rows: Sequence[Sequence[Any]], header: Sequence[str] | None = None) -> str:
+    """Rows as aligned plain text, numbers to the right.
+
+    >>> print(table([("kept", 3), ("refused", 12)]))
+    kept      3
+    refused  12
+    """
+    lines = [[_cell(value) for value in row] for row in ([header] if header else []) + list(rows)]
+    if not lines:
+        return ""
+    right = [all(_is_number(row[i]) for row in rows) for i in range(len(lines[0]))]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    if header:
+        lines.insert(1, ["-" * width for width in widths])
+    aligned = (
+        [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)]
+        for line in lines
+    )
+    return "\n".join("  ".join(line).rstrip() for line in aligned)
+
+
+def snake_case(word: str) -> str:
+    """`--media-root=a-b` -> `--media_root=a-b`; values and negative numbers stay as they are."""
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word.partition("=")
+    return "--" + name[2:].replace("-", "_") + equals + value
+
+
+def _config_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config")
+    return parser
+
+
+def _as_words(config: Mapping[str, Any], cls: type) -> list[str]:
+    """A configuration as the command line that says the same, positional arguments first."""
+    positional = {
+        field.name for field in dataclasses.fields(cls) if field.metadata.get("positional")
+    }
+    words: list[str] = []
+    for name, value in sorted(config.items(), key=lambda item: item[0] not in positional):
+        values = [str(item) for item in (value if isinstance(value, list) else [value])]
+        if value is None:
+            continue
+        if name in positional:
+            words += values
+        else:
+            words += [f"--{name}={values[0]}"] if len(values) == 1 else [f"--{name}", *values]
+    return words
+
+
+def _add_field(
+    parser: argparse.ArgumentParser, field: dataclasses.Field, hint: Any, default: Any
+) -> None:
+    kind, many = _element_type(hint)
+    required = default is dataclasses.MISSING
+    default = None if required else default
+    arguments: dict[str, Any] = {"help": _help(field, default), "default": default}
+    if field.metadata.get("choices"):
+        arguments["choices"] = list(field.metadata["choices"])
+    if many:
+        arguments["nargs"] = "+" if required else "*"
+    elif field.metadata.get("positional") and not required:
+        arguments["nargs"] = "?"
+    if kind is bool:
+        arguments.update(type=_boolean, nargs="?", const=True, metavar="BOOL")
+    else:
+        arguments["type"] = kind
+    if field.metadata.get("positional"):
+        parser.add_argument(field.name, **arguments)
+    else:
+        parser.add_argument(f"--{field.name}", required=required, **arguments)
+
+
+def _element_type(hint: Any) -> tuple[Callable[[str], Any], bool]:
+    """`int | None` -> (int, False); `list[str]` -> (str, True)."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        hint = next(arg for arg in typing.get_args(hint) if arg is not type(None))
+    if typing.get_origin(hint) is list:
+        return typing.get_args(hint)[0], True
+    return hint, False
+
+
+def _help(field: dataclasses.Field, default: Any) -> str:
+    text = field.metadata.get("help", "")
+    shown = " ".join(map(str, default)) if isinstance(default, list) else default
+    full = text if shown in (None, "") else f"{text} (default: {shown})"
+    return full.replace("%", "%%")
+
+
+def _boolean(word: str) -> bool:
+    value = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if word.lower() not in value:
+        raise argparse.ArgumentTypeError(f"{word!r} is neither true nor false")
+    return value[word.lower()]
+
+
+def _is_number(value: Any) -> bool:
+    """True for a number, a percentage or an empty cell."""
+    text = _cell(value).removeprefix("-").rstrip("%").replace(".", "", 1)
+    return text.isdigit() or not text
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return "" if value is None else str(value)

@@ -1,0 +1,215 @@
+"""Reading and writing manifests: atomic, deterministic, self-describing.
+
+A file is written to a temporary name in the same folder and renamed, so its existence means that it
+is whole. Its metadata carries one JSON object under the key `nontrivial`: content digest, schema
+version, builder, options, seed, media root, encoders, counts by reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from manifests.errors import BadInput, ManifestError
+from manifests.schema import METADATA_KEY, SAMPLES, SCHEMA_VERSION, datasets_features, validate
+
+# Rows to a group. Arrow cannot read a group that holds over 2 GiB of nested bytes: 256 rows allow
+# 8 MiB of embedded media in each.
+ROW_GROUP = 256
+
+
+def write_samples(table: pa.Table, path: str | os.PathLike, about: Mapping[str, Any]) -> str:
+    """Validate and write a samples table sorted by id; returns its content digest."""
+    table = table.select(SAMPLES.names).cast(SAMPLES).sort_by("id")
+    validate(table, str(path))
+    return write_table(table, path, about, extra={b"huggingface": datasets_features()})
+
+
+def write_table(
+    table: pa.Table,
+    path: str | os.PathLike,
+    about: Mapping[str, Any],
+    extra: Mapping[bytes, bytes] | None = None,
+) -> str:
+    """Write any table of the contract atomically with its metadata; returns its content digest."""
+    digest = content_digest(table)
+    record = {"content_digest": digest, "schema_version": SCHEMA_VERSION, **about}
+    metadata = {METADATA_KEY: json.dumps(record, sort_keys=True, default=str).encode()}
+    table = table.replace_schema_metadata({**(extra or {}), **metadata})
+    with atomic_path(path) as temporary:
+        pq.write_table(
+            table,
+            temporary,
+            compression="zstd",
+            row_group_size=ROW_GROUP,
+            write_page_checksum=True,
+        )
+    return digest
+
+
+def expand(patterns: Iterable[str | os.PathLike]) -> list[Path]:
+    """The files that paths and globs name, each once, in their order.
+
+    Raises `FileNotFoundError` for a path that does not exist or a glob that matches nothing.
+    """
+    found: dict[Path, None] = {}
+    for pattern in map(str, patterns):
+        magic = glob.has_magic(pattern) and not Path(pattern).exists()
+        matches = sorted(glob.glob(pattern, recursive=True)) if magic else [pattern]
+        files = [Path(match) for match in matches if Path(match).is_file()]
+        if not files:
+            raise FileNotFoundError(f"{pattern}: no such file; builders write manifests/*.parquet")
+        found.update(dict.fromkeys(files))
+    return list(found)
+
+
+def read_table(path: str | os.PathLike, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a Parquet file whole; a missing or damaged one is named."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; builders write manifests/*.parquet")
+    try:
+        table = pq.read_table(
+            path,
+            columns=list(columns) if columns else None,
+            partitioning=None,
+            page_checksum_verification=True,
+        )
+        table.validate(full=True)  # offsets and UTF-8, which a damaged file may have wrong
+        _check_names(table.schema)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: is not a readable Parquet file ({error})") from error
+    return table
+
+
+def read_samples(path: str | os.PathLike) -> pa.Table:
+    """Read and validate a samples table, cast to the exact types of the contract."""
+    table = read_table(path)
+    validate(table, str(path))
+    return table.select(SAMPLES.names).cast(SAMPLES.with_metadata(table.schema.metadata))
+
+
+def read_about(path: str | os.PathLike) -> dict[str, Any]:
+    """The metadata a builder wrote: `content_digest`, `builder`, `options`, `counts`, …"""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+        about = json.loads(metadata.get(METADATA_KEY, b"null"))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: no such file") from error
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise BadInput(f"{path}: is not a readable Parquet file ({error})") from error
+    if not isinstance(about, dict):
+        raise ManifestError(
+            f"{path}: was not written by a builder (no {METADATA_KEY.decode()!r} metadata)"
+        )
+    return about
+
+
+def content_digest(table: pa.Table) -> str:
+    """SHA-256 over column names, row order, nulls and values.
+
+    How a table is stored does not enter: neither chunks, slices and dictionaries, nor the order of
+    its columns. Rows are taken a block at a time, so that embedded media are never copied whole.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(table.column_names):
+        digest.update(f"{name}\0{len(table)}\0".encode())
+        for start in range(0, len(table), ROW_GROUP):
+            block = table.column(name).slice(start, ROW_GROUP).combine_chunks()
+            _digest_array(digest, block)
+    return digest.hexdigest()
+
+
+def _check_names(fields: Iterable[pa.Field]) -> None:
+    """Decode every name, nested ones too; Arrow leaves that to whoever reads a name first."""
+    for field in fields:
+        kind = field.type
+        _ = field.name
+        if pa.types.is_struct(kind):
+            _check_names(kind)
+        elif pa.types.is_nested(kind) and not pa.types.is_union(kind):
+            _check_names([kind.field(0)])
+
+
+def _digest_array(digest: hashlib._Hash, array: pa.Array) -> None:
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    kind = array.type
+    digest.update(array.is_valid().cast(pa.uint8()).to_numpy(zero_copy_only=False).tobytes())
+    if pa.types.is_struct(kind):
+        for field, values in zip(kind, array.flatten(), strict=True):
+            digest.update(field.name.encode() + b"\0")
+            _digest_array(digest, values)
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        digest.update(_lengths(pc.list_value_length(array)))
+        _digest_array(digest, array.flatten())
+    elif pa.types.is_fixed_size_list(kind):
+        _digest_array(digest, array.flatten())
+    elif pa.types.is_null(kind):
+        return
+    elif pa.types.is_primitive(kind):
+        values = array.cast(pa.uint8()) if pa.types.is_boolean(kind) else array
+        digest.update(values.fill_null(0).to_numpy(zero_copy_only=False).tobytes())
+    else:  # strings and binaries
+        values = array.cast(pa.large_binary()).fill_null(b"")
+        digest.update(_lengths(pc.binary_length(values)))
+        digest.update(b"".join(values.to_pylist()))
+
+
+def _lengths(lengths: pa.Array) -> bytes:
+    return (
+        lengths.cast(pa.int64())
+        .fill_null(0)
+        .to_numpy(zero_copy_only=False)
+        .astype(np.int64)
+        .tobytes()
+    )
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """A temporary name beside `path` that is renamed to it when the block succeeds."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def claim(path: str | os.PathLike) -> Iterator[None]:
+    """Hold the only right to write `path`; a second process says so and leaves."""
+    import fcntl
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.parent / f".{path.name}.lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise BadInput(
+                f"{path}: another process is writing it; wait for it or change --out"
+            ) from error
+        yield

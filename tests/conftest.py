@@ -1,0 +1,34 @@
+"""Fixtures every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Slices of real public files beside the checkout; a test that needs them skips without."""
+    folder = CHECKOUT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"the real data slices are not at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_policy_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random Qwen2.5-VL of a few ten thousand parameters and its processor."""
+    from tests import tiny_policy
+
+    folder = tmp_path_factory.mktemp("tiny_policy")
+    model, processor = tiny_policy.build()
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder

@@ -1,0 +1,163 @@
+"""Command lines: options from a dataclass, a configuration file below flags, errors that help."""
+
+from __future__ import annotations
+
+import doctest
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from manifests import command, errors
+from manifests.command import guard, option, parse, table
+from manifests.errors import BadInput, WorkFailed, require
+
+
+@dataclass
+class Options:
+    """Options of every kind."""
+
+    files: list[str] = option("what to read", positional=True)
+    source: list[str] = option("data sets", default=["a"], choices=("a", "b"))
+    out_dir: str = option("where to write", default="runs")
+    top_k: int = option("neighbours, 100 % of them counted", default=50)
+    ratio: float = option("share", default=0.5)
+    limit: int | None = option("rows at most", default=None)
+    embed: bool = option("store bytes", default=False)
+
+
+def read(*words: str) -> Options:
+    return parse(Options, words, prog="tests", description="A test.")
+
+
+def test_the_examples_in_the_documentation_hold():
+    assert doctest.testmod(command).failed == 0
+    assert doctest.testmod(errors).failed == 0
+
+
+def test_flags_are_read_with_underscores_or_hyphens():
+    for flag in ("--out_dir", "--out-dir"):
+        assert read("x", flag, "a-b").out_dir == "a-b"
+        assert read("x", f"{flag}=a-b").out_dir == "a-b"
+    options = read("x", "y", "--source", "a", "b", "--top_k", "-1", "--limit", "3", "--embed")
+    assert options.files == ["x", "y"]
+    assert options.source == ["a", "b"]
+    assert (options.top_k, options.limit, options.embed) == (-1, 3, True)
+    assert read("x", "--embed", "false").embed is False
+
+
+def test_defaults_are_not_shared_between_runs():
+    read("x").source.append("b")
+    assert read("x").source == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "files"),
+        (["x", "--top_k", "many"], "--top_k: invalid int value: 'many'"),
+        (["x", "--source", "c"], "invalid choice: 'c'"),
+        (["x", "--embed", "perhaps"], "neither true nor false"),
+        (["x", "--nonsense", "1"], "unrecognized arguments: --nonsense"),
+        (["x", "--out", "1"], "unrecognized arguments: --out"),
+    ],
+)
+def test_bad_usage_is_named_and_exits_with_2(words, message, capsys):
+    with pytest.raises(SystemExit) as exit:
+        read(*words)
+    assert exit.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_configuration_sets_what_flags_do_not(tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text("files: [a, b]\ntop-k: 7\nsource: b\nembed: true\nlimit: null\nratio: 1e-1\n")
+    options = read("--config", str(config), "--top_k", "9")
+    assert options == Options(files=["a", "b"], source=["b"], top_k=9, ratio=0.1, embed=True)
+    assert read("x", f"--config={config}").files == ["x"]
+    assert read("--config", str(config), "--embed", "no").embed is False
+    config.write_text("")
+    assert read("x", "--config", str(config)) == Options(files=["x"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("topk: 1", "unknown options ['topk']"),
+        ("- a", "needs a mapping"),
+        ("a: [", "cannot be read"),
+        ("top_k: some", "--top_k: invalid int value: 'some'"),
+        ("top_k: 1.5", "--top_k: invalid int value: '1.5'"),
+        ("source: [c]", "invalid choice: 'c'"),
+        ("!!python/object/apply:os.getcwd []", "cannot be read"),
+    ],
+)
+def test_a_bad_configuration_is_named_and_exits_with_2(tmp_path, capsys, text, message):
+    config = tmp_path / "c.yaml"
+    config.write_text(text)
+    with pytest.raises(SystemExit) as exit:
+        read("x", "--config", str(config))
+    assert exit.value.code == 2
+    assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        read("x", "--config", str(tmp_path / "none.yaml"))
+    assert "none.yaml: cannot be read" in capsys.readouterr().err
+
+
+def test_help_shows_every_option_with_its_default(capsys):
+    with pytest.raises(SystemExit):
+        read("--help")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "A test." in shown
+    assert "neighbours, 100 % of them counted (default: 50)" in shown
+    assert "--source [{a,b} ...]" in shown
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (BadInput("no option"), 2, "error: no option"),
+        (FileNotFoundError("x.parquet: no such file"), 2, "error: x.parquet: no such file"),
+        (PermissionError(13, "Permission denied", "out"), 2, "Permission denied: 'out'"),
+        (WorkFailed("diverged"), 1, "failed: diverged"),
+        (OSError(28, "No space left on device"), 1, "No space left on device"),
+        (KeyboardInterrupt(), 130, "goes on from here"),
+    ],
+)
+def test_a_users_mistake_gets_a_message_and_a_status(error, status, message, capsys):
+    def work(options):
+        raise error
+
+    assert guard(work, None) == status
+    assert message in capsys.readouterr().err
+
+
+def test_a_mistake_of_ours_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        guard(lambda options: 1 // 0, None)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    code = (
+        "import sys; from manifests.command import guard\n"
+        "sys.exit(guard(lambda _: [print('line') for _ in range(100000)] and None, None))"
+    )
+    command_line = f'{sys.executable} -c "{code}" | head -1'
+    done = subprocess.run(["bash", "-c", command_line], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("line\n", "")
+
+
+def test_a_missing_package_names_the_extra_and_a_broken_one_does_not_hide():
+    with pytest.raises(BadInput, match=r"reading video needs .*nontrivial\[video\]"):
+        require("no_such_package", "video", "reading video")
+
+
+def test_tables_align_numbers_to_the_right():
+    shown = table([("a", 1, None, "50.0%"), ("bb", -20.5, 3, "5.0%")], header=("x", "n", "", "%"))
+    assert shown.splitlines() == [
+        "x         n         %",
+        "--  -------  -  -----",
+        "a         1     50.0%",
+        "bb  -20.500  3   5.0%",
+    ]

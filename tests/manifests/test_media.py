@@ -1,0 +1,338 @@
+"""Media are untrusted: what leaves the root, is too large or damaged is refused by name."""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import io
+import os
+import random
+import struct
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from manifests import media
+from manifests.media import (
+    Clip,
+    MediaError,
+    NameIndex,
+    decode_image,
+    frame_indices,
+    read_image,
+    resolve,
+    sample_frames,
+)
+from tests import rows
+from tests.media_files import write_clip, write_image
+
+
+def test_the_examples_in_the_documentation_hold():
+    assert doctest.testmod(media).failed == 0
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A media root with a secret beside it."""
+    (tmp_path / "secret.txt").write_text("secret")
+    folder = tmp_path / "root"
+    write_image(folder / "inside" / "a.jpg")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../secret.txt",
+        "../../etc/passwd",
+        "inside/../../secret.txt",
+        "/etc/passwd",
+        "inside/link.txt",
+        "linked/secret.txt",
+        "../root2/a.jpg",
+        "loop/a.jpg",
+        "a\0.jpg",
+        "x" * 5000,
+    ],
+    ids=lambda path: repr(path)[:24],
+)
+def test_a_path_that_leaves_its_root_is_refused(root, path):
+    (root / "inside/link.txt").symlink_to(root.parent / "secret.txt")
+    (root / "linked").symlink_to(root.parent)
+    (root / "loop").symlink_to(root / "loop")
+    (root.parent / "root2").mkdir()
+    with pytest.raises(MediaError):
+        read_image(rows.media(path), root)
+
+
+def test_paths_within_the_root_are_followed_even_through_links(root, monkeypatch):
+    (root / "link.jpg").symlink_to(root / "inside/a.jpg")
+    inside = (root / "inside/a.jpg").resolve()
+    for path in ("inside/a.jpg", "link.jpg", "inside/../inside/a.jpg", str(inside)):
+        assert resolve(root, path) == inside
+    monkeypatch.chdir(root)
+    assert resolve(".", "inside/a.jpg") == inside
+
+
+def test_a_file_is_found_by_its_name_unless_two_bear_it(root):
+    write_image(root / "b/x.jpg")
+    write_image(root / "c/x.jpg")
+    index = NameIndex(root)
+    assert index.find("/mnt/elsewhere/a.jpg") == "inside/a.jpg"
+    assert index.find("missing.jpg") is None
+    with pytest.raises(MediaError, match=r"'x.jpg' is ambiguous under .*: b/x.jpg, c/x.jpg"):
+        index.find("x.jpg")
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        NameIndex(root / "none")
+
+
+def test_images_come_as_upright_rgb_from_files_and_bytes(root):
+    from PIL import Image
+
+    grey = Image.new("LA", (4, 2), (200, 10))
+    grey.save(root / "grey.png")
+    turned = Image.new("RGB", (4, 2))
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(root / "turned.jpg", exif=exif)
+    assert read_image(rows.media("grey.png"), root).mode == "RGB"
+    assert read_image(rows.media("turned.jpg"), root).size == (2, 4)
+    data = (root / "inside/a.jpg").read_bytes()
+    embedded = read_image(rows.media("a.jpg", data), None)
+    assert np.array_equal(embedded, decode_image(root / "inside/a.jpg"))
+
+
+def test_an_image_without_root_says_what_to_do():
+    with pytest.raises(MediaError, match="--media_root"):
+        read_image(rows.media("a.jpg"), None)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that promises an image of this size and holds next to nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 999)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def damaged_images() -> dict[str, bytes]:
+    from PIL import Image
+
+    jpeg = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(jpeg, "JPEG")
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"
+    return {
+        "truncated.jpg": jpeg.getvalue()[:700],
+        "Thumbs.db": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 500,
+        "empty.jpg": b"",
+        "text.jpg": b"not an image",
+        "bomb.png": png_header(60_000, 60_000),
+        "large.png": png_header(9_000, 9_000),
+        "short.png": png_header(500, 500),
+        "script.eps": eps,
+    }
+
+
+@pytest.mark.parametrize("name", damaged_images())
+def test_a_damaged_image_is_named(root, name):
+    (root / name).write_bytes(damaged_images()[name])
+    with pytest.raises(MediaError, match=name):
+        read_image(rows.media(name), root)
+
+
+def test_large_images_are_refused_for_their_size_before_they_are_decoded(root):
+    for name in ("bomb.png", "large.png"):
+        with pytest.raises(MediaError, match="pixels"):
+            decode_image(damaged_images()[name])
+
+
+def test_a_pipe_in_the_place_of_an_image_does_not_block(root):
+    os.mkfifo(root / "pipe.jpg")
+    with pytest.raises(MediaError, match=r"pipe\.jpg: is not a file"):
+        read_image(rows.media("pipe.jpg"), root)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_any_damage_to_an_image_either_decodes_or_is_a_media_error():
+    from PIL import Image
+
+    rng = random.Random(0)
+    noise = Image.effect_noise((48, 48), 90).convert("RGB")
+    for kind in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP"):
+        buffer = io.BytesIO()
+        noise.save(buffer, kind)
+        for _ in range(60):
+            data = bytearray(buffer.getvalue())
+            for _ in range(rng.randint(1, 20)):
+                data[rng.randrange(min(len(data), 400))] = rng.randrange(256)
+            with contextlib.suppress(MediaError):
+                assert decode_image(bytes(data)).mode == "RGB"
+
+
+@pytest.mark.parametrize("total", [1, 2, 7, 128])
+@pytest.mark.parametrize("wanted", [1, 2, 8, 500, None])
+@pytest.mark.parametrize("clip", [None, (0.0, 0.01), (0.1, 0.3), (0.2, 99.0), (50.0, 60.0)])
+def test_frame_numbers_ascend_are_distinct_and_lie_in_their_range(total, wanted, clip):
+    rate = 10.0
+    found = frame_indices(total, rate, nframes=wanted, clip=clip)
+    assert len(found) >= 1
+    assert wanted is None or len(found) <= wanted
+    assert (np.diff(found) > 0).all()
+    assert 0 <= found[0] <= found[-1] < total
+    if clip is None and wanted is not None and wanted <= total:
+        assert len(found) == wanted
+        shares = found * wanted // total
+        assert shares.tolist() == list(range(wanted)), "one frame from each equal share"
+    if clip and clip[1] * rate <= total:
+        assert found[0] >= np.floor(clip[0] * rate)
+        assert found[-1] <= max(np.floor(clip[0] * rate), clip[1] * rate)
+
+
+def test_a_rate_takes_that_many_frames_of_a_second_up_to_the_most():
+    assert len(frame_indices(100, 10.0, nframes=None, fps=2.0)) == 20
+    assert len(frame_indices(100, 10.0, nframes=8, fps=2.0)) == 8
+    assert len(frame_indices(100, 10.0, nframes=64, fps=2.0, clip=(1.0, 2.0))) == 2
+
+
+def brightness(clip: Clip) -> list[int]:
+    return clip.frames.reshape(len(clip.frames), -1).mean(1).round().astype(int).tolist()
+
+
+def without_decord(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "decord", None)
+
+
+@pytest.mark.parametrize("decoder", ["decord", "PyAV"])
+def test_the_frames_that_are_sampled_are_those_asked_for(tmp_path, monkeypatch, decoder):
+    if decoder == "PyAV":
+        without_decord(monkeypatch)
+    path = write_clip(tmp_path / "a.mp4", frames=24, fps=12)
+    for source in (path, path.read_bytes()):
+        whole = sample_frames(source, nframes=4)
+        assert whole.indices.tolist() == [3, 9, 15, 21]
+        assert np.abs(np.subtract(brightness(whole), [30, 90, 150, 210])).max() <= 3
+        assert (whole.fps, whole.total) == (12.0, 24)
+        assert whole.sampled_fps == pytest.approx(2.0)
+        part = sample_frames(source, nframes=2, clip=(1.0, 1.5))
+        assert part.indices.tolist() == [13, 16]
+
+
+def test_both_decoders_give_the_same_pixels_of_a_real_clip(shared_data, monkeypatch):
+    path = shared_data / "videos" / "video_12176.mp4"
+    first = sample_frames(path, nframes=16)
+    assert first.frames.shape == (16, 320, 480, 3)
+    assert (first.total, first.fps) == (128, 25.0)
+    without_decord(monkeypatch)
+    second = sample_frames(path, nframes=16)
+    assert np.array_equal(first.indices, second.indices)
+    assert np.array_equal(first.frames, second.frames)
+
+
+@pytest.mark.parametrize("decoder", ["decord", "PyAV"])
+def test_a_damaged_clip_is_named_and_never_shortened_silently(tmp_path, monkeypatch, decoder):
+    if decoder == "PyAV":
+        without_decord(monkeypatch)
+    good = write_clip(tmp_path / "good.mp4", frames=60, movflags="faststart").read_bytes()
+    late_index = write_clip(tmp_path / "late.mp4").read_bytes()
+    damaged = {
+        "empty.mp4": b"",
+        "text.mp4": b"not a video at all" * 10,
+        "cut.mp4": good[: int(len(good) * 0.9)],
+        "no_index.mp4": late_index[:-200],
+        "playlist.mp4": b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n",
+    }
+    for name, data in damaged.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(MediaError, match=name):
+            sample_frames(tmp_path / name)
+    with pytest.raises(MediaError, match=r"missing\.mp4: cannot be opened \(No such file"):
+        sample_frames(tmp_path / "missing.mp4")
+
+
+def test_frames_that_an_edit_list_hides_are_not_sampled(tmp_path):
+    """Clips cut out of longer ones without encoding them again begin with hidden frames."""
+    import av
+
+    whole = write_clip(tmp_path / "whole.mp4", frames=100, fps=20)
+    with (
+        av.open(str(whole)) as source,
+        av.open(str(tmp_path / "part.mp4"), "w", options={"avoid_negative_ts": "disabled"}) as part,
+    ):
+        stream = part.add_stream_from_template(source.streams.video[0])
+        begin = int(2.0 / source.streams.video[0].time_base)
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.pts, packet.dts, packet.stream = (
+                    packet.pts - begin,
+                    packet.dts - begin,
+                    stream,
+                )
+                part.mux(packet)
+    found = sample_frames(tmp_path / "part.mp4", nframes=3)
+    assert found.total == 60
+    expected = [10 * (40 + index) % 250 for index in found.indices]
+    assert np.abs(np.subtract(brightness(found), expected)).max() <= 3
+
+
+def test_a_clip_that_is_damaged_inside_is_refused_or_whole(tmp_path):
+    rng = random.Random(0)
+    good = write_clip(tmp_path / "good.mp4", frames=60, movflags="faststart").read_bytes()
+    start = good.index(b"mdat") + 4
+    refused = 0
+    for number in range(30):
+        data = bytearray(good)
+        for _ in range(4):
+            data[rng.randrange(start, len(data))] = rng.randrange(256)
+        (tmp_path / f"{number}.mp4").write_bytes(data)
+        try:
+            total = sample_frames(tmp_path / f"{number}.mp4").total
+        except MediaError:
+            refused += 1
+        else:
+            assert total >= 57
+    assert 0 < refused < 30
+
+
+def test_a_file_with_sound_only_is_no_clip(tmp_path):
+    import av
+
+    with av.open(str(tmp_path / "sound.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        frame.sample_rate = 16000
+        for packet in [*stream.encode(frame), *stream.encode()]:
+            container.mux(packet)
+    with pytest.raises(MediaError, match=r"sound\.mp4: is not a readable video"):
+        sample_frames(tmp_path / "sound.mp4")
+
+
+def test_frames_beyond_the_limit_are_refused(tmp_path, monkeypatch):
+    path = write_clip(tmp_path / "a.mp4")
+    monkeypatch.setattr(media, "MAX_FRAME_PIXELS", 96 * 64 - 1)
+    with pytest.raises(MediaError, match="96×64 are over"):
+        sample_frames(path)
+    monkeypatch.undo()
+    monkeypatch.setattr(media, "MAX_FRAMES", 23)
+    for decoder in (None, without_decord):
+        if decoder:
+            decoder(monkeypatch)
+        with pytest.raises(MediaError, match="over 23"):
+            sample_frames(path)
+
+
+def test_without_any_decoder_the_extra_is_named(tmp_path, monkeypatch):
+    path = write_clip(tmp_path / "a.mp4")
+    without_decord(monkeypatch)
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ValueError, match=r"nontrivial\[video\]") as error:
+        sample_frames(path)
+    assert not isinstance(error.value, MediaError), "the clip isn't to blame"
