@@ -1,0 +1,301 @@
+"""Image encoders: an image becomes a unit vector, and the inner product of two is their similarity.
+
+    stripes                   weight-free descriptor (models/stripes.py)
+    osnet_x1_0                OSNet of torchreid, weights found in torch's cache
+    osnet_x1_0=weights.pth    … or in this file; any OSNet of torchreid: x0_25, ibn, ain, …
+    openclip:ViT-B-32@laion2b_s34b_b79k     any open_clip model by its tag, cached or downloaded
+    openclip:ViT-B-32=weights.safetensors   … or from this file
+    auto                      CLIP and OSNet where their weights lie on this machine, else stripes
+
+Weight files are read without executing anything in them (safetensors, or torch's `weights_only`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import logging
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from manifests.errors import BadInput, require
+from models import stripes, torchvision_remedy
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+AUTO = "auto"
+# What `auto` looks for: the tag, and the repository whose files open_clip would cache.
+AUTO_CLIP = (
+    ("ViT-B-16", "laion/CLIP-ViT-B-16-laion2B-s34B-b88K"),
+    ("ViT-B-32", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"),
+)
+AUTO_OSNET = ("osnet_ain_x1_0", "osnet_ibn_x1_0", "osnet_x1_0")
+CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+OSNET_SIZE = (128, 256)  # width, height: what torchreid trains OSNet on
+IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
+MODEL_ZOO = "https://kaiyangzhou.github.io/deep-person-reid/MODEL_ZOO"
+
+logger = logging.getLogger(__name__)
+
+
+class Encoder(Protocol):
+    """Images to unit vectors.
+
+    `preprocess` runs in many threads at once, `encode` in one. `digest` changes with the weights
+    and with the preprocessing, and with nothing else.
+    """
+
+    name: str
+    width: int
+    digest: str
+
+    def preprocess(self, image: Image) -> np.ndarray:
+        """One RGB image as an array, all of one shape and dtype."""
+
+    def encode(self, batch: np.ndarray) -> np.ndarray:
+        """(B, …) preprocessed images -> (B, width) float32 unit vectors."""
+
+
+def load_encoders(specs: Sequence[str], device: str | None = None) -> list[Encoder]:
+    """Encoders by their specifications (see the module), `auto` resolved.
+
+    Raises `BadInput` for an unknown name, missing weights, or two encoders of one name.
+    """
+    resolved = [name for spec in specs for name in (find_encoders() if spec == AUTO else [spec])]
+    encoders = [load_encoder(spec, device) for spec in resolved]
+    names = [encoder.name for encoder in encoders]
+    if not names or len(set(names)) < len(names):
+        raise BadInput(f"--encoder {' '.join(specs)}: needs different encoders, got {names}")
+    return encoders
+
+
+def load_encoder(spec: str, device: str | None = None) -> Encoder:
+    """One encoder by its specification; `device` defaults to a GPU where there is one."""
+    name, _, file = spec.partition("=")
+    if name == "stripes" and not file:
+        return Stripes()
+    if name.startswith("openclip:"):
+        model, _, tag = name.removeprefix("openclip:").partition("@")
+        return _load_clip(model, tag, file, device)
+    if name.startswith("osnet"):
+        return _load_osnet(name, file, device)
+    raise BadInput(
+        f"--encoder {spec}: unknown; give auto, stripes, osnet_x1_0[=FILE], "
+        "openclip:MODEL@TAG or openclip:MODEL=FILE"
+    )
+
+
+def find_encoders() -> list[str]:
+    """What `auto` stands for here: specifications whose weights are on this machine already."""
+    found = [spec for spec in (_cached_clip(), _cached_osnet()) if spec]
+    if not found:
+        logger.warning(
+            "no weights of CLIP or OSNet on this machine: using `stripes`, a weight-free stand-in; "
+            "name real encoders with --encoder osnet_x1_0=FILE openclip:ViT-B-16@laion2b_s34b_b88k"
+        )
+    return found or ["stripes"]
+
+
+class Stripes:
+    """The weight-free descriptor of `models.stripes`."""
+
+    name = "stripes"
+    width = stripes.LENGTH
+    digest = hashlib.sha256(
+        b"stripes 1"
+    ).hexdigest()  # raise the number when the descriptor changes
+
+    def preprocess(self, image: Image) -> np.ndarray:
+        return stripes.preprocess(image)
+
+    def encode(self, batch: np.ndarray) -> np.ndarray:
+        return stripes.describe(batch)
+
+
+class Network:
+    """A torch network as an encoder."""
+
+    def __init__(
+        self,
+        name: str,
+        network: torch.nn.Module,
+        embed: Callable[[torch.Tensor], torch.Tensor],
+        preprocess: Callable[[Image], np.ndarray],
+        recipe: str,
+        device: str | None,
+    ) -> None:
+        """`embed` maps a (B, 3, H, W) batch to features with `network`'s weights; `recipe` says how
+        images are preprocessed and enters the digest."""
+        import torch
+
+        self.name = name
+        self.digest = _digest(recipe, network.state_dict())
+        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        # Channels last is what convolutions are fastest in, on CPUs and GPUs alike.
+        network.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+        self.preprocess = preprocess
+        self._embed = embed
+        probe = preprocess(_blank_image())
+        self.width = self.encode(probe[None]).shape[1]
+
+    def encode(self, batch: np.ndarray) -> np.ndarray:
+        import torch
+
+        with torch.inference_mode():
+            features = self._embed(torch.from_numpy(batch).to(self.device))
+            return torch.nn.functional.normalize(features.float(), dim=-1).cpu().numpy()
+
+
+def _load_osnet(name: str, file: str, device: str | None) -> Network:
+    torchvision_remedy.apply()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchreid warns of a Cython ranker nobody asked for
+        module = require("torchreid.reid.models", "reid", "OSNet")
+    known = [model for model in module.__model_factory if model.startswith("osnet")]
+    if name not in known:
+        raise BadInput(f"--encoder {name}: torchreid has no such OSNet; it has {', '.join(known)}")
+    path = Path(file) if file else _osnet_weights(name)
+    if path is None or not path.is_file():
+        wanted = path or _torch_cache() / f"{name}*.pth"
+        raise BadInput(
+            f"--encoder {name}: no weights at {wanted}; fetch them from {MODEL_ZOO} "
+            f"and put them there, or give --encoder {name}=FILE"
+        )
+    network = module.build_model(name, num_classes=1, pretrained=False)
+    _fill(network, _read_weights(path), path)
+    return Network(name, network, network, _osnet_image, f"{name} 256x128 bilinear", device)
+
+
+def _osnet_image(image: Image) -> np.ndarray:
+    """(3, 256, 128) float32, normalised as ImageNet's."""
+    pixels = np.asarray(image.resize(OSNET_SIZE, resample=2), np.float32) / 255
+    return ((pixels - IMAGENET_MEAN) / IMAGENET_STD).transpose(2, 0, 1)
+
+
+def _fill(network: torch.nn.Module, weights: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Load weights strictly, but for the classifier: it belongs to the identities trained on."""
+    import torch
+
+    network.classifier = torch.nn.Identity()
+    given = {key.removeprefix("module."): value for key, value in weights.items()}
+    given = {key: value for key, value in given.items() if not key.startswith("classifier.")}
+    try:
+        network.load_state_dict(given)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise BadInput(f"{path}: does not fit the network it was given for ({reason})") from error
+
+
+def _read_weights(path: Path) -> Mapping[str, torch.Tensor]:
+    """A state dict from safetensors or from torch's own format, never by running a pickle."""
+    import pickle
+
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise BadInput(
+            f"{path}: cannot be read as tensors only ({str(error).splitlines()[0]}); "
+            "convert its state dict to safetensors"
+        ) from error
+    return content.get("state_dict", content)
+
+
+def _load_clip(model: str, tag: str, file: str, device: str | None) -> Network:
+    torchvision_remedy.apply()
+    import open_clip
+
+    _check_clip(model, tag, file)
+    try:
+        network, _, transform = open_clip.create_model_and_transforms(
+            model,
+            pretrained=file or tag or None,
+            # CLIP's own centre crop would cut head and legs off an upright person.
+            image_resize_mode="squash",
+        )
+    except (RuntimeError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        given = f"openclip:{model}={file}" if file else f"openclip:{model}@{tag}"
+        raise BadInput(f"--encoder {given}: its weights cannot be loaded ({reason})") from error
+    name = re.sub(r"\W+", "_", f"openclip {model} {tag}".strip().lower())
+    recipe = f"openclip {model} {open_clip.get_model_preprocess_cfg(network)}"
+    return Network(
+        name, network, network.encode_image, lambda x: transform(x).numpy(), recipe, device
+    )
+
+
+def _check_clip(model: str, tag: str, file: str) -> None:
+    import open_clip
+
+    known = open_clip.list_models()
+    if model not in known and not model.startswith("hf-hub:"):
+        near = difflib.get_close_matches(model, known, n=5, cutoff=0.3)
+        raise BadInput(f"--encoder openclip:{model}: no such model; try {', '.join(near)}")
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    if file and not Path(file).is_file():
+        raise BadInput(
+            f"--encoder openclip:{model}={file}: no such file; put the model's weights there, or "
+            f"name a tag that open_clip can fetch: {', '.join(tags)}"
+        )
+    if not file and tag not in tags and not model.startswith("hf-hub:"):
+        raise BadInput(
+            f"--encoder openclip:{model}: needs @TAG or =FILE; its tags are {', '.join(tags)}"
+        )
+
+
+def _cached_clip() -> str | None:
+    """The first CLIP whose weights lie in the Hugging Face cache; the network isn't asked."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for model, repository in AUTO_CLIP:
+        for name in CLIP_FILES:
+            file = try_to_load_from_cache(repository, name)
+            if isinstance(file, str):
+                return f"openclip:{model}={file}"
+    return None
+
+
+def _cached_osnet() -> str | None:
+    found = ((name, _osnet_weights(name)) for name in AUTO_OSNET)
+    return next((f"{name}={path}" for name, path in found if path), None)
+
+
+def _osnet_weights(name: str) -> Path | None:
+    """A weight file in torch's cache; those trained on people win over ImageNet's."""
+    files = sorted(_torch_cache().glob(f"{name}*.pth"))
+    return min(files, key=lambda path: "imagenet" in path.name, default=None)
+
+
+def _torch_cache() -> Path:
+    import torch
+
+    return Path(torch.hub.get_dir()).parent / "checkpoints"
+
+
+def _digest(recipe: str, state: Mapping[str, torch.Tensor]) -> str:
+    import torch
+
+    digest = hashlib.sha256(recipe.encode())
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name}\0{tuple(tensor.shape)}\0{tensor.dtype}\0".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _blank_image() -> Image:
+    from PIL import Image
+
+    return Image.new("RGB", OSNET_SIZE)

@@ -1,0 +1,97 @@
+"""Samples with media -> tensors: decode what a sample names, then let the processor encode it.
+
+Frames are sampled here (manifests.media) and handed over as they are, with their real rate: without
+it a processor assumes 24 frames a second and the temporal positions of a clip nearly collapse.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from manifests.media import Clip, MediaError, read_image, resolve, sample_frames
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from transformers import BatchFeature, ProcessorMixin
+
+
+def load_media(
+    sample: Mapping[str, Any],
+    media_root: str | os.PathLike | None,
+    *,
+    nframes: int | None = 8,
+    fps: float | None = None,
+) -> tuple[list[Image], list[Clip]]:
+    """Decode the images and the sampled frames of one sample.
+
+    `nframes` is the most frames of a clip, `fps` the rate at which shorter ones are sampled.
+    """
+    images = [read_image(item, media_root) for item in sample["images"] or []]
+    videos = sample["videos"] or []
+    ranges = sample["clips"] or [None] * len(videos)
+    clips = []
+    for item, seconds in zip(videos, ranges, strict=True):
+        span = (seconds["start"], seconds["end"]) if seconds else None
+        clips.append(sample_frames(_video(item, media_root), nframes=nframes, fps=fps, clip=span))
+    return images, clips
+
+
+def encode(
+    processor: ProcessorMixin,
+    conversations: Sequence[Sequence[Mapping[str, Any]]],
+    images: Sequence[Sequence[Image]],
+    clips: Sequence[Sequence[Clip]],
+    *,
+    targets: Sequence[str] | None = None,
+    padding_side: str = "left",
+    **kwargs: Any,
+) -> BatchFeature:
+    """Encode a batch of prompts with their media, padded to one length.
+
+    Returns `input_ids`, `attention_mask` and `mm_token_type_ids` (B, L) and, where the batch has
+    them, `pixel_values`, `image_grid_thw`, `pixel_values_videos`, `video_grid_thw` and
+    `second_per_grid_ts` in the order of their placeholders. `targets` are appended to the prompts
+    as the assistant's turns; `kwargs` go to the processor (`max_pixels`, …).
+    """
+    texts = processor.apply_chat_template(
+        [list(turns) for turns in conversations], add_generation_prompt=True, tokenize=False
+    )
+    if targets is not None:
+        end = processor.tokenizer.eos_token
+        texts = [text + target + end for text, target in zip(texts, targets, strict=True)]
+    flat_images = [image for group in images for image in group]
+    flat_clips = [clip for group in clips for clip in group]
+    media: dict[str, Any] = {}
+    if flat_images:
+        media["images"] = flat_images
+    if flat_clips:
+        media.update(videos=[clip.frames.transpose(0, 3, 1, 2) for clip in flat_clips])
+        media.update(video_metadata=[metadata(clip) for clip in flat_clips], do_sample_frames=False)
+    return processor(
+        text=texts,
+        padding=True,
+        padding_side=padding_side,
+        return_tensors="pt",
+        **media,
+        **kwargs,
+    )
+
+
+def metadata(clip: Clip) -> dict[str, Any]:
+    """The sampled frames described as a video of their own, so that a range keeps its true rate."""
+    count = len(clip.indices)
+    return {
+        "total_num_frames": count,
+        "fps": clip.sampled_fps,
+        "frames_indices": list(range(count)),
+    }
+
+
+def _video(item: Mapping[str, Any], media_root: str | os.PathLike | None) -> Any:
+    if item.get("bytes") is not None:
+        return item["bytes"]
+    if media_root is None:
+        raise MediaError(f"{item['path']!r} is not embedded: say where it lies with --media_root")
+    return resolve(media_root, item["path"])

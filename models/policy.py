@@ -1,0 +1,89 @@
+"""The policy: a Qwen2-VL, Qwen2.5-VL or Qwen3-VL model and its processor.
+
+`embedded`, the default, is a Qwen2.5-VL architecture of 1.6 million parameters with its own
+tokenizer, pre-trained on drawn worlds (builders.synthetic) and shipped in `models/embedded/`. It
+plays the part of Qwen2.5-VL-7B-Instruct where there are no weights and no GPU; the card beside its
+weights says how it was made and what it scores.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from manifests.errors import BadInput
+from models import torchvision_remedy
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, ProcessorMixin
+
+EMBEDDED = "embedded"
+EMBEDDED_DIR = Path(__file__).with_name("embedded")
+SUPPORTED = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
+
+logger = logging.getLogger(__name__)
+
+
+def locate(name_or_path: str) -> str:
+    """The folder or Hub name behind a policy's name; `embedded` says in a WARNING what it is."""
+    if name_or_path != EMBEDDED:
+        return name_or_path
+    if not (EMBEDDED_DIR / "model.safetensors").is_file():
+        raise BadInput(f"{EMBEDDED_DIR} holds no weights: make them with `make embedded`")
+    logger.warning(
+        "using the embedded policy (1.6 M parameters, drawn worlds), a stand-in; "
+        "name real weights with --model_name_or_path Qwen/Qwen2.5-VL-7B-Instruct"
+    )
+    return str(EMBEDDED_DIR)
+
+
+def load_processor(name_or_path: str = EMBEDDED) -> ProcessorMixin:
+    """The processor of a policy; prompts are padded on the left, as generation needs."""
+    torchvision_remedy.apply()
+    from transformers import AutoProcessor
+
+    processor = _from_pretrained(AutoProcessor, name_or_path)
+    processor.tokenizer.padding_side = "left"
+    return processor
+
+
+def load_policy(
+    name_or_path: str = EMBEDDED,
+    *,
+    dtype: str | torch.dtype = "auto",
+    device: str | torch.device | None = None,
+    **kwargs: Any,
+) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """A policy and its processor, by Hub name, local folder or `embedded`.
+
+    Raises `BadInput` for a model of another family or a folder without weights.
+    """
+    torchvision_remedy.apply()
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    kind = _from_pretrained(AutoConfig, name_or_path).model_type
+    if kind not in SUPPORTED:
+        raise BadInput(f"{name_or_path} is a {kind} model; supported are {', '.join(SUPPORTED)}")
+    model = _from_pretrained(AutoModelForImageTextToText, name_or_path, dtype=dtype, **kwargs)
+    if device is not None:
+        model.to(device)
+    return model, load_processor(name_or_path)
+
+
+def vision_token_ids(model: PreTrainedModel) -> list[int]:
+    """Placeholder tokens the policy must never emit: they stand for media that isn't there."""
+    return [model.config.image_token_id, model.config.video_token_id]
+
+
+def _from_pretrained(factory: Any, name_or_path: str, **kwargs: Any) -> Any:
+    path = str(EMBEDDED_DIR) if name_or_path == EMBEDDED else name_or_path
+    try:
+        return factory.from_pretrained(path, **kwargs)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BadInput(
+            f"--model_name_or_path {name_or_path}: cannot be loaded ({reason}); "
+            "give a folder made by save_pretrained, or a Hub name that is cached or reachable"
+        ) from error

@@ -1,0 +1,54 @@
+"""What the policy is asked, and what a supervised answer looks like.
+
+The prompt is the question, one option a line as `A text`, and an instruction to think inside
+`<think> </think>` and answer inside `<answer> </answer>`; one instruction for each kind of answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from manifests.answers import format_answer, letters
+
+_THINK = "Think about what you see inside <think> </think>, then answer inside <answer> </answer> "
+INSTRUCTIONS = {
+    "reid_pair": _THINK + "with one letter.",
+    "reid_choice": _THINK + "with the letter of every right candidate, separated by commas.",
+    "video_qa": _THINK + "with the letter of every right option, separated by commas.",
+}
+
+
+def question_text(question: str, options: Sequence[str], task: str) -> str:
+    """The text of a prompt.
+
+    >>> print(question_text("Same person?", ["Yes", "No"], "reid_pair"))  # doctest: +ELLIPSIS
+    Same person?
+    A Yes
+    B No
+    Think ...
+    """
+    lines = [
+        f"{letter} {text}" for letter, text in zip(letters(len(options)), options, strict=True)
+    ]
+    return "\n".join([question, *lines, INSTRUCTIONS[task]])
+
+
+def messages(sample: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A sample as chat messages: a placeholder for each image and video, then the text.
+
+    The placeholders carry no media: the processor receives images and frames beside them.
+    """
+    media = [{"type": "image"} for _ in sample["images"] or []]
+    media += [{"type": "video"} for _ in sample["videos"] or []]
+    text = question_text(sample["question"], sample["options"], sample["task"])
+    return [{"role": "user", "content": [*media, {"type": "text", "text": text}]}]
+
+
+def target_text(answer: Iterable[str], rationale: str | None = None) -> str:
+    """The supervised completion; without a rationale the think block is empty.
+
+    >>> target_text(["A"], "same shirt")
+    '<think>same shirt</think><answer>A</answer>'
+    """
+    return f"<think>{rationale or ''}</think>{format_answer(answer)}"
