@@ -1,0 +1,174 @@
+"""Draw small data sets in the real layouts, with a known truth.
+
+  <out>/Market-1501-v15.09.15/{bounding_box_train,query,bounding_box_test}/0002_c1s1_000451_03.jpg
+  <out>/clevrer/{train,validation}.json and video_train/video_00000-01000/video_00000.mp4
+
+Both keep `truth.parquet` beside them. Same options, same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from manifests.command import guard, option, parse, table
+from manifests.errors import BadInput, require
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MARKET, CLEVRER = "Market-1501-v15.09.15", "clevrer"
+FIRST_VALIDATION = 10_000  # CLEVRER numbers its validation videos from here
+
+
+@dataclass
+class Options:
+    out: str = option("folder that gets the data sets", default="data")
+    only: str = option(
+        "draw one data set", default="both", choices=("both", "market1501", "clevrer")
+    )
+    world: str = option(
+        "identities to draw people from; `pretraining` is what the embedded policy has seen",
+        default="public",
+        choices=("public", "pretraining"),
+    )
+    seed: int = option("draws everything random", default=0)
+    identities: int = option("training identities", default=300)
+    test_identities: int = option("held-out identities", default=150)
+    images_per_identity: int = option("images of each identity, over six cameras", default=12)
+    videos: int = option("training clips", default=300)
+    test_videos: int = option("validation clips", default=150)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return guard(run, parse(Options, argv, prog="builders.synthetic", description=__doc__))
+
+
+def run(options: Options) -> None:
+    out, rows = Path(options.out), []
+    if options.only != "clevrer":
+        rows.append(("Market-1501 layout", write_people(out / MARKET, options), "images"))
+    if options.only != "market1501":
+        for split, first, count in (
+            ("train", 0, options.videos),
+            ("validation", FIRST_VALIDATION, options.test_videos),
+        ):
+            asked = write_clips(out / CLEVRER, split, first, count, options.seed)
+            rows.append((f"CLEVRER layout, {split}", asked, f"questions on {count} clips"))
+        _write_truth(out / CLEVRER)
+    print(table(rows))
+    print(f"written to {out}/")
+
+
+def write_people(folder: Path, options: Options) -> int:
+    """Draw the people data set; returns the number of images."""
+    from tqdm import tqdm
+
+    from builders.synthetic import people
+
+    try:
+        photos = list(
+            people.plan(
+                options.world,
+                options.seed,
+                options.identities,
+                options.test_identities,
+                options.images_per_identity,
+            )
+        )
+    except ValueError as error:
+        raise BadInput(f"--identities, --test_identities: {error}") from error
+    for name in ("bounding_box_train", "query", "bounding_box_test"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    truth = []
+    with ThreadPoolExecutor() as pool:
+        written = pool.map(lambda photo: _write_jpeg(folder, photo), photos)
+        for photo, path in tqdm(
+            zip(photos, written, strict=True), "people", len(photos), unit="image"
+        ):
+            truth.append(
+                {"path": path, **dict(zip(people.ATTRIBUTES, photo.attributes, strict=True))}
+            )
+    _write_rows(truth, folder / "truth.parquet")
+    return len(photos)
+
+
+def write_clips(folder: Path, split: str, first: int, count: int, seed: int) -> int:
+    """Draw the clips and questions of one split; returns the number of questions."""
+    from tqdm import tqdm
+
+    scenes, truth = [], []
+    for index in tqdm(range(first, first + count), f"clips ({split})", unit="clip"):
+        entry, rows = _write_clip(folder, split, index, seed)
+        scenes.append(entry)
+        truth += rows
+    (folder / f"{split}.json").write_text(json.dumps(scenes), encoding="utf-8")
+    _write_rows(truth, folder / f".truth_{split}.parquet")
+    return sum(len(entry["questions"]) for entry in scenes)
+
+
+def _write_jpeg(folder: Path, photo: Any) -> str:
+    from PIL import Image
+
+    from builders.synthetic import people
+
+    path = f"{photo.folder}/{photo.name}"
+    Image.fromarray(people.draw(photo)).save(folder / path, quality=92)
+    return path
+
+
+def _write_clip(folder: Path, split: str, index: int, seed: int) -> tuple[dict, list[dict]]:
+    import numpy as np
+
+    from builders.synthetic import clips
+
+    rng = np.random.default_rng([seed, 6, index])
+    world, motion = clips.draw_world(rng)
+    low = index - index % 1000
+    name = f"video_{index:05d}.mp4"
+    target = folder / f"video_{split}" / f"video_{low:05d}-{low + 1000:05d}" / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_video(target, clips.render(world, motion, rng), clips.FPS)
+    return clips.scene(index, name, clips.ask(world, motion, rng))
+
+
+def write_video(path: Path, frames: np.ndarray, fps: int) -> None:
+    """Encode (T, H, W, 3) uint8 frames as h264 in an mp4 file; one thread, so bytes never vary."""
+    av = require("av", "video", "writing clips")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=fps)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": "12", "preset": "veryfast", "threads": "1"}
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def _write_truth(folder: Path) -> None:
+    """The truth of all splits as one table."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    parts = sorted(folder.glob(".truth_*.parquet"))
+    pq.write_table(
+        pa.concat_tables([pq.read_table(part) for part in parts]), folder / "truth.parquet"
+    )
+    for part in parts:
+        part.unlink()
+
+
+def _write_rows(rows: list[dict], path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,358 @@
+"""Clips of moving, colliding discs and questions about them, in the CLEVRER layout.
+
+Objects are discs of equal mass that move straight, bounce off the borders and collide elastically,
+so the motion between two events is exact, and a world can be simulated again without one of its
+objects: that is the truth of counterfactual and explanatory questions. Predictive questions look at
+what happens after the clip ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+WIDTH, HEIGHT, FPS, FRAMES = 128, 96, 8, 32
+AFTER = 16  # frames that predictive questions look ahead
+RADIUS = 10.0
+COLOURS = {
+    "red": (210, 40, 40),
+    "green": (40, 170, 60),
+    "blue": (50, 80, 220),
+    "yellow": (230, 210, 40),
+    "purple": (150, 50, 180),
+    "cyan": (50, 200, 210),
+}
+SHAPES = ("sphere", "cube", "cylinder")
+RARE = 0.2  # how often a question is asked to which nothing is right
+DESCRIPTIONS = 2  # descriptive questions about a clip
+MIN_PATH = 9.0  # pixels; an object that moves at all moves visibly
+
+_Y, _X = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
+
+
+@dataclass(frozen=True)
+class World:
+    """Objects and what they do.
+
+    names       n distinct "colour shape"
+    start       (n, 2) float64 pixels
+    velocity    (n, 2) float64 pixels a frame at the start
+    """
+
+    names: tuple[str, ...]
+    start: np.ndarray
+    velocity: np.ndarray
+
+
+@dataclass(frozen=True)
+class Motion:
+    """A simulated stretch of a world.
+
+    positions   (frames, n, 2) float64 pixels
+    path        (n,) pixels travelled
+    collisions  (frame, i, j) with i < j, ascending in time
+    """
+
+    positions: np.ndarray
+    path: np.ndarray
+    collisions: tuple[tuple[float, int, int], ...]
+
+    def hits(self, start: float = 0, end: float = np.inf) -> set[tuple[int, int]]:
+        """The pairs that collide at a frame in [start, end)."""
+        return {(i, j) for frame, i, j in self.collisions if start <= frame < end}
+
+
+def simulate(start: np.ndarray, velocity: np.ndarray, frames: int) -> Motion:
+    """Event-driven motion of equal discs with elastic collisions, exact between events."""
+    position, velocity = start.astype(np.float64).copy(), velocity.astype(np.float64).copy()
+    pairs = list(combinations(range(len(position)), 2))
+    positions, collisions = np.empty((frames, *position.shape)), []
+    path, now, shown = np.zeros(len(position)), 0.0, 0
+    while shown < frames:
+        step, event = _next_event(position, velocity, pairs)
+        while shown < frames and shown <= now + step:
+            positions[shown] = position + velocity * (shown - now)
+            shown += 1
+        step = min(step, frames - 1 - now) if shown == frames else step
+        position = position + velocity * step
+        path += np.linalg.norm(velocity, axis=1) * step
+        now += step
+        if shown < frames and event is not None:
+            _bounce(position, velocity, event)
+            if event[0] == "pair":
+                collisions.append((now, *event[1]))
+    return Motion(positions, path, tuple(collisions))
+
+
+def _next_event(position: np.ndarray, velocity: np.ndarray, pairs: list[tuple[int, int]]) -> tuple:
+    """Frames until the next bounce or collision, and which."""
+    best, event = np.inf, None
+    for axis, limit in ((0, WIDTH), (1, HEIGHT)):
+        for i in np.flatnonzero(velocity[:, axis]):
+            v = velocity[i, axis]
+            border = limit - RADIUS if v > 0 else RADIUS
+            wait = max((border - position[i, axis]) / v, 0.0)
+            if wait < best:
+                best, event = wait, ("border", (int(i), axis))
+    for i, j in pairs:
+        wait = _meeting(position[j] - position[i], velocity[j] - velocity[i])
+        if wait < best:
+            best, event = wait, ("pair", (i, j))
+    return best, event
+
+
+def _meeting(gap: np.ndarray, closing: np.ndarray) -> float:
+    """Frames until two discs touch; infinite where they part or miss."""
+    along = float(gap @ closing)
+    speed = float(closing @ closing)
+    if along >= 0 or speed == 0:
+        return np.inf
+    inside = along**2 - speed * (float(gap @ gap) - 4 * RADIUS**2)
+    return np.inf if inside <= 0 else max((-along - inside**0.5) / speed, 0.0)
+
+
+def _bounce(position: np.ndarray, velocity: np.ndarray, event: tuple) -> None:
+    kind, (i, j) = event
+    if kind == "border":
+        velocity[i, j] = -velocity[i, j]
+        return
+    normal = position[j] - position[i]
+    normal /= np.linalg.norm(normal)
+    exchange = ((velocity[i] - velocity[j]) @ normal) * normal
+    velocity[i] -= exchange
+    velocity[j] += exchange
+
+
+def draw_world(rng: np.random.Generator) -> tuple[World, Motion]:
+    """A world whose objects stand clearly apart at first and move visibly or not at all."""
+    while True:
+        count = 3 if rng.random() < 0.3 else 4
+        start = np.stack(
+            [rng.uniform(14, WIDTH - 14, count), rng.uniform(14, HEIGHT - 14, count)], 1
+        )
+        gaps = np.linalg.norm(start[:, None] - start[None], axis=-1) + np.eye(count) * 1e3
+        if gaps.min() < 2.6 * RADIUS:
+            continue
+        velocity = _velocities(start, rng)
+        motion = simulate(start, velocity, FRAMES + AFTER)
+        seen = np.linalg.norm(np.diff(motion.positions[:FRAMES], axis=0), axis=-1).sum(0)
+        if not ((seen > 0) & (seen < MIN_PATH)).any() and motion.collisions:
+            colours = rng.permutation(list(COLOURS))[:count]
+            names = tuple(f"{colour} {SHAPES[int(rng.integers(3))]}" for colour in colours)
+            return World(names, start, velocity), motion
+
+
+def _velocities(start: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Half of the objects rest; often one is aimed at another."""
+    count = len(start)
+    angle, speed = rng.uniform(0, 2 * np.pi, count), rng.uniform(1.6, 2.6, count)
+    velocity = np.stack([np.cos(angle), np.sin(angle)], 1) * speed[:, None]
+    velocity[rng.random(count) < 0.5] = 0
+    if rng.random() < 0.7:
+        i, j = rng.choice(count, 2, replace=False)
+        way = start[j] - start[i]
+        velocity[i] = way / np.linalg.norm(way) * rng.uniform(1.6, 2.6)
+        velocity[j] = 0
+    return velocity
+
+
+def render(world: World, motion: Motion, rng: np.random.Generator) -> np.ndarray:
+    """The clip, (32, 96, 128, 3) uint8 RGB."""
+    backdrop = np.empty((HEIGHT, WIDTH, 3), np.float32)
+    backdrop[:] = rng.uniform(110, 160) + rng.uniform(-8, 8, 3)
+    backdrop += (_Y * rng.uniform(-0.2, 0.2))[..., None]
+    frames = np.repeat(backdrop[None], FRAMES, 0)
+    for index, name in enumerate(world.names):
+        colour, shape = name.split()
+        for frame in range(FRAMES):
+            x, y = (plane - motion.positions[frame, index, k] for k, plane in enumerate((_X, _Y)))
+            body, light = _drawing(shape, x, y)
+            frames[frame][body] = COLOURS[colour]
+            frames[frame][light] = np.array(COLOURS[colour]) * 0.5 + 127
+    frames += rng.normal(0, 3, (FRAMES, HEIGHT, WIDTH, 1)).astype(np.float32)
+    return np.clip(frames, 0, 255).astype(np.uint8)
+
+
+def _drawing(shape: str, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where an object at the origin is seen, and where it catches the light; (H, W) bool each."""
+    if shape == "sphere":
+        shine = (x + 0.3 * RADIUS) ** 2 + (y + 0.35 * RADIUS) ** 2
+        return x * x + y * y < RADIUS**2, shine < (0.3 * RADIUS) ** 2
+    half = RADIUS * (0.88 if shape == "cube" else 0.55)
+    body = (np.abs(x) < half) & (np.abs(y) < max(half, RADIUS * (shape == "cylinder")))
+    return body, body & (y < -0.5 * RADIUS) & (shape == "cube")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with its truth: `facts` has one entry a choice, or one in all without choices."""
+
+    kind: str  # descriptive | explanatory | predictive | counterfactual
+    text: str
+    facts: tuple[str, ...]
+    choices: tuple[tuple[str, bool], ...] = ()
+    answer: str = ""
+    subtype: str = ""
+
+
+def ask(world: World, motion: Motion, rng: np.random.Generator) -> list[Question]:
+    """Questions of all four types about one clip; a type the clip has nothing for is left out."""
+    makers: list[Callable[..., Iterator[Question]]] = [_describe, _explain, _predict, _remove]
+    return [question for make in makers for question in make(world, motion, rng)]
+
+
+def _describe(world: World, motion: Motion, rng: np.random.Generator) -> Iterator[Question]:
+    questions = list(_descriptions(world, motion, rng))
+    yield from (questions[k] for k in rng.permutation(len(questions))[:DESCRIPTIONS])
+
+
+def _descriptions(world: World, motion: Motion, rng: np.random.Generator) -> Iterator[Question]:
+    """One question of each subtype; the fact is the whole scene and what follows from it."""
+    moving = motion_of(motion)
+    scene_facts = describe(world, motion)
+    state = bool(rng.integers(2))
+    word, which = ("moving", moving) if state else ("stationary", ~moving)
+    chosen = [name.split() for name, is_it in zip(world.names, which, strict=True) if is_it]
+
+    def question(subtype: str, text: str, answer: str) -> Question:
+        return Question("descriptive", text, (f"{scene_facts} so {answer};",), (), answer, subtype)
+
+    shape = SHAPES[int(rng.integers(3))]
+    there = any(shape == other for _, other in chosen)
+    yield question("exist", f"Are there any {word} {shape}s?", "yes" if there else "no")
+    yield question("count", f"How many {word} objects are there?", str(len(chosen)))
+    alone = [pair for pair in chosen if sum(pair[1] == other for _, other in chosen) == 1]
+    if alone:
+        colour, shape = alone[int(rng.integers(len(alone)))]
+        yield question("query_color", f"What color is the {word} {shape}?", colour)
+    colour, shape = world.names[int(rng.integers(len(world.names)))].split()
+    yield question("query_shape", f"What shape is the {colour} object?", shape)
+
+
+def _explain(world: World, motion: Motion, rng: np.random.Generator) -> Iterator[Question]:
+    """What is responsible for a collision: a third object without which it does not happen."""
+    for i, j in sorted(motion.hits(0, FRAMES)):
+        others = [int(k) for k in rng.permutation(len(world.names)) if k not in (i, j)]
+        needed = [(i, j) not in without(world, k).hits(0, FRAMES) for k in others]
+        if len(others) < 2 or not (any(needed) or rng.random() < RARE):
+            continue
+        names = [world.names[k] for k in others]
+        choices = [
+            (f"The presence of the {n}", right) for n, right in zip(names, needed, strict=True)
+        ]
+        facts = [f"{n} {'needed' if r else 'idle'}" for n, r in zip(names, needed, strict=True)]
+        pair = f"the {world.names[i]} and the {world.names[j]}"
+        text = f"Which of the following is responsible for the collision between {pair}?"
+        yield Question("explanatory", text, tuple(facts), tuple(choices))
+
+
+def _predict(world: World, motion: Motion, rng: np.random.Generator) -> Iterator[Question]:
+    happened, coming = motion.hits(0, FRAMES), motion.hits(FRAMES)
+    pairs = combinations(range(len(world.names)), 2)
+    others = [pair for pair in pairs if pair not in happened]
+    if not coming.intersection(others) and rng.random() > RARE:
+        return
+    text = ("What will happen next?", "Which event will happen next?")[int(rng.integers(2))]
+    yield from _events("predictive", text, world, others, coming, rng, most=3)
+
+
+def _remove(world: World, motion: Motion, rng: np.random.Generator) -> Iterator[Question]:
+    gone = int(rng.integers(len(world.names)))
+    hits = without(world, gone).hits(0, FRAMES)
+    pairs = [pair for pair in combinations(range(len(world.names)), 2) if gone not in pair]
+    removed = world.names[gone]
+    negated = bool(rng.integers(2))
+    templates = (
+        f"Which event will {'not ' * negated}happen if the {removed} is removed?",
+        f"What will {'not ' * negated}happen without the {removed}?",
+    )
+    text = templates[int(rng.integers(2))]
+    yield from _events("counterfactual", text, world, pairs, hits, rng, most=4, negated=negated)
+
+
+def _events(
+    kind: str,
+    text: str,
+    world: World,
+    pairs: list[tuple[int, int]],
+    hits: set[tuple[int, int]],
+    rng: np.random.Generator,
+    *,
+    most: int,
+    negated: bool = False,
+) -> Iterator[Question]:
+    """A question whose choices are collisions; at least two pairs are needed to choose from."""
+    if len(pairs) < 2:
+        return
+    chosen = [pairs[o] for o in rng.permutation(len(pairs))]
+    chosen.sort(key=lambda pair: pair not in hits)  # what happens is rare: offer it first
+    chosen = [chosen[o] for o in rng.permutation(min(most, len(chosen)))]
+    choices, facts = [], []
+    for pair in chosen:
+        i, j = pair if rng.random() < 0.5 else pair[::-1]
+        happens = pair in hits
+        choices.append(
+            (f"The {world.names[i]} collides with the {world.names[j]}", happens != negated)
+        )
+        facts.append(f"{world.names[i]} {world.names[j]} {'hit' if happens else 'miss'}")
+    yield Question(kind, text, tuple(facts), tuple(choices))
+
+
+def without(world: World, gone: int) -> Motion:
+    """The motion of a world from which one object was taken before the start.
+
+    Indices stay those of the whole world: the object is parked where nothing can touch it.
+    """
+    start, velocity = world.start.copy(), world.velocity.copy()
+    start[gone], velocity[gone] = (-1e6, -1e6), 0
+    return simulate(start, velocity, FRAMES)
+
+
+def motion_of(motion: Motion) -> np.ndarray:
+    """Which objects move while the clip is shown, (n,) bool."""
+    seen = np.diff(motion.positions[:FRAMES], axis=0)
+    return np.linalg.norm(seen, axis=-1).sum(0) > 0
+
+
+def describe(world: World, motion: Motion) -> str:
+    """Every object and whether it moves, in the order of colours: what descriptions rest on."""
+    moving = dict(zip(world.names, motion_of(motion), strict=True))
+    named = sorted(moving, key=lambda name: list(COLOURS).index(name.split()[0]))
+    return " ".join(f"{name} {'moves' if moving[name] else 'still'};" for name in named)
+
+
+def scene(
+    index: int, filename: str, questions: list[Question]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """One entry of a CLEVRER question file, and its rows of truth."""
+    entries, truth = [], []
+    for number, question in enumerate(questions):
+        entry: dict[str, Any] = {
+            "question_id": number,
+            "question": question.text,
+            "question_type": question.kind,
+            "program": [],
+        }
+        key = {"scene_index": index, "question_id": number}
+        if question.choices:
+            entry["choices"] = [
+                {
+                    "choice_id": k,
+                    "choice": text,
+                    "program": [],
+                    "answer": "correct" if right else "wrong",
+                }
+                for k, (text, right) in enumerate(question.choices)
+            ]
+            truth += [
+                {**key, "choice_id": k, "fact": fact} for k, fact in enumerate(question.facts)
+            ]
+        else:
+            entry.update(question_subtype=question.subtype, answer=question.answer)
+            truth.append({**key, "choice_id": -1, "fact": question.facts[0]})
+        entries.append(entry)
+    return {"scene_index": index, "video_filename": filename, "questions": entries}, truth
