@@ -1,0 +1,272 @@
+"""Build a manifest of video questions, a share of them inverted: their right options are the old
+wrong ones.
+
+  python -m builders.qa_invert --bench clevrer
+  python -m builders.qa_invert --bench video_r1 --annotations my.json --root videos --media_by_name
+
+Training questions go to <out>/<bench>_qa_invert.parquet, validation and test questions to
+<out>/eval/<bench>_qa_invert_<split>.parquet.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from builders.benches import NAMES, SPLITS
+from manifests.command import guard, option, parse, table
+from manifests.errors import BadInput, require
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+    from builders.benches import Loaded
+    from builders.benches.question import Refused
+    from builders.footage import Located
+
+LISTED = 20  # refused records that are printed by name
+BATCH = 20_000  # questions decided at a time
+
+
+@dataclass
+class Options:
+    bench: str = option("benchmark to read", choices=NAMES)
+    root: str = option("folder under which data sets and media lie", default="data")
+    annotations: str | None = option("this file instead of the benchmark's own place", default=None)
+    hub: str | None = option("read `datasets.load_dataset` NAME or NAME:CONFIG", default=None)
+    split: str = option("which split to read", default="train", choices=tuple(SPLITS))
+    ratio: float = option("share of the eligible questions that are inverted", default=0.5)
+    holdout: float = option("share of the videos whose questions become a val split", default=0.0)
+    seed: int = option("chooses, drops and shuffles", default=0)
+    out: str = option("folder of the manifests", default="manifests")
+    media_by_name: bool = option("find media by their file name under the root", default=False)
+    require_media: bool = option("leave questions out whose media is missing", default=False)
+    max_bad: float = option("share of damaged records at which to stop", default=0.01)
+    engine: str = option("where questions are decided", default="local", choices=("local", "ray"))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return guard(run, parse(Options, argv, prog="builders.qa_invert", description=__doc__))
+
+
+def run(options: Options) -> None:
+    check_options(options)
+    # Millions of records live at once and hold no cycles: walking them costs a third of the time.
+    gc.disable()
+    try:
+        build(options)
+    finally:
+        gc.enable()
+
+
+def build(options: Options) -> None:
+    """Read, check, decide, assemble, report, write."""
+    from builders.benches import load
+    from builders.footage import locate
+    from builders.samples import assemble, decide
+
+    loaded = load(
+        options.bench,
+        Path(options.root),
+        options.split,
+        annotations=Path(options.annotations) if options.annotations else None,
+        hub=options.hub,
+        seed=options.seed,
+    )
+    located = locate(
+        loaded.frame,
+        Path(options.root),
+        by_name=options.media_by_name,
+        require=options.require_media,
+    )
+    refused = loaded.refused + located.refused
+    report_refused(refused)
+    check_damage(refused, loaded.records, options.max_bad)
+    if located.frame.is_empty():
+        raise BadInput(f"{options.bench}: no usable question among {loaded.records} records")
+    work = partial(decide, ratio=options.ratio, seed=options.seed)
+    decided = {"local": in_batches, "ray": on_ray}[options.engine](located.frame, work)
+    decided = with_split(decided, options)
+    samples = assemble(decided, source=options.bench, seed=options.seed)
+    about = describe(options, loaded, located, decided, samples)
+    report(about)
+    write(samples, about, options)
+
+
+def check_options(options: Options) -> None:
+    """Raises `BadInput` for what the parser cannot see."""
+    for name in ("ratio", "holdout", "max_bad"):
+        if not 0 <= getattr(options, name) <= 1:
+            raise BadInput(f"--{name} {getattr(options, name)}: needs a share from 0 to 1")
+    if options.annotations and options.hub:
+        raise BadInput("--annotations and --hub name two sources; give one of them")
+
+
+def check_damage(refused: Iterable[Refused], records: int, max_bad: float) -> None:
+    """Stop where more than `max_bad` of the records are damaged."""
+    damaged = sum(one.damaged for one in refused)
+    if damaged > max_bad * records:
+        raise BadInput(
+            f"{damaged} of {records} records are damaged (listed above), over --max_bad "
+            f"{max_bad:g}: mend them, or raise --max_bad to go on without these records"
+        )
+
+
+def in_batches(frame: pl.DataFrame, work: Callable[[pl.DataFrame], pl.DataFrame]) -> pl.DataFrame:
+    """Apply `work` to slices, with a progress bar."""
+    import polars as pl
+    from tqdm import tqdm
+
+    slices = list(frame.iter_slices(BATCH))
+    return pl.concat([work(part) for part in tqdm(slices, "questions", disable=len(slices) < 3)])
+
+
+def on_ray(frame: pl.DataFrame, work: Callable[[pl.DataFrame], pl.DataFrame]) -> pl.DataFrame:
+    """Apply `work` to blocks on Ray Data; they come back in any order."""
+    import polars as pl
+    import pyarrow as pa
+
+    data = require("ray.data", "ray", "--engine ray")
+    blocks = [part.to_arrow() for part in frame.iter_slices(BATCH)]
+    made = data.from_arrow(blocks).map_batches(
+        lambda block: work(pl.from_arrow(block)).to_arrow(), batch_format="pyarrow", batch_size=None
+    )
+    import ray
+
+    return pl.from_arrow(pa.concat_tables(ray.get(made.to_arrow_refs())))
+
+
+def with_split(decided: pl.DataFrame, options: Options) -> pl.DataFrame:
+    """The contract's split names; `holdout` moves whole groups from train to val."""
+    import polars as pl
+
+    from builders.inversion import uniform
+
+    name = {"validation": "val"}.get(SPLITS[options.split], options.split)
+    if name != "train" or not options.holdout:
+        return decided.with_columns(split=pl.lit(name))
+    groups = decided["group"].unique(maintain_order=True)
+    held = [
+        group for group in groups if uniform(f"{options.seed}/{group}", "holdout") < options.holdout
+    ]
+    is_held = pl.col("group").is_in(held)
+    return decided.with_columns(
+        split=pl.when(is_held).then(pl.lit("val")).otherwise(pl.lit("train"))
+    )
+
+
+def describe(
+    options: Options, loaded: Loaded, located: Located, decided: pl.DataFrame, samples: pa.Table
+) -> dict[str, Any]:
+    """The manifest's metadata: options, counts by reason, what blind strategies earn."""
+    reasons = Counter(reason for reason in decided["reason"] if reason)
+    refused = Counter(one.reason for one in loaded.refused + located.refused)
+    return {
+        "builder": "builders.qa_invert",
+        "options": dataclasses.asdict(options),
+        "seed": options.seed,
+        "media_root": options.root,
+        "difficulty": "one minus the most that picking letters blindly earns of the soft reward",
+        "counts": {
+            "records": loaded.records,
+            "refused": dict(refused.most_common()),
+            "questions": len(decided),
+            "eligible": int(decided["eligible"].sum()),
+            "inverted": int(decided["inverted"].sum()),
+            "kept_as_they_were": dict(reasons.most_common()),
+            "rules": dict(Counter(decided.filter(decided["inverted"])["rule"]).most_common()),
+            "clips": located.clips,
+        },
+        "blind": {"before": blind_before(decided), "after": blind_after(samples)},
+    }
+
+
+def blind_before(decided: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    """What the best blind strategies earn if every question stays as it was."""
+    from builders.inversion import NONE
+
+    options, right = decided["options"].to_list(), decided["right"].to_list()
+    offers = [not any(values) for values in right]
+    return _blind(
+        decided["question"].to_list(),
+        [each + [NONE] * offer for each, offer in zip(options, offers, strict=True)],
+        [each + [True] * offer for each, offer in zip(right, offers, strict=True)],
+        decided["group"].to_list(),
+    )
+
+
+def blind_after(samples: pa.Table) -> dict[str, dict[str, Any]]:
+    """What they earn on the samples."""
+    from manifests.answers import letters
+
+    options = samples["options"].to_pylist()
+    answers = samples["answer"].to_pylist()
+    right = [
+        [letter in answer for letter in letters(len(each))]
+        for each, answer in zip(options, answers, strict=True)
+    ]
+    return _blind(samples["question"].to_pylist(), options, right, samples["group"].to_pylist())
+
+
+def _blind(*columns: list[Any]) -> dict[str, dict[str, Any]]:
+    from manifests.blind import best_blind
+
+    return {name: dataclasses.asdict(best) for name, best in best_blind(*columns).items()}
+
+
+def report_refused(refused: Sequence[Refused]) -> None:
+    """Refused records by name, damaged ones first."""
+    listed = sorted(refused, key=lambda one: not one.damaged)
+    for one in listed[:LISTED]:
+        print(f"refused {one.id}: {one.reason}", file=sys.stderr)
+    if len(listed) > LISTED:
+        print(f"… and {len(listed) - LISTED} more, counted below by reason", file=sys.stderr)
+
+
+def report(about: dict[str, Any]) -> None:
+    """The summary: what was kept, refused and inverted, and what reading alone earns."""
+    counts = about["counts"]
+    rows: list[tuple[str, Any]] = [("records read", counts["records"])]
+    rows += [(f"  refused: {reason}", count) for reason, count in counts["refused"].items()]
+    rows += [("questions kept", counts["questions"]), ("  eligible", counts["eligible"])]
+    rows += [("  inverted", counts["inverted"])]
+    rows += [(f"    by {rule}", count) for rule, count in counts["rules"].items()]
+    rows += [(f"  as it was: {why}", n) for why, n in counts["kept_as_they_were"].items()]
+    rows += [(f"clips {state}", count) for state, count in counts["clips"].items()]
+    print(table(rows))
+    blind = about["blind"]
+    lines = [
+        (when, score, f"{blind[when][score]['score']:.3f}", blind[when][score]["strategy"])
+        for when in ("before", "after")
+        for score in ("soft", "strict")
+    ]
+    print()
+    print(table(lines, ("best blind strategy", "score", "earns", "ranks options by")))
+
+
+def write(samples: pa.Table, about: dict[str, Any], options: Options) -> None:
+    """One file a split."""
+    import pyarrow.compute as pc
+
+    from manifests.parquet import claim, write_samples
+
+    for split in sorted(pc.unique(samples["split"]).to_pylist()):
+        folder = Path(options.out) if split == "train" else Path(options.out, "eval")
+        suffix = "" if split == "train" else f"_{split}"
+        path = folder / f"{options.bench}_qa_invert{suffix}.parquet"
+        part = samples.filter(pc.equal(samples["split"], split))
+        with claim(path):
+            digest = write_samples(part, path, about)
+        print(f"\n{path}: {len(part)} samples, content {digest[:16]}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""Scores of completions and the policy gradient, one sample at a time, without any sharing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def log_probs(
+    model: Any,
+    prompt: dict[str, Tensor],
+    completion: Tensor,
+    *,
+    temperature: float = 1.0,
+    forbidden: Sequence[int] = (),
+) -> Tensor:
+    """log p of each token of one completion (T,) after one encoded prompt; -> (T,)."""
+    ids, types = prompt["input_ids"], prompt["mm_token_type_ids"]
+    inputs = dict(prompt) | {
+        "input_ids": torch.cat([ids, completion[None]], dim=1),
+        "attention_mask": torch.ones(1, ids.shape[1] + len(completion), dtype=torch.long),
+        "mm_token_type_ids": torch.cat([types, types.new_zeros(1, len(completion))], dim=1),
+    }
+    logits = model(**inputs).logits[0, ids.shape[1] - 1 : -1].float() / temperature
+    logits[:, list(forbidden)] = -torch.inf
+    return logits.log_softmax(-1).gather(1, completion[:, None])[:, 0]
+
+
+def token_mean_loss(scores: Sequence[Tensor], advantages: Sequence[Tensor]) -> Tensor:
+    """− Σ A_it log p_it / number of tokens: the gradient of `bnpo` where the ratio is 1."""
+    total = sum((a * s).sum() for a, s in zip(advantages, scores, strict=True))
+    return -total / sum(len(score) for score in scores)
