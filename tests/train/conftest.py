@@ -1,0 +1,75 @@
+"""Small manifests with real files behind them, and a tiny policy to train on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from manifests.parquet import write_samples
+from manifests.schema import samples_table
+from models import torchvision_remedy
+from tests import media_files, rows
+
+torchvision_remedy.apply()  # before any test module imports transformers
+
+Row = dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def media_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve images of three sizes and two clips."""
+    root = tmp_path_factory.mktemp("media")
+    for number in range(12):
+        size = (56, 56 + 28 * (number % 3))
+        media_files.write_image(root / f"{number}.jpg", seed=number, size=size)
+    media_files.write_clip(root / "0.mp4", frames=12)
+    media_files.write_clip(root / "1.mp4", frames=20)
+    return root
+
+
+def pairs(count: int, **changes: Any) -> list[Row]:
+    """Questions about two images each; the right letter alternates."""
+    return [
+        rows.reid_pair(
+            f"pair-{n}",
+            images=[rows.media(f"{2 * n % 12}.jpg"), rows.media(f"{(2 * n + 1) % 12}.jpg")],
+            answer=["AB"[n % 2]],
+            **changes,
+        )
+        for n in range(count)
+    ]
+
+
+def videos(count: int, **changes: Any) -> list[Row]:
+    """Questions about one clip each, two of four options right."""
+    return [
+        rows.video_question(f"video-{n}", videos=[rows.media(f"{n % 2}.mp4")], **changes)
+        for n in range(count)
+    ]
+
+
+@pytest.fixture
+def write_manifest(tmp_path: Path, media_root: Path) -> Callable[..., str]:
+    """Write rows as a manifest that records the media root; returns its path."""
+
+    def write(samples: Sequence[Row], name: str = "samples") -> str:
+        path = tmp_path / f"{name}.parquet"
+        about = {"media_root": str(media_root), "builder": "tests"}
+        write_samples(samples_table(samples), path, about)
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def with_root(media_root: Path) -> Callable[[Sequence[Row]], list[Row]]:
+    """Rows as `train.data.read_manifests` returns them."""
+
+    def complete(samples: Sequence[Row]) -> list[Row]:
+        table = samples_table(samples)
+        return [row | {"media_root": str(media_root)} for row in table.to_pylist()]
+
+    return complete

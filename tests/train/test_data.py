@@ -1,0 +1,137 @@
+"""Manifests become samples; what cannot be trained on is named, counted and left out."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+
+from manifests.errors import BadInput, ManifestError
+from models.policy import load_processor
+from tests import rows
+from tests.train.conftest import pairs, videos
+from train.data import PromptEncoder, Samples, check_media, collate, read_manifests
+from train.options import DataOptions
+
+
+@pytest.fixture
+def encode(tiny_policy_dir):
+    return PromptEncoder(load_processor(str(tiny_policy_dir)), DataOptions(nframes=4), longest=4000)
+
+
+def test_only_train_rows_are_used_and_the_others_counted(write_manifest):
+    others = pairs(5, split="test", group="someone else")[3:]
+    samples = read_manifests([write_manifest(pairs(3) + others), write_manifest(videos(2), "v")])
+    assert [row["id"] for row in samples.rows] == [
+        "pair-0", "pair-1", "pair-2", "video-0", "video-1",
+    ]  # fmt: skip
+    assert samples.other_splits == 2
+
+
+def test_the_media_root_given_wins_over_the_recorded_one(write_manifest, media_root):
+    path = write_manifest(pairs(1))
+    assert read_manifests([path]).rows[0]["media_root"] == str(media_root)
+    assert read_manifests([path], media_root="/elsewhere").rows[0]["media_root"] == "/elsewhere"
+
+
+def test_an_id_in_two_manifests_is_refused(write_manifest):
+    paths = [write_manifest(pairs(2), "a"), write_manifest(pairs(1), "b")]
+    with pytest.raises(BadInput, match=r"b\.parquet: id 'pair-0' is already in .*a\.parquet"):
+        read_manifests(paths)
+
+
+def test_a_glob_without_match_and_a_file_that_is_no_manifest_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="matched nothing"):
+        read_manifests([str(tmp_path / "*.parquet")])
+    other = tmp_path / "other.parquet"
+    other.write_bytes(b"no parquet")
+    with pytest.raises(BadInput, match=r"other\.parquet"):
+        read_manifests([str(other)])
+
+
+def test_a_manifest_without_train_rows_is_refused(write_manifest):
+    with pytest.raises(BadInput, match="none of 2 rows has split 'train'"):
+        read_manifests([write_manifest(pairs(2, split="test"))])
+
+
+def test_an_answer_beyond_its_options_names_file_row_and_column(tmp_path, media_root):
+    import pyarrow.parquet as pq
+
+    from manifests.schema import METADATA_KEY, samples_table
+
+    table = samples_table([*pairs(1), rows.reid_pair("bad", answer=["D"])])
+    path = tmp_path / "bad.parquet"
+    pq.write_table(table.replace_schema_metadata({METADATA_KEY: b"{}"}), path)
+    with pytest.raises(ManifestError, match=r"bad\.parquet: row 'bad': column 'answer'"):
+        read_manifests([str(path)])
+
+
+def test_damaged_media_are_listed_and_the_other_samples_stay(with_root, media_root, tmp_path):
+    root = tmp_path / "media"
+    shutil.copytree(media_root, root)
+    (root / "1.jpg").unlink()
+    (root / "2.jpg").write_bytes((root / "2.jpg").read_bytes()[:200])
+    (root / "1.mp4").write_bytes(b"")
+    escape = rows.reid_pair("escape", images=[rows.media("../../etc/passwd"), rows.media("0.jpg")])
+    complete = [
+        row | {"media_root": str(root)} for row in with_root([*pairs(4), *videos(2), escape])
+    ]
+    found = check_media(Samples(complete), DataOptions(max_bad=0.9))
+    assert [row["id"] for row in found.rows] == ["pair-2", "pair-3", "video-0"]
+    reasons = dict(found.damaged)
+    assert sorted(reasons) == ["escape", "pair-0", "pair-1", "video-1"]
+    assert "1.jpg" in reasons["pair-0"]
+    assert "2.jpg" in reasons["pair-1"]
+    assert "1.mp4" in reasons["video-1"]
+    assert "outside its root" in reasons["escape"]
+    with pytest.raises(BadInput, match="4 of 7 samples have damaged media"):
+        check_media(Samples(complete), DataOptions())
+
+
+def test_encoded_prompts_are_kept_within_their_memory(with_root, tiny_policy_dir):
+    first, second, third = with_root(pairs(3))
+    processor = load_processor(str(tiny_policy_dir))
+    roomy = PromptEncoder(processor, DataOptions(media_cache_mb=64), longest=4000)
+    assert roomy([first])[0] is roomy([second, first])[1]
+    none = PromptEncoder(processor, DataOptions(media_cache_mb=0), longest=4000)
+    before = none([first, first])
+    assert before[0] is before[1]
+    assert none([first])[0] is not before[0]
+    assert torch.equal(none([third])[0]["pixel_values"], roomy([third])[0]["pixel_values"])
+
+
+def test_a_prompt_that_does_not_fit_is_refused_by_name(with_root, tiny_policy_dir):
+    processor = load_processor(str(tiny_policy_dir))
+    encode = PromptEncoder(processor, DataOptions(), longest=50)
+    with pytest.raises(BadInput, match=r"sample 'video-0': its prompt takes \d+ tokens"):
+        encode(with_root(videos(1)))
+
+
+@pytest.mark.parametrize("sample", [pairs(1), videos(1)], ids=["image", "video"])
+def test_max_pixels_makes_prompts_shorter(with_root, tiny_policy_dir, sample):
+    processor = load_processor(str(tiny_policy_dir))
+    lengths = []
+    for pixels in (None, 4 * 28 * 28):
+        encode = PromptEncoder(processor, DataOptions(max_pixels=pixels), longest=4000)
+        lengths.append(encode(with_root(sample))[0]["input_ids"].shape[1])
+    assert lengths[1] < lengths[0]
+
+
+def test_a_batch_holds_each_prompts_own_tokens_and_media(encode, with_root):
+    prompts = encode(with_root(pairs(2) + videos(1)))
+    batch = collate(prompts, pad_token_id=7)
+    for row, prompt in enumerate(prompts):
+        length = prompt["input_ids"].shape[1]
+        assert torch.equal(batch["input_ids"][row, -length:], prompt["input_ids"][0])
+        assert (batch["input_ids"][row, :-length] == 7).all()
+        assert batch["attention_mask"][row].sum() == length
+    images = torch.cat([prompt["pixel_values"] for prompt in prompts[:2]])
+    assert torch.equal(batch["pixel_values"], images)
+    assert torch.equal(batch["pixel_values_videos"], prompts[2]["pixel_values_videos"])
+
+
+def test_a_clip_keeps_its_real_frame_rate(encode, with_root):
+    """Twelve frames at 12 a second, four of them sampled: a grid of two frames covers 0.5 s."""
+    [prompt] = encode(with_root(videos(1)))
+    torch.testing.assert_close(prompt["second_per_grid_ts"], torch.tensor([0.5]), atol=0.01, rtol=0)

@@ -1,0 +1,208 @@
+"""`python -m train.grpo`: from manifests to a policy, resumed exactly, with errors that help."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from manifests.parquet import claim
+from models.policy import load_policy
+from tests import rows
+from tests.train.conftest import pairs, videos
+from train.grpo import main
+from train.launch import is_embedded
+
+
+@pytest.fixture
+def run(tiny_policy_dir, tmp_path, monkeypatch):
+    """Call the command with options for a tiny run; returns its exit status."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: str, steps: int = 2, output: str = "run") -> int:
+        fixed = {
+            "model_name_or_path": tiny_policy_dir,
+            "output_dir": output,
+            "max_steps": steps,
+            "save_steps": 2,
+            "per_device_train_batch_size": 8,
+            "num_generations": 4,
+            "max_completion_length": 8,
+            "learning_rate": 1e-3,
+            "lr_scheduler_type": "constant",
+            "logging_steps": 1,
+            "gradient_checkpointing": "false",
+            "freeze_vision": "false",
+            "reward_funcs": "tests.train.test_trainer.distinct_letters",
+        }
+        given = {word.split("=")[0] for word in words}
+        options = [f"--{k}={v}" for k, v in fixed.items() if f"--{k}" not in given]
+        return main([*words, *options])
+
+    return call
+
+
+def weights(folder: str | Path) -> dict:
+    return load_file(Path(folder, "model.safetensors"))
+
+
+def assert_same(found: dict, expected: dict) -> None:
+    assert found.keys() == expected.keys()
+    assert [name for name in expected if not found[name].equal(expected[name])] == []
+
+
+def test_a_mixed_run_trains_logs_and_leaves_a_policy(run, write_manifest, tiny_policy_dir, capsys):
+    manifests = [write_manifest(pairs(4), "pairs"), write_manifest(videos(2), "videos")]
+    assert run(*manifests) == 0
+    model, _ = load_policy("run")
+    before = weights(tiny_policy_dir)
+    assert any(not tensor.equal(before[name]) for name, tensor in weights("run").items())
+    assert sum(p.numel() for p in model.parameters()) == sum(t.numel() for t in before.values())
+    assert list(Path("run").glob("**/events.out.tfevents.*"))
+    completions = pq.read_table(Path("run/completions/completions_00002.parquet"))
+    assert completions.num_rows == 8
+    assert {"prompt", "completion", "advantage"} <= set(completions.column_names)
+    log = json.loads(Path("run/checkpoint-2/trainer_state.json").read_text())["log_history"]
+    assert {"reward", "frac_reward_zero_std", "token_weight/mean", "loss"} <= set(log[-1])
+    shown = capsys.readouterr().out
+    assert "reid_pair samples" in shown
+    assert "reward, last" in shown
+
+
+@pytest.mark.parametrize("adapter", [(), ("--use_peft", "--lora_r", "4")], ids=["full", "lora"])
+def test_a_run_that_was_cut_ends_bit_equal_to_one_that_was_not(run, write_manifest, adapter):
+    manifests = [write_manifest(pairs(4), "pairs"), write_manifest(videos(4), "videos")]
+    assert run(*manifests, *adapter, steps=4, output="whole") == 0
+    assert run(*manifests, *adapter, steps=2, output="cut") == 0
+    (Path("cut/checkpoint-3")).mkdir()  # the next checkpoint was begun when it was killed
+    assert run(*manifests, *adapter, steps=4, output="cut") == 0
+    assert_same(weights("cut"), weights("whole"))
+
+
+def test_an_adapter_is_merged_into_a_policy_that_loads(run, write_manifest, tiny_policy_dir):
+    assert run(write_manifest(pairs(4)), "--use_peft", "--lora_r", "4") == 0
+    load_policy("run")
+    assert Path("run/adapter/adapter_model.safetensors").is_file()
+    before, after = weights(tiny_policy_dir), weights("run")
+    changed = {name for name in before if not after[name].equal(before[name])}
+    assert changed
+    assert all("_proj" in name and "visual" not in name for name in changed)
+
+
+def test_the_frozen_vision_tower_does_not_move(run, write_manifest, tiny_policy_dir):
+    assert run(write_manifest(videos(4)), "--freeze_vision=true") == 0
+    before, after = weights(tiny_policy_dir), weights("run")
+    changed = {name for name in before if not after[name].equal(before[name])}
+    assert changed
+    assert not any("visual" in name for name in changed)
+
+
+def test_one_missing_image_and_one_corrupt_clip_are_named_and_the_run_finishes(
+    run, write_manifest, media_root, tmp_path, capsys
+):
+    root = tmp_path / "media"
+    shutil.copytree(media_root, root)
+    (root / "0.jpg").unlink()
+    (root / "1.mp4").write_bytes(b"\0" * 999)
+    manifests = [write_manifest(pairs(4), "pairs"), write_manifest(videos(2), "videos")]
+    assert run(*manifests, f"--media_root={root}", "--max_bad=0.5", steps=1) == 0
+    shown = capsys.readouterr().out
+    assert "pair-0: " in shown
+    assert "video-1: " in shown
+    assert run(*manifests, f"--media_root={root}", "--restart") == 2
+    assert "2 of 6 samples have damaged media" in capsys.readouterr().err
+
+
+def test_fewer_samples_than_a_batch_has_prompts_are_asked_several_times(run, write_manifest):
+    assert run(write_manifest(pairs(1)), steps=1) == 0
+    state = json.loads(Path("run/trainer_state.json").read_text())
+    assert state["global_step"] == 1
+
+
+def test_a_real_clip_reaches_the_training_forward(run, write_manifest, shared_data, monkeypatch):
+    from train import trainer
+
+    seen = []
+    collect = trainer.scoring_inputs
+
+    def watch(prompts, *args, **kwargs):
+        if torch.is_grad_enabled():
+            seen.extend(prompts)
+        return collect(prompts, *args, **kwargs)
+
+    monkeypatch.setattr(trainer, "scoring_inputs", watch)
+    clip = rows.media("video_12176.mp4")
+    manifest = write_manifest([rows.video_question("12176", videos=[clip], clips=[None])])
+    root = f"--media_root={shared_data / 'videos'}"
+    assert run(manifest, root, "--nframes=4", steps=3) == 0
+    assert len(seen) == 3 * 8
+    assert seen[0]["video_grid_thw"].tolist()[0][0] == 2  # two grids of two frames
+    assert seen[0]["pixel_values_videos"].std() > 0.1
+
+
+def test_two_processes_do_not_write_to_one_folder(run, write_manifest, capsys):
+    with claim("run"):
+        assert run(write_manifest(pairs(4))) == 2
+    assert "another process is writing it" in capsys.readouterr().err
+
+
+def test_checkpoints_of_another_run_are_not_continued(run, write_manifest, capsys):
+    manifest = write_manifest(pairs(4))
+    assert run(manifest) == 0
+    assert run(manifest, "--learning_rate=1e-4", steps=4) == 2
+    message = capsys.readouterr().err
+    assert "learning_rate: 0.001 -> 0.0001" in message
+    assert "--restart" in message
+    assert run(manifest, "--learning_rate=1e-4", "--restart", steps=1) == 0
+    assert not Path("run/checkpoint-2").exists()
+
+
+def test_a_config_file_sets_defaults_and_flags_win(run, write_manifest, tmp_path, capsys):
+    config = tmp_path / "recipe.yaml"
+    config.write_text("alpha: 1.2\nseed: 7\nmax-bad: 0.5\n")
+    assert run(write_manifest(pairs(4)), f"--config={config}", "--seed=8", steps=1) == 0
+    record = json.loads(Path("run/run.json").read_text())
+    assert (record["alpha"], record["seed"]) == ("1.2", "8")
+    config.write_text("alhpa: 1.2\n")
+    assert run(write_manifest(pairs(4)), f"--config={config}") == 2
+    assert "alhpa" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "no manifest is given"),
+        (["nothing/*.parquet"], "the pattern matched nothing"),
+        (["{manifest}", "--reward_funcs=praise"], "--reward_funcs praise"),
+        (["{manifest}", "--reward_weights", "1", "2"], "2 weights for 1 rewards"),
+        (["{manifest}", "--num_generations=3"], "divisible by num_generations"),
+        (["{manifest}", "--no_such_option=3"], "--no_such_option=3"),
+        (["{manifest}", "--model_name_or_path=nowhere"], "--model_name_or_path nowhere"),
+    ],
+)
+def test_a_users_mistake_exits_with_2_and_says_what_to_do(
+    run, write_manifest, capsys, words, message
+):
+    manifest = write_manifest(pairs(4))
+    assert run(*(word.format(manifest=manifest) for word in words)) == 2
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert "Traceback" not in shown
+
+
+def test_a_policy_trained_from_the_embedded_one_keeps_the_options_made_for_it(
+    run, write_manifest, tiny_policy_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("models.policy.EMBEDDED_DIR", tiny_policy_dir)
+    manifest = write_manifest(pairs(4))
+    assert not is_embedded(str(tiny_policy_dir))
+    assert run(manifest, "--model_name_or_path=embedded", steps=1, output="first") == 0
+    assert is_embedded("first")
+    assert run(manifest, "--model_name_or_path=first", steps=1, output="second") == 0
+    assert is_embedded("second")
+    assert json.loads(Path("second/run.json").read_text())["drop_zero_variance"] == "True"

@@ -1,0 +1,86 @@
+"""Rewards read what completions say, and nothing that they don't."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from manifests.answers import read_answer
+from manifests.errors import BadInput
+from train.rewards import REWARDS, exact_accuracy, find_rewards, format, soft_accuracy
+
+OPTIONS = ["cube", "ball", "cone", "ring"]
+
+
+def score(reward, completion, answer=("B", "D")):
+    return reward(completions=[completion], answer=[list(answer)], options=[OPTIONS])[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "soft", "exact"),
+    [
+        ("<think>…</think><answer>B,D</answer>", 1.0, 1.0),
+        ("<answer>D and B</answer>", 1.0, 1.0),
+        ("<answer>(b)</answer>", 0.5, 0.0),
+        ("<answer>ball</answer>", 0.5, 0.0),
+        ("<answer>A,B,D</answer>", 0.0, 0.0),
+        ("<answer></answer>", 0.0, 0.0),
+        ("B,D", 0.0, 0.0),
+        ("<answer>A</answer> no, <answer>B,D</answer>", 1.0, 1.0),
+    ],
+)
+def test_accuracy_follows_the_last_answer_block(text, soft, exact):
+    assert score(soft_accuracy, text) == soft
+    assert score(exact_accuracy, text) == exact
+
+
+def test_conversations_are_read_like_plain_text():
+    turn = [{"role": "assistant", "content": "<answer>B</answer>"}]
+    assert score(soft_accuracy, turn) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("<think>a</think><answer>A</answer>", 1.0),
+        ("<think></think>\n<answer>A</answer>", 1.0),
+        ("<answer>A</answer>", 0.0),
+        ("<think>a</think><answer></answer>", 0.0),
+        ("<think>a</think><answer>A</answer><answer>B</answer>", 0.0),
+        ("so <think>a</think><answer>A</answer>", 0.0),
+        ("<think>a</think><answer>none that I see</answer>", 0.0),
+    ],
+)
+def test_format_wants_one_think_block_then_one_answer(text, value):
+    assert score(format, text) == value
+
+
+@pytest.mark.parametrize("text", ["<answer>" * 125_000, "<answer>" + "A," * 500_000, "a" * 10**6])
+def test_a_megabyte_of_hostile_text_is_read_at_once(text):
+    start = time.perf_counter()
+    for reward in REWARDS.values():
+        score(reward, text)
+    assert time.perf_counter() - start < 0.25
+
+
+def test_no_rollout_that_gives_no_answer_is_credited(shared_data):
+    """Real completions: the format is credited only where letters can be read from it."""
+    lines = (shared_data / "rollouts_2000.jsonl").read_text(encoding="utf-8").splitlines()
+    completions = [json.loads(line)["completion"] for line in lines]
+    credited = format(completions=completions, options=[[]] * len(completions))
+    assert 0 < sum(credited) < len(credited)
+    for completion, credit in zip(completions, credited, strict=True):
+        if credit:
+            assert read_answer(completion)
+
+
+def test_rewards_are_found_by_name_and_by_import_path():
+    assert find_rewards(["format", "train.rewards.soft_accuracy"]) == [format, soft_accuracy]
+
+
+@pytest.mark.parametrize("name", ["accuracy", "no.such.module", "train.rewards.LETTERS"])
+def test_an_unknown_reward_is_refused_by_name(name):
+    with pytest.raises(BadInput, match=name):
+        find_rewards([name])

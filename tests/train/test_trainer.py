@@ -1,0 +1,288 @@
+"""The trainer's update is the policy gradient, weighted as promised, with all pixels in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from models.policy import load_policy, vision_token_ids
+from tests.reference import importance as naive_importance
+from tests.reference import policy_gradient as naive
+from tests.train.conftest import pairs, videos
+from train.config import TokenWeightedGRPOConfig
+from train.data import PromptEncoder
+from train.options import DataOptions
+from train.trainer import TokenWeightedGRPOTrainer, _masked_to_varied
+
+GROUP = 4
+KINDS = {
+    "images": lambda: pairs(4),
+    "videos": lambda: videos(4),
+    "mixed": lambda: pairs(2) + videos(2),
+}
+
+
+def distinct_letters(completions: list, **_: Any) -> list[float]:
+    """A reward that differs within nearly every group of random completions."""
+    return [len(set(completion[0]["content"])) / 30 for completion in completions]
+
+
+@pytest.fixture
+def make_trainer(tiny_policy_dir, with_root, tmp_path):
+    def make(samples, reward=distinct_letters, **options):
+        model, processor = load_policy(str(tiny_policy_dir))
+        defaults = {
+            "output_dir": str(tmp_path / "run"),
+            "per_device_train_batch_size": 16,
+            "num_generations": GROUP,
+            "max_completion_length": 10,
+            "max_steps": 1,
+            "learning_rate": 1e-2,
+            "lr_scheduler_type": "constant",
+            "optim": "sgd",
+            "max_grad_norm": 0.0,
+            "logging_steps": 1,
+            "save_strategy": "no",
+            "report_to": "none",
+            "log_completions": False,
+            "gradient_checkpointing": False,
+            "disable_tqdm": True,
+        }
+        return TokenWeightedGRPOTrainer(
+            model,
+            args=TokenWeightedGRPOConfig(**(defaults | options)),
+            samples=with_root(samples),
+            prompts=PromptEncoder(processor, DataOptions(nframes=4), longest=4000),
+            reward_funcs=reward,
+        )
+
+    return make
+
+
+def parameters(trainer) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+
+
+def assert_equal(found, expected, tolerance: float) -> None:
+    assert found.keys() == expected.keys()
+    for name in expected:
+        torch.testing.assert_close(
+            found[name], expected[name], rtol=0, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+def spy(trainer, name: str) -> list[Any]:
+    """What a method of the trainer returns, call by call."""
+    returned, method = [], getattr(trainer, name)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        returned.append(method(*args, **kwargs))
+        return returned[-1]
+
+    setattr(trainer, name, call)
+    return returned
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_update_is_the_naive_weighted_policy_gradient(make_trainer, kind):
+    trainer = make_trainer(KINDS[kind]())
+    rollouts = spy(trainer, "_generate_and_score_completions")
+    before = parameters(trainer)
+    trainer.train()
+    [rollout] = rollouts
+    reference, _ = load_policy(trainer.model.config._name_or_path)
+    scores, advantages = [], []
+    for row, prompt in enumerate(rollout["prompts"]):
+        live = rollout["completion_mask"][row] > 0
+        scores.append(
+            naive.log_probs(
+                reference,
+                prompt,
+                rollout["completion_ids"][row, live],
+                forbidden=vision_token_ids(reference),
+            )
+        )
+        advantages.append(rollout["advantages"][row, live])
+    naive.token_mean_loss(scores, advantages).backward()
+    moved = parameters(trainer)
+    rate = trainer.args.learning_rate
+    for name, parameter in reference.named_parameters():
+        step = torch.zeros_like(before[name]) if parameter.grad is None else rate * parameter.grad
+        torch.testing.assert_close(before[name] - moved[name], step, rtol=1e-2, atol=2e-7)
+
+
+def test_weights_are_those_of_the_logits_that_sampled(make_trainer):
+    trainer = make_trainer(pairs(4), alpha=2.5)
+    rollouts, plain = spy(trainer, "_generate_and_score_completions"), []
+    weighted = trainer._weighted
+
+    def keep(advantages, mask):
+        plain.append((advantages, trainer._hidden.double().numpy()))
+        return weighted(advantages, mask)
+
+    trainer._weighted = keep
+    head = trainer.model.get_output_embeddings().weight.detach().double().numpy().copy()
+    allowed = [i for i in range(len(head)) if i not in vision_token_ids(trainer.model)]
+    trainer.train()
+    [rollout], [(advantages, hidden)] = rollouts, plain
+    mask = rollout["completion_mask"].numpy()
+    for start in range(0, 16, GROUP):
+        rows = slice(start, start + GROUP)
+        d = naive_importance.divergence(hidden[rows], mask[rows], head[allowed])
+        w = torch.tensor(naive_importance.weights(d, mask[rows], 2.5), dtype=torch.float32)
+        expected = advantages[rows, None] * w
+        torch.testing.assert_close(rollout["advantages"][rows], expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_training_forward_sees_the_pixels(make_trainer, kind):
+    trainer = make_trainer(KINDS[kind]())
+    seen = []
+    trainer.model.base_model.visual.register_forward_pre_hook(
+        lambda module, args: seen.append(args[0]) if torch.is_grad_enabled() else None
+    )
+    before = parameters(trainer)
+    trainer.train()
+    expected = {"images": 1, "videos": 1, "mixed": 2}[kind]
+    assert len(seen) == expected
+    prompts = trainer._encode(trainer._samples)
+    for pixels, name in zip(seen, ("pixel_values", "pixel_values_videos"), strict=False):
+        name = "pixel_values_videos" if kind == "videos" else name
+        assert len(pixels) == sum(len(prompt[name]) for prompt in prompts if name in prompt)
+    vision = [name for name in before if "visual.blocks" in name]
+    moved = parameters(trainer)
+    assert any(not torch.equal(before[name], moved[name]) for name in vision)
+
+
+def test_other_pixels_give_another_update(make_trainer, with_root):
+    updates = []
+    for shift in (0.0, 0.5):
+        trainer = make_trainer(videos(4))
+        for prompt in trainer._encode(trainer._samples):
+            prompt["pixel_values_videos"].add_(shift)
+        trainer.train()
+        updates.append(parameters(trainer))
+    assert any(not torch.equal(updates[0][name], updates[1][name]) for name in updates[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sharing_prompts_changes_speed_only(make_trainer, kind):
+    results = []
+    for share in (True, False):
+        trainer = make_trainer(KINDS[kind](), share_prompt=share, beta=0.04, max_steps=2)
+        trainer.train()
+        results.append(parameters(trainer))
+    assert_equal(*results, tolerance=1e-6)
+
+
+def test_gradient_checkpointing_changes_memory_only(make_trainer):
+    results = []
+    for checkpointing in (True, False):
+        trainer = make_trainer(pairs(2) + videos(2), gradient_checkpointing=checkpointing)
+        trainer.train()
+        results.append(parameters(trainer))
+    assert_equal(*results, tolerance=1e-6)
+
+
+def test_alpha_one_is_no_weighting(make_trainer):
+    results = []
+    for options in ({"alpha": 1.0}, {"token_weighting": "none"}):
+        trainer = make_trainer(pairs(2) + videos(2), **options)
+        trainer.train()
+        results.append(parameters(trainer))
+    assert_equal(*results, tolerance=1e-7)
+
+
+@pytest.mark.parametrize("loss_type", ["dapo", "dr_grpo"])
+def test_micro_batches_of_any_size_give_one_update(make_trainer, loss_type):
+    results = []
+    for rows in (16, 8, 2):
+        trainer = make_trainer(
+            pairs(2) + videos(2),
+            loss_type=loss_type,
+            per_device_train_batch_size=rows,
+            gradient_accumulation_steps=16 // rows,
+        )
+        trainer.train()
+        results.append(parameters(trainer))
+    assert_equal(results[1], results[0], tolerance=1e-6)
+    assert_equal(results[2], results[0], tolerance=1e-6)
+
+
+def test_rows_of_a_group_stay_in_one_micro_batch(make_trainer):
+    trainer = make_trainer(
+        pairs(4), per_device_train_batch_size=GROUP, gradient_accumulation_steps=4
+    )
+    batches = spy(trainer, "_prepare_inputs")
+    trainer.train()
+    assert len(batches) == 4
+    assert all(len({id(prompt) for prompt in batch["prompts"]}) == 1 for batch in batches)
+
+
+def test_groups_without_variance_are_dropped_whole(make_trainer):
+    def reward(completions, id, **_):
+        varied = distinct_letters(completions)
+        return [0.5 if name == "pair-1" else r for name, r in zip(id, varied, strict=True)]
+
+    trainer = make_trainer(pairs(4), reward, drop_zero_variance=True)
+    rows = []
+    score = trainer._get_per_token_logps_and_entropies
+
+    def watch(model, input_ids, *args, **kwargs):
+        rows.append(len(input_ids))
+        return score(model, input_ids, *args, **kwargs)
+
+    trainer._get_per_token_logps_and_entropies = watch
+    trainer.train()
+    assert rows == [3 * GROUP]
+    assert trainer.state.log_history[0]["frac_reward_zero_std"] == 0.25
+
+
+def test_masking_groups_without_variance_equals_dropping_them(make_trainer, monkeypatch):
+    def reward(completions, id, **_):
+        varied = distinct_letters(completions)
+        return [0.5 if name == "pair-1" else r for name, r in zip(id, varied, strict=True)]
+
+    results = []
+    for processes in (1, 2):
+        trainer = make_trainer(pairs(4), reward, drop_zero_variance=True)
+        if processes == 2:  # what each of several processes does
+            monkeypatch.setattr("train.trainer._only_varied", _masked_to_varied)
+        trainer.train()
+        results.append(parameters(trainer))
+    assert_equal(*results, tolerance=1e-6)
+
+
+def test_nothing_to_learn_moves_nothing(make_trainer):
+    trainer = make_trainer(
+        pairs(4), lambda completions, **_: [1.0] * len(completions), drop_zero_variance=True
+    )
+    before = parameters(trainer)
+    trainer.train()
+    assert_equal(parameters(trainer), before, tolerance=0)
+
+
+def test_several_passes_over_one_batch_use_the_weights_of_its_sampling(make_trainer):
+    trainer = make_trainer(pairs(4), num_iterations=2, max_steps=2)
+    rollouts, batches = (
+        spy(trainer, "_generate_and_score_completions"), spy(trainer, "_prepare_inputs"),
+    )  # fmt: skip
+    trainer.train()
+    assert len(rollouts) == 1
+    assert torch.equal(batches[0]["advantages"], batches[1]["advantages"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"token_weighting": "loudness"}, "token_weighting is 'loudness'"),
+        ({"use_vllm": True}, "leave them off"),
+        ({"eval_strategy": "steps", "eval_steps": 2}, "leave eval_strategy off"),
+        ({"per_device_train_batch_size": 6}, "divisible by num_generations"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(make_trainer, options, message):
+    with pytest.raises(ValueError, match=message):
+        make_trainer(pairs(4), **options)

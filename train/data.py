@@ -1,0 +1,207 @@
+"""Manifests -> training samples: read, check their media once, and encode their prompts."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.functional import pad
+
+from manifests.command import table
+from manifests.errors import BadInput
+from manifests.media import MediaError
+from manifests.parquet import read_about, read_samples
+from models.inputs import encode, load_media
+from models.prompts import messages
+from train.options import DataOptions
+
+if TYPE_CHECKING:
+    from transformers import ProcessorMixin
+
+Sample = dict[str, Any]
+
+# One encoded prompt: what models.inputs.encode returns for a single conversation.
+Prompt = Mapping[str, torch.Tensor]
+
+# Features with one entry a token, and what pads them; all others belong to images or videos.
+TOKENWISE = {"input_ids": None, "attention_mask": 0, "mm_token_type_ids": 0, "labels": -100}
+
+# Threads that decode media before the first step; decoders release the interpreter lock.
+PREFLIGHT_THREADS = 8
+
+
+@dataclass
+class Samples:
+    """Training samples, each with its `media_root`, and what was left out on the way."""
+
+    rows: list[Sample]
+    other_splits: int = 0
+    damaged: list[tuple[str, str]] = field(default_factory=list)
+
+    def report(self) -> None:
+        """Print what is used, by task, and what was left out, damaged samples by name."""
+        tasks = Counter(row["task"] for row in self.rows)
+        counts = [(f"{task} samples", count) for task, count in sorted(tasks.items())]
+        counts += [("left out: other splits", self.other_splits)]
+        counts += [("left out: damaged media", len(self.damaged))]
+        print(table(counts))
+        for name, reason in self.damaged:
+            print(f"  {name}: {reason}")
+
+
+def read_manifests(
+    paths: Sequence[str], *, media_root: str | None = None, split: str = "train"
+) -> Samples:
+    """The rows of one split of all manifests; `media_root` wins over the recorded ones.
+
+    Raises `FileNotFoundError` for a missing file, `ManifestError` for one that breaks the contract
+    and `BadInput` where nothing is left or an id comes twice.
+    """
+    rows, others, origin = [], 0, {}
+    for path in paths:
+        if not Path(path).is_file():
+            hint = "the pattern matched nothing" if "*" in str(path) else "no such file"
+            raise FileNotFoundError(f"{path}: {hint}; builders write manifests/*.parquet")
+        root = media_root or read_about(path).get("media_root")
+        for row in read_samples(path).to_pylist():
+            if row["split"] != split:
+                others += 1
+                continue
+            if row["id"] in origin:
+                raise BadInput(f"{path}: id {row['id']!r} is already in {origin[row['id']]}")
+            origin[row["id"]] = path
+            rows.append(row | {"media_root": root})
+    if not rows:
+        raise BadInput(f"{' '.join(paths)}: none of {others} rows has split {split!r}")
+    return Samples(rows, others)
+
+
+def check_media(samples: Samples, options: DataOptions) -> Samples:
+    """Decode each distinct image and clip once; samples with a damaged one are left out and listed.
+
+    Raises `BadInput` where more than the share `options.max_bad` of the samples is damaged.
+    """
+    problems = _problems(samples.rows, options)
+    good, damaged = [], list(samples.damaged)
+    for row in samples.rows:
+        reason = next((problems[key] for key, _ in _media(row) if key in problems), None)
+        if reason is None:
+            good.append(row)
+        else:
+            damaged.append((row["id"], reason))
+    if len(damaged) > options.max_bad * len(samples.rows):
+        listed = "\n".join(f"  {name}: {reason}" for name, reason in damaged[:10])
+        raise BadInput(
+            f"{len(damaged)} of {len(samples.rows)} samples have damaged media, over --max_bad "
+            f"{options.max_bad}:\n{listed}\nmend the files, name their folder with --media_root, "
+            "or raise --max_bad"
+        )
+    return Samples(good, samples.other_splits, damaged)
+
+
+def columns(row: Sample) -> dict[str, Any]:
+    """What a reward is given of a sample, its prompt as chat messages, and the sample itself."""
+    named = {name: row[name] for name in ("id", "task", "options", "answer")}
+    return named | {"prompt": messages(row), "sample": row}
+
+
+class PromptEncoder:
+    """Prompts as tensors, kept in memory up to a limit, the last used first.
+
+    `longest` is the most tokens a prompt may take; a longer one is refused by its sample's name.
+    """
+
+    def __init__(self, processor: ProcessorMixin, options: DataOptions, *, longest: int) -> None:
+        self.processor, self.longest, self.options = processor, longest, options
+        self._kept: OrderedDict[str, Prompt] = OrderedDict()
+        self._size, self._limit = 0, options.media_cache_mb << 20
+
+    def __call__(self, rows: Sequence[Sample]) -> list[Prompt]:
+        """One encoded prompt a row; rows of the same sample get the same object."""
+        batch: dict[str, Prompt] = {}
+        for row in rows:
+            if row["id"] not in batch:
+                batch[row["id"]] = self._kept.get(row["id"]) or self._encode(row)
+        for name, prompt in batch.items():
+            self._keep(name, prompt)
+        return [batch[row["id"]] for row in rows]
+
+    def _encode(self, row: Sample) -> Prompt:
+        options = self.options
+        images, clips = load_media(row, row["media_root"], nframes=options.nframes, fps=options.fps)
+        limits = {} if options.max_pixels is None else {"max_pixels": options.max_pixels}
+        features = encode(self.processor, [messages(row)], [images], [clips], **limits)
+        length = features["input_ids"].shape[1]
+        if length > self.longest:
+            raise BadInput(
+                f"sample {row['id']!r}: its prompt takes {length} tokens, there is room for "
+                f"{self.longest}, and it is never cut; lower --max_pixels, --nframes or "
+                "--max_completion_length"
+            )
+        return {name: torch.as_tensor(value) for name, value in features.items()}
+
+    def _keep(self, name: str, prompt: Prompt) -> None:
+        if name not in self._kept:
+            self._size += _bytes(prompt)
+        self._kept[name] = prompt
+        self._kept.move_to_end(name)
+        while self._size > self._limit:
+            self._size -= _bytes(self._kept.popitem(last=False)[1])
+
+
+def collate(
+    prompts: Sequence[Prompt], pad_token_id: int, device: torch.device | str | None = None
+) -> dict[str, torch.Tensor]:
+    """Prompts as one batch: tokens padded on the left to one length, media one after the other."""
+    longest = max(prompt["input_ids"].shape[1] for prompt in prompts)
+    batch = {}
+    for name in dict.fromkeys(name for prompt in prompts for name in prompt):
+        parts = [prompt[name] for prompt in prompts if name in prompt]
+        if name in TOKENWISE:
+            fill = pad_token_id if name == "input_ids" else TOKENWISE[name]
+            parts = [pad(part, (longest - part.shape[1], 0), value=fill) for part in parts]
+        batch[name] = torch.cat(parts).to(device)
+    return batch
+
+
+def _problems(rows: Sequence[Sample], options: DataOptions) -> dict[Any, str]:
+    """Why an image or clip cannot be decoded, by its key in `_media`."""
+    from tqdm import tqdm
+
+    def problem(item: Sample) -> str | None:
+        try:
+            load_media(item, item["media_root"], nframes=options.nframes, fps=options.fps)
+        except MediaError as error:
+            return str(error)
+        return None
+
+    items = {key: item for row in rows for key, item in _media(row)}
+    with ThreadPoolExecutor(PREFLIGHT_THREADS) as pool:
+        found = pool.map(problem, items.values())
+        found = tqdm(found, total=len(items), desc="checking media", unit="file", delay=2)
+        return {key: reason for key, reason in zip(items, found, strict=True) if reason}
+
+
+def _bytes(prompt: Prompt) -> int:
+    return sum(value.numel() * value.element_size() for value in prompt.values())
+
+
+def _media(row: Sample) -> Iterable[tuple[Any, Sample]]:
+    """Each image and clip of a row as a sample of its own, under a key that equal ones share."""
+    root = row["media_root"]
+    for item in row["images"] or []:
+        yield (root, _name(item)), {"images": [item], "videos": [], "clips": [], "media_root": root}
+    videos = row["videos"] or []
+    for item, clip in zip(videos, row["clips"] or [None] * len(videos), strict=True):
+        span = clip and (clip["start"], clip["end"])
+        alone = {"images": [], "videos": [item], "clips": [clip], "media_root": root}
+        yield (root, _name(item), span), alone
+
+
+def _name(item: dict[str, Any]) -> Any:
+    return item["path"] if item["bytes"] is None else hash(item["bytes"])

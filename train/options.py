@@ -1,0 +1,112 @@
+"""Options of the training commands that are ours, apart from the libraries that TRL's come from.
+
+They are read twice: by TRL's parser, together with everything TRL and transformers offer, and by
+`--help`, which answers before those libraries are imported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+TOKEN_WEIGHTINGS = ("divergence", "none")
+
+
+@dataclass
+class DataOptions:
+    """Which samples, and what of their media the policy sees."""
+
+    media_root: str | None = field(
+        default=None, metadata={"help": "Folder of the media; wins over what the manifests record."}
+    )
+    max_bad: float = field(
+        default=0.01, metadata={"help": "Share of samples with damaged media that is tolerated."}
+    )
+    nframes: int = field(default=8, metadata={"help": "Most frames taken from a clip."})
+    fps: float | None = field(
+        default=None, metadata={"help": "Rate at which clips are sampled, up to nframes."}
+    )
+    max_pixels: int | None = field(
+        default=None, metadata={"help": "Scale larger images and frames down to this many pixels."}
+    )
+    media_cache_mb: int = field(
+        default=512, metadata={"help": "Memory for encoded prompts that are used again."}
+    )
+
+
+@dataclass
+class RunOptions:
+    """How a run begins."""
+
+    restart: bool = field(
+        default=False,
+        metadata={"help": "Start anew where output_dir holds checkpoints, instead of resuming."},
+    )
+
+
+@dataclass
+class RewardOptions:
+    """What a completion is worth."""
+
+    reward_funcs: list[str] = field(
+        default_factory=lambda: ["soft_accuracy", "format"],
+        metadata={
+            "help": "Rewards: soft_accuracy, exact_accuracy, format, or the import path of yours."
+        },
+    )
+
+
+@dataclass
+class WeightingOptions:
+    """Token weights and prompt sharing; part of `train.config.TokenWeightedGRPOConfig`."""
+
+    token_weighting: str = field(
+        default="divergence",
+        metadata={
+            "help": "Weigh a token by the divergence of its group's predictions, or not.",
+            "choices": list(TOKEN_WEIGHTINGS),
+        },
+    )
+    alpha: float = field(
+        default=1.7, metadata={"help": "Largest weight of a token; the smallest is 1."}
+    )
+    share_prompt: bool = field(
+        default=True,
+        metadata={"help": "Encode each prompt once for its group, in sampling and in scoring."},
+    )
+    drop_zero_variance: bool = field(
+        default=False,
+        metadata={"help": "Leave groups whose rewards are all equal out of the loss and its mean."},
+    )
+
+
+@dataclass
+class TrainingOptions:
+    """The options of TRL and transformers that a run most often sets."""
+
+    model_name_or_path: str = field(
+        default="embedded", metadata={"help": "Policy: Hub name, folder, or 'embedded'."}
+    )
+    output_dir: str = field(
+        default="runs/grpo",
+        metadata={"help": "Where checkpoints, logs and the policy are written."},
+    )
+    max_steps: int = field(
+        default=-1, metadata={"help": "Optimiser steps; −1 follows num_train_epochs."}
+    )
+    num_train_epochs: float = field(default=3.0, metadata={"help": "Passes over the samples."})
+    learning_rate: float | None = field(
+        default=None, metadata={"help": "Step size of AdamW; 1e-6 for GRPO on large policies."}
+    )
+    per_device_train_batch_size: int | None = field(
+        default=None, metadata={"help": "Rows of one micro-batch on one device."}
+    )
+    gradient_accumulation_steps: int = field(
+        default=1, metadata={"help": "Micro-batches to an optimiser step."}
+    )
+    freeze_vision: bool = field(
+        default=True, metadata={"help": "Keep the vision tower as it is (false where embedded)."}
+    )
+    use_peft: bool = field(default=False, metadata={"help": "Train a LoRA adapter."})
+    lora_r: int = field(default=16, metadata={"help": "Rank of the adapter."})
+    save_steps: float = field(default=500, metadata={"help": "Steps between checkpoints."})
+    seed: int = field(default=42, metadata={"help": "Draws everything random."})

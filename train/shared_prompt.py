@@ -1,0 +1,168 @@
+"""One prompt, encoded once: G completions share its vision features and its KV cache.
+
+GRPO asks every prompt G times, and the plain way sends G copies of its images and tokens through
+the network: once to sample, and again to score. Here all but the last token of each distinct prompt
+is prefilled once, its cache is selected for every row that asks it, and only the last prompt token
+and the completion run per row. Gradients flow back through the one prefill. Results equal the plain
+way to float tolerance.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from types import MethodType, SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from train.data import TOKENWISE, Prompt, collate
+
+if TYPE_CHECKING:
+    from transformers import Cache, GenerationConfig, PreTrainedModel
+
+# Far below any logit and finite in float16; −inf would give 0 · inf in an entropy.
+FORBIDDEN = -3e4
+
+
+def collate_distinct(
+    prompts: Sequence[Prompt], pad_token_id: int, device: Any = None
+) -> tuple[dict[str, Tensor], Tensor]:
+    """The distinct objects among `prompts` as one batch, and the index (B,) of each row in it."""
+    order: dict[int, int] = {}
+    rows = [order.setdefault(id(prompt), len(order)) for prompt in prompts]
+    objects = {id(prompt): prompt for prompt in prompts}
+    batch = collate([objects[key] for key in order], pad_token_id, device)
+    return batch, torch.tensor(rows, device=device)
+
+
+@torch.no_grad()
+def generate(
+    model: PreTrainedModel,
+    prompts: Sequence[Prompt],
+    config: GenerationConfig,
+    *,
+    share: bool = True,
+    keep_hidden: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """Sample one completion a row: tokens (B, T) and, if kept, hidden states (B, T, H).
+
+    `prompts` has one entry a row; those that are the same object are encoded once if `share`.
+    `hidden[:, t]` is the state that predicted token t.
+    """
+    body = backbone(model)
+    if share:
+        batch, rows = collate_distinct(prompts, config.pad_token_id, body.device)
+        inputs = {name: batch[name][rows] for name in ("input_ids", "attention_mask")}
+        inputs["past_key_values"], deltas = _prefill(body, batch, rows)
+        inputs["position_ids"] = _positions(inputs["attention_mask"], deltas)
+    else:
+        inputs = collate(prompts, config.pad_token_id, body.device)
+    caught: list[Tensor] = []
+
+    def catch(_module: Any, _inputs: Any, output: Any) -> None:
+        caught.append(output.last_hidden_state[:, -1])
+
+    hook = body.register_forward_hook(catch) if keep_hidden else None
+    try:
+        tokens = model.generate(**inputs, generation_config=config)
+    finally:
+        if hook is not None:
+            hook.remove()
+    hidden = torch.stack(caught, dim=1) if keep_hidden else None
+    return tokens[:, inputs["input_ids"].shape[1] :], hidden
+
+
+def scoring_inputs(
+    prompts: Sequence[Prompt],
+    completions: Tensor,
+    mask: Tensor,
+    pad_token_id: int,
+    *,
+    share: bool = True,
+) -> dict[str, Any]:
+    """Arguments with which a model that `accept_shared_prompts` scores completions (B, T).
+
+    `mask` (B, T) is 1 at tokens. The output's `log_probs[:, -T:]` and `entropy[:, -T:]` belong to
+    the completions; both are 0 where the mask is.
+    """
+    labels = completions.masked_fill(mask == 0, -100)
+    if share:
+        batch, rows = collate_distinct(prompts, pad_token_id, completions.device)
+        first = batch["input_ids"][rows, -1:]
+        inputs = {"prompts": batch, "rows": rows}
+        before = batch["attention_mask"][rows]
+    else:
+        inputs = collate(prompts, pad_token_id, completions.device)
+        first, before = inputs["input_ids"], inputs["attention_mask"]
+        types = inputs["mm_token_type_ids"]
+        inputs["mm_token_type_ids"] = torch.cat([types, types.new_zeros(mask.shape)], dim=1)
+    unscored = torch.full_like(first, -100)
+    return inputs | {
+        "input_ids": torch.cat([first, completions], dim=1),
+        "attention_mask": torch.cat([before, mask.to(before.dtype)], dim=1),
+        "labels": torch.cat([unscored, labels], dim=1),
+        "fused_lm_head": True,
+    }
+
+
+def accept_shared_prompts(model: PreTrainedModel, forbidden_tokens: Sequence[int]) -> None:
+    """Let `model(**scoring_inputs(…))` prefill its prompts once and score without some tokens.
+
+    `model` already has TRL's fused head. The `forbidden_tokens` can't be sampled, so the scored
+    distribution leaves them out as well: sampled and scored log-probabilities agree.
+    """
+    plain_forward = model.forward
+
+    @functools.wraps(type(model).forward)  # generate() checks its arguments against the signature
+    def forward(
+        self: PreTrainedModel, *args: Any, prompts: Any = None, rows: Any = None, **kwargs: Any
+    ) -> Any:
+        if not kwargs.get("fused_lm_head"):
+            return plain_forward(*args, **kwargs)
+        if prompts is not None:
+            kwargs["past_key_values"], deltas = _prefill(self.base_model, prompts, rows)
+            positions = _positions(kwargs["attention_mask"], deltas)
+            kwargs["position_ids"] = positions[..., -kwargs["input_ids"].shape[1] :]
+        head = head_without(self, forbidden_tokens)
+        self.get_output_embeddings = lambda: head
+        try:
+            return plain_forward(*args, **kwargs)
+        finally:
+            del self.get_output_embeddings
+
+    model.forward = MethodType(forward, model)
+
+
+def head_without(model: PreTrainedModel, forbidden_tokens: Sequence[int]) -> SimpleNamespace:
+    """The head's `weight` (V, H) and a `bias` (V,) that rules some tokens out."""
+    head = model.get_output_embeddings()
+    bias = torch.zeros(head.weight.shape[0], device=head.weight.device)
+    bias[list(forbidden_tokens)] = FORBIDDEN
+    return SimpleNamespace(weight=head.weight, bias=bias if head.bias is None else head.bias + bias)
+
+
+def backbone(model: PreTrainedModel) -> PreTrainedModel:
+    """The network below the head, inside an adapter or not."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return inner.base_model
+
+
+def _prefill(body: PreTrainedModel, prompts: Prompt, rows: Tensor) -> tuple[Cache, Tensor]:
+    """The cache of each row's prompt without its last token, and its rotary offset (B, 1)."""
+    from transformers import DynamicCache
+
+    inputs = {
+        name: value[:, :-1] if name in TOKENWISE else value for name, value in prompts.items()
+    }
+    cache = DynamicCache(config=body.config.get_text_config())
+    body(**inputs, past_key_values=cache, use_cache=True)
+    cache.batch_select_indices(rows)
+    return cache, body.rope_deltas[rows]
+
+
+def _positions(attention_mask: Tensor, deltas: Tensor) -> Tensor:
+    """Rotary positions (3, B, L) of text that follows a prompt; wrong inside the prompt."""
+    positions = (attention_mask.long().cumsum(1) - 1).clamp_min(0) + deltas
+    return positions.expand(3, *positions.shape)

@@ -1,0 +1,66 @@
+"""Supervised targets: what follows a sample's prompt, and which of its tokens are learned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from manifests.answers import LETTERS, format_answer
+from models.prompts import target_text
+from train.data import Prompt, PromptEncoder, Sample, collate
+
+
+class TargetCollator:
+    """Samples -> a batch of prompts with their targets, and `labels` (B, L).
+
+    Labels are −100 in prompts and padding; with `answer_only` also in front of the answer block.
+    """
+
+    def __init__(self, prompts: PromptEncoder, *, answer_only: bool = False) -> None:
+        self.prompts, self.answer_only = prompts, answer_only
+        self.tokenizer = prompts.processor.tokenizer
+
+    def __call__(self, rows: Sequence[Sample]) -> dict[str, Tensor]:
+        answered = [
+            self._answered(row, prompt)
+            for row, prompt in zip(rows, self.prompts(rows), strict=True)
+        ]
+        return collate(answered, self.tokenizer.pad_token_id)
+
+    def _answered(self, row: Sample, prompt: Prompt) -> Prompt:
+        target = self._tokens(target_text(row["answer"], row["rationale"]))
+        labels = target.clone()
+        if self.answer_only:
+            answer = self._tokens(format_answer(row["answer"]))
+            labels[:, : -answer.shape[1]] = -100
+        types = prompt["mm_token_type_ids"]
+        unlearned = torch.full_like(prompt["input_ids"], -100)
+        return dict(prompt) | {
+            "input_ids": torch.cat([prompt["input_ids"], target], dim=1),
+            "attention_mask": torch.cat([prompt["attention_mask"], torch.ones_like(target)], dim=1),
+            "mm_token_type_ids": torch.cat([types, types.new_zeros(target.shape)], dim=1),
+            "labels": torch.cat([unlearned, labels], dim=1),
+        }
+
+    def _tokens(self, text: str) -> Tensor:
+        text += self.tokenizer.eos_token
+        return self.tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
+
+
+def balanced(rows: Sequence[Sample]) -> list[Sample]:
+    """Rows with pairs of the rarer verdict repeated, in order, until both are even.
+
+    >>> pairs = [{"task": "reid_pair", "options": ["Yes", "No"], "answer": [a]} for a in "ABBB"]
+    >>> "".join(row["answer"][0] for row in balanced(pairs))
+    'AAABBB'
+    """
+    others = [row for row in rows if row["task"] != "reid_pair"]
+    verdicts: dict[str, list[Sample]] = {}
+    for row in rows:
+        if row["task"] == "reid_pair":
+            verdict = row["options"][LETTERS.index(row["answer"][0])]
+            verdicts.setdefault(verdict, []).append(row)
+    most = max(map(len, verdicts.values()), default=0)
+    return [same[i % len(same)] for same in verdicts.values() for i in range(most)] + others
