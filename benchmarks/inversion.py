@@ -1,0 +1,253 @@
+"""How fast questions are inverted, in how much memory, and what is left to a blind reader.
+
+  python -m benchmarks.inversion                       # CLEVRER at its published size, generated
+  python -m benchmarks.inversion --files DIR/*.json    # real annotation files as well
+
+Three lines for each file: the questions as they were, inverted here, and inverted by the published
+algorithm (`tests.reference.published_inversion`), timed in the same run on the same records.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from manifests.command import guard, option, parse, table
+from manifests.errors import BadInput, WorkFailed
+
+# Questions of the published training set, by type (scene by scene they are drawn with these means).
+PUBLISHED = {
+    "descriptive": 109_952,
+    "explanatory": 16_799,
+    "predictive": 7_179,
+    "counterfactual": 18_642,
+}
+SCENES = 10_000
+# How many choices of a counterfactual question are right: 0, 1, 2, 3.
+COUNTERFACTUAL_RIGHT = (169, 7_947, 6_406, 4_120)
+# The benchmark that reads a file, by a word in its name.
+READERS = {
+    "nextgqa": "nextgqa",
+    "nextqa": "nextqa",
+    "star": "star",
+    "tempcompass": "tempcompass",
+    "mmvu": "mmvu",
+    "videomme": "videomme",
+    "clevrer": "mvbench",
+}
+
+
+@dataclass
+class Options:
+    files: list[str] = option("annotation files to measure as well", default=[])
+    scenes: int = option("scenes of generated CLEVRER; 0 leaves it out", default=SCENES)
+    ratio: float = option("share of the eligible questions that are inverted", default=1.0)
+    seed: int = option("draws everything random", default=0)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return guard(run, parse(Options, argv, prog="benchmarks.inversion", description=__doc__))
+
+
+def run(options: Options) -> None:
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
+    with tempfile.TemporaryDirectory() as folder:
+        if options.scenes:
+            path = Path(folder, "train.json")
+            path.write_text(json.dumps(list(generate(options.scenes, options.seed))), "utf-8")
+            speed("clevrer", path, Path(folder), options)
+        for name in options.files:
+            speed(reader(Path(name)), Path(name), Path(folder), options)
+
+
+def reader(path: Path) -> str:
+    """The benchmark whose file this seems to be."""
+    for word, bench in READERS.items():
+        if word in path.name:
+            return bench
+    raise BadInput(f"{path}: no benchmark in its name; known are {', '.join(READERS)}")
+
+
+def speed(bench: str, path: Path, folder: Path, options: Options) -> None:
+    """Time the whole command and the published algorithm, and compare blind strategies."""
+    seconds, peak = command(bench, path, folder, options)
+    about = newest_about(folder / "manifests")
+    counts = about["counts"]
+    published = published_inversion(bench, path, folder, options.seed)
+    rows = [
+        ("questions", counts["questions"], ""),
+        ("  inverted of all", f"{counts['inverted'] / counts['questions']:.1%}", ""),
+        ("  inverted of eligible", f"{counts['inverted'] / max(counts['eligible'], 1):.1%}", ""),
+        ("whole command, from file to manifest", f"{seconds:.1f} s", f"{peak:.0f} MiB at most"),
+        ("  questions a second", f"{counts['questions'] / seconds:,.0f}", ""),
+        ("published algorithm, in memory", f"{published['seconds']:.2f} s", ""),
+        ("  questions a second", f"{published['count'] / published['seconds']:,.0f}", ""),
+        ("  unchanged text, labels inverted", f"{published['unchanged']:.1%}", ""),
+        ("  why and how clauses negated", f"{published['negated']:.1%}", ""),
+    ]
+    print(f"{bench}: {path.name}\n{table(rows)}\n")
+    measured = {**about["blind"], "published": published["blind"]}
+    lines = [
+        (when, *(f"{measured[when][score]['score']:.3f}" for score in ("soft", "strict")))
+        for when in ("before", "after", "published")
+    ]
+    print(table(lines, ("best blind strategy", "soft", "strict")), end="\n\n")
+
+
+def command(bench: str, path: Path, folder: Path, options: Options) -> tuple[float, float]:
+    """Seconds and MiB (highest resident size) of the builder's own process."""
+    words = [sys.executable, "-m", "builders.qa_invert", "--bench", bench, "--root", str(folder)]
+    words += ["--annotations", str(path), "--out", str(folder / "manifests"), "--max_bad", "1"]
+    words += ["--ratio", str(options.ratio), "--seed", str(options.seed), "--split", "train"]
+    started = time.perf_counter()
+    made = subprocess.run(words, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - started
+    if made.returncode:
+        raise WorkFailed(f"builders.qa_invert {bench}: {made.stderr[-500:]}")
+    return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+
+
+def newest_about(folder: Path) -> dict[str, Any]:
+    from manifests.parquet import read_about
+
+    newest = max(folder.glob("*.parquet"), key=lambda path: path.stat().st_mtime)
+    return read_about(newest)
+
+
+def published_inversion(bench: str, path: Path, folder: Path, seed: int) -> dict[str, Any]:
+    """The published algorithm on the same questions that have one right option and others."""
+    from builders.benches import load
+    from manifests.blind import best_blind
+    from tests.reference.inversion_faults import is_unchanged, negates_a_clause
+    from tests.reference.published_inversion import invert_published
+
+    frame = load(bench, folder, "train", annotations=path).frame
+    single = [
+        row
+        for row in frame.select("question", "options", "right", "group").iter_rows()
+        if sum(row[2]) == 1 and len(row[1]) > 1
+    ]
+    rng, made = random.Random(seed), []
+    started = time.perf_counter()
+    for question, options, right, _ in single:
+        made.append(invert_published(question, options, right.index(True), rng))
+    seconds = time.perf_counter() - started
+    texts = [text for text, _, _ in made]
+    pairs = list(zip((row[0] for row in single), texts, strict=True))
+    groups = [row[3] for row in single]
+    blind = best_blind(texts, [o for _, o, _ in made], [r for _, _, r in made], groups)
+    return {
+        "seconds": seconds,
+        "count": len(made),
+        "unchanged": sum(is_unchanged(*pair) for pair in pairs) / len(pairs),
+        "negated": sum(negates_a_clause(text) for text in texts) / len(texts),
+        "blind": {name: {"score": best.score} for name, best in blind.items()},
+    }
+
+
+def generate(scenes: int, seed: int) -> Iterator[dict[str, Any]]:
+    """Scenes with questions in CLEVRER's layout and proportions; no clips belong to them."""
+    rng = random.Random(seed)
+    for index in range(scenes):
+        questions: list[dict[str, Any]] = []
+        for kind, total in PUBLISHED.items():
+            for _ in range(_share(total, index)):
+                questions.append(_question(kind, len(questions), rng))
+        name = f"video_{index:05d}.mp4"
+        yield {"scene_index": index, "video_filename": name, "questions": questions}
+
+
+def _share(total: int, index: int) -> int:
+    """How many of `total` questions fall to one scene, so that all scenes make up the total."""
+    return (index + 1) * total // SCENES - index * total // SCENES
+
+
+_COLORS = ("gray", "red", "blue", "green", "brown", "cyan", "purple", "yellow")
+_MATERIALS, _SHAPES = ("metal", "rubber"), ("cube", "sphere", "cylinder")
+
+
+def _thing(rng: random.Random) -> str:
+    return f"{rng.choice(_COLORS)} {rng.choice(_MATERIALS)} {rng.choice(_SHAPES)}"
+
+
+def _question(kind: str, number: int, rng: random.Random) -> dict[str, Any]:
+    known = {"question_id": number, "question_type": kind, "program": ["events", "unique"]}
+    if kind == "descriptive":
+        text, answer = _described(rng)
+        return {**known, "question": text, "answer": answer}
+    text, choices, right = _chosen(kind, rng)
+    return {
+        **known,
+        "question": text,
+        "choices": [
+            {"choice_id": k, "choice": choice, "program": [], "answer": "correct" if r else "wrong"}
+            for k, (choice, r) in enumerate(zip(choices, right, strict=True))
+        ],
+    }
+
+
+def _described(rng: random.Random) -> tuple[str, str]:
+    when = rng.choice(("", " when the video begins", " when the video ends"))
+    state = rng.choice(("moving", "stationary"))
+    return rng.choice(
+        (
+            (f"What color is the {state} {rng.choice(_SHAPES)}{when}?", rng.choice(_COLORS)),
+            (f"What shape is the {state} object{when}?", rng.choice(_SHAPES)),
+            (f"What material is the {state} object{when}?", rng.choice(_MATERIALS)),
+            (f"How many {state} objects are there{when}?", str(rng.randrange(6))),
+            (f"How many {rng.choice(_SHAPES)}s enter the scene?", str(rng.randrange(4))),
+            (
+                f"Are there any {state} {rng.choice(_COLORS)} objects{when}?",
+                rng.choice(("yes", "no")),
+            ),
+        )
+    )
+
+
+def _chosen(kind: str, rng: random.Random) -> tuple[str, list[str], list[bool]]:
+    if kind == "explanatory":
+        word = rng.choice(("is", "is not"))
+        text = f"Which of the following {word} responsible for the collision between the "
+        text += f"{_thing(rng)} and the {_thing(rng)}?"
+        choices = _distinct(4, lambda: f"The presence of the {_thing(rng)}")
+        return text, choices, [rng.random() < 0.4 for _ in choices]
+    if kind == "predictive":
+        return "What will happen next?", _events(2, rng), rng.choice(([True, False], [False, True]))
+    word = rng.choice(("happen", "not happen"))
+    text = rng.choice(
+        (
+            f"What will {word} without the {_thing(rng)}?",
+            f"If the {_thing(rng)} is removed, which event will {word}?",
+            f"Which of the following will {word} if the {_thing(rng)} is removed?",
+        )
+    )
+    count = rng.choices(range(4), COUNTERFACTUAL_RIGHT)[0]
+    right = [position < count for position in range(4)]
+    rng.shuffle(right)
+    return text, _events(4, rng), right
+
+
+def _events(count: int, rng: random.Random) -> list[str]:
+    return _distinct(count, lambda: f"The {_thing(rng)} collides with the {_thing(rng)}")
+
+
+def _distinct(count: int, draw: Callable[[], str]) -> list[str]:
+    made: dict[str, None] = {}
+    while len(made) < count:
+        made[draw()] = None
+    return list(made)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""Manifest rows -> encoded samples: every image and clip goes through the real processor once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from builders.synthetic.people import ATTRIBUTES
+from manifests.errors import WorkFailed
+from models.inputs import load_media, metadata
+from models.prompts import messages, question_text, target_text
+from scripts.embedded.stages import IGNORED, Encoded
+
+STATES = ("hit", "miss", "needed", "idle", "moves;", "still;")
+
+
+def texts(row: Mapping[str, Any]) -> list[str]:
+    """What the tokenizer learns from: the prompt and the completion of a row."""
+    prompt = question_text(row["question"], row["options"], row["task"])
+    return [prompt, target_text(row["answer"], row["rationale"])]
+
+
+class Encoder:
+    """Encodes samples; pixels of a file are computed once and shared by its samples."""
+
+    def __init__(self, processor: Any, root: str, truth: Callable[[str], torch.Tensor]) -> None:
+        self.processor, self.root, self.truth = processor, root, truth
+        self.tokenizer = processor.tokenizer
+        self.media: dict[str, tuple[torch.Tensor, ...]] = {}
+        self.told_by_pictures = self._token_ids(
+            [*(word for words in ATTRIBUTES.values() for word in words), *STATES]
+        )
+
+    def __call__(self, row: Mapping[str, Any]) -> Encoded:
+        media = [self._media(item, row) for item in (row["images"] or []) + (row["videos"] or [])]
+        pixels, grids, shown = zip(*media, strict=True)
+        grid = torch.cat(grids)
+        prompt = self._prompt_ids(row, grid)
+        target = self._ids(target_text(row["answer"], row["rationale"]) + self.tokenizer.eos_token)
+        ids = torch.tensor(prompt + target)
+        labels = torch.tensor([IGNORED] * len(prompt) + target)
+        config = self.processor
+        kinds = (ids == config.image_token_id).long() + 2 * (ids == config.video_token_id).long()
+        return Encoded(
+            ids=ids,
+            kinds=kinds,
+            labels=labels,
+            guessed=self._guessed(row, labels),
+            pixels=pixels,
+            grid=grid,
+            shown=torch.cat(shown),
+            task=row["task"],
+        )
+
+    def encode_all(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Encoded]]:
+        """Encoded rows by task."""
+        encoded: dict[str, list[Encoded]] = {}
+        for row in tqdm(rows, "encoding", unit="sample"):
+            encoded.setdefault(row["task"], []).append(self(row))
+        return encoded
+
+    def single_ids(self, words: Sequence[str]) -> torch.Tensor:
+        """The ids of words that are one token each; any other is an error."""
+        spelled = [self._ids(word) for word in words]
+        split = [word for word, ids in zip(words, spelled, strict=True) if len(ids) != 1]
+        if split:
+            raise WorkFailed(f"the tokenizer splits {split}: its corpus shows them too rarely")
+        return torch.tensor([ids[0] for ids in spelled])
+
+    def _media(self, item: Mapping[str, Any], row: Mapping[str, Any]) -> tuple:
+        if item["path"] not in self.media:
+            self.media[item["path"]] = (*self._see(row, item), self.truth(item["path"]))
+        return self.media[item["path"]]
+
+    def _see(self, row: Mapping[str, Any], item: Mapping[str, Any]) -> tuple:
+        video = bool(row["videos"])
+        alone = {"images": None if video else [item], "videos": [item] if video else None}
+        images, clips = load_media({**alone, "clips": None}, self.root)
+        if video:
+            frames = [clip.frames.transpose(0, 3, 1, 2) for clip in clips]
+            out = self.processor.video_processor(
+                videos=frames,
+                video_metadata=[metadata(clip) for clip in clips],
+                do_sample_frames=False,
+                return_tensors="pt",
+            )
+            return out["pixel_values_videos"].half(), out["video_grid_thw"]
+        out = self.processor.image_processor(images=images, return_tensors="pt")
+        return out["pixel_values"].half(), out["image_grid_thw"]
+
+    def _prompt_ids(self, row: Mapping[str, Any], grid: torch.Tensor) -> list[int]:
+        text = self.processor.apply_chat_template(
+            messages(row), add_generation_prompt=True, tokenize=False
+        )
+        pad = self.processor.video_token if row["videos"] else self.processor.image_token
+        before, *parts = text.split(pad)
+        counts = (grid.prod(-1) // self.processor.image_processor.merge_size**2).tolist()
+        whole = before + "".join(pad * n + part for n, part in zip(counts, parts, strict=True))
+        return self._ids(whole)
+
+    def _guessed(self, row: Mapping[str, Any], labels: torch.Tensor) -> torch.Tensor:
+        """Completion tokens that follow from the pictures and not from the text before them."""
+        if (row["qa"] or {}).get("family") == "descriptive":
+            # The scene is seen; what follows from it, after "so", is concluded.
+            conclusion = (labels == self._ids(" so")[0]).int().cumsum(0)
+            return (labels != IGNORED) & (conclusion == 0)
+        return torch.isin(labels, self.told_by_pictures)
+
+    def _token_ids(self, words: Sequence[str]) -> torch.Tensor:
+        """Ids of the words that are one token, with and without a space before them."""
+        spelled = (self._ids(space + word) for word in words for space in ("", " "))
+        return torch.tensor([ids[0] for ids in spelled if len(ids) == 1])
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -1,0 +1,274 @@
+"""Pre-training in four stages; each made the next one learn where it had not (see the card).
+
+text    the language model alone, on prompts without media: it is given what a picture would show
+        and learns to compare, to conclude and to bind the verdict to an option's letter
+look    the language model on whole samples whose vision tokens are replaced by words: a perfect
+        tower's; it learns to look things up
+sight   the vision tower alone: it learns to emit those tokens
+joint   everything, on whole samples
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from tqdm import tqdm
+
+IGNORED = -100
+TURNS = ("reid_pair", "video_qa", "video_qa")  # clips have more to teach
+
+
+@dataclass
+class Encoded:
+    """One sample, encoded once.
+
+    ids      (L,) int64 prompt and completion
+    kinds    (L,) int64: 0 text, 1 image token, 2 video token
+    labels   (L,) int64 completion tokens, IGNORED elsewhere
+    guessed  (L,) bool: completion tokens that only a picture tells
+    pixels   (patches, features) float16 of each image or clip, shared between samples
+    grid     (media, 3) int64
+    shown    (tokens, W) float32: which of W words each vision token shows
+    task     the sample's task
+    """
+
+    ids: torch.Tensor
+    kinds: torch.Tensor
+    labels: torch.Tensor
+    guessed: torch.Tensor
+    pixels: tuple[torch.Tensor, ...]
+    grid: torch.Tensor
+    shown: torch.Tensor
+    task: str
+
+
+class Optimisers:
+    """Muon on matrices, AdamW on the rest, one learning-rate factor for both.
+
+    AdamW alone stayed at chance: the letter is the exclusive or of verdict and option order.
+    """
+
+    def __init__(self, named: Sequence[tuple[str, nn.Parameter]], lr: float = 3e-3) -> None:
+        def is_matrix(name: str, p: nn.Parameter) -> bool:
+            return p.ndim == 2 and "embed" not in name and "head" not in name
+
+        self.parameters = [p for _, p in named]
+        matrices = [p for name, p in named if is_matrix(name, p)]
+        rest = [p for name, p in named if not is_matrix(name, p)]
+        self.optimisers = [
+            torch.optim.Muon(matrices, lr=0.02, momentum=0.95, weight_decay=0.01),
+            torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.0),
+        ]
+        self.rates = [[g["lr"] for g in o.param_groups] for o in self.optimisers]
+
+    def step(self, loss: torch.Tensor, factor: float) -> None:
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        for optimiser, rates in zip(self.optimisers, self.rates, strict=True):
+            for group, rate in zip(optimiser.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+            optimiser.step()
+
+
+def schedule(step: int, steps: int, *, warmup: int = 30, floor: float = 0.02) -> float:
+    """Linear warm-up, a plateau, and a linear decay over the second half."""
+    return min(1.0, (step + 1) / warmup) * max(floor, min(1.0, 2 - 2 * step / steps))
+
+
+def learn_text(
+    model: nn.Module,
+    samples: Sequence[Encoded],
+    steps: int,
+    rng: np.random.Generator,
+    batch: int = 32,
+) -> None:
+    """Stage 1: no media; what only a picture tells is given, everything else is predicted."""
+    texts = [_without_media(sample) for sample in samples]
+    named = [(n, p) for n, p in model.named_parameters() if ".visual." not in n]
+    optimisers, bar = Optimisers(named), tqdm(range(steps), "text")
+    for step in bar:
+        inputs, labels = collate([texts[i] for i in rng.integers(0, len(texts), batch)])
+        inputs.pop("mm_token_type_ids")
+        positions = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
+        loss, hit = _loss(model, {**inputs, "position_ids": positions.expand(3, -1, -1)}, labels)
+        optimisers.step(loss, schedule(step, steps, floor=0.3))
+        _show(bar, step, loss=loss, right=hit)
+
+
+def learn_look(
+    model: nn.Module,
+    samples: dict[str, Sequence[Encoded]],
+    words: torch.Tensor,
+    steps: int,
+    rng: np.random.Generator,
+    batch: int = 32,
+) -> None:
+    """Stage 2: whole samples whose vision tokens spell what they show, as a perfect tower would.
+
+    The language model learns to look things up without the cost of a tower; the noise keeps it from
+    relying on perfection. words (W,) are the ids that `Encoded.shown` refers to.
+    """
+    named = [(n, p) for n, p in model.named_parameters() if ".visual." not in n]
+    optimisers, bar = Optimisers(named), tqdm(range(steps), "look")
+    streams = {task: _stream(rows, batch, rng) for task, rows in samples.items()}
+    for step in bar:
+        task = TURNS[step % len(TURNS)]
+        rows = next(streams[task])
+        inputs, labels = collate(rows)
+        spelled = spell(model, torch.cat([row.shown for row in rows]), words)
+        spelled = spelled + torch.randn_like(spelled) * (0.15 * spelled.detach().std())
+        hidden = model.get_input_embeddings()(inputs["input_ids"])
+        hidden = hidden.masked_scatter((inputs["mm_token_type_ids"] > 0)[..., None], spelled)
+        loss, hit = _loss(model, _without_tower(model, inputs, hidden), labels)
+        optimisers.step(loss, schedule(step, steps, floor=0.1))
+        _show(bar, step // len(TURNS), task=task, loss=loss, right=hit)
+
+
+def learn_sight(
+    model: nn.Module,
+    samples: Sequence[Encoded],
+    words: torch.Tensor,
+    steps: int,
+    rng: np.random.Generator,
+    batch: int = 16,
+) -> None:
+    """Stage 3: the tower alone; each of its tokens spells what it shows, in the word embeddings."""
+    tower, embed = model.model.visual, model.get_input_embeddings().weight.detach()
+    bias, scale = nn.Parameter(torch.full((len(words),), -2.0)), nn.Parameter(torch.tensor(1.0))
+    named = [*tower.named_parameters(), ("head.bias", bias), ("head.scale", scale)]
+    optimisers, bar = Optimisers(named), tqdm(range(steps), f"sight ({samples[0].task})")
+    for step in bar:
+        rows = [samples[i] for i in rng.integers(0, len(samples), batch)]
+        truth = torch.cat([row.shown for row in rows])
+        seen = see(tower, _pixels(rows), torch.cat([row.grid for row in rows]))
+        scores = scale * (seen @ embed[words].T) + bias
+        ideal = spell(model, truth, words).detach()
+        closeness = F.cosine_similarity(seen, ideal, dim=-1).mean()
+        loss = F.binary_cross_entropy_with_logits(scores, truth) + 0.2 * (1 - closeness)
+        optimisers.step(loss, schedule(step, steps))
+        found = ((scores > 0) & (truth > 0)).sum() / truth.sum()
+        _show(bar, step, loss=loss, found=found)
+
+
+def spell(model: nn.Module, shown: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+    """A perfect tower's output, (tokens, hidden): the sum of the embeddings of what is shown."""
+    embed = model.get_input_embeddings().weight
+    return shown @ embed[words] + embed[model.config.vision_start_token_id]
+
+
+def learn_jointly(
+    model: nn.Module,
+    samples: dict[str, Sequence[Encoded]],
+    steps: int,
+    rng: np.random.Generator,
+    batch: int = 32,
+) -> None:
+    """Stage 4: whole samples; batches alternate between the tasks."""
+    optimisers, bar = Optimisers(list(model.named_parameters())), tqdm(range(steps), "joint")
+    streams = {task: _stream(rows, batch, rng) for task, rows in samples.items()}
+    for step in bar:
+        task = TURNS[step % len(TURNS)]
+        inputs, labels = collate(next(streams[task]))
+        loss, hit = _loss(model, inputs, labels)
+        optimisers.step(loss, schedule(step, steps))
+        _show(bar, step // len(TURNS), task=task, loss=loss, right=hit)
+
+
+def collate(samples: Sequence[Encoded]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Left-padded inputs and labels of one batch of one task."""
+    length = max(len(sample.ids) for sample in samples)
+
+    def pad(name: str, fill: int) -> torch.Tensor:
+        rows = (getattr(sample, name) for sample in samples)
+        return torch.stack([F.pad(row, (length - len(row), 0), value=fill) for row in rows])
+
+    inputs = {
+        "input_ids": pad("ids", 0),
+        "attention_mask": torch.stack(
+            [F.pad(torch.ones_like(s.ids), (length - len(s.ids), 0)) for s in samples]
+        ),
+        "mm_token_type_ids": pad("kinds", 0),
+    }
+    if len(samples[0].grid):
+        video = samples[0].task == "video_qa"
+        pixels, grid = (
+            ("pixel_values_videos", "video_grid_thw")
+            if video
+            else ("pixel_values", "image_grid_thw")
+        )
+        inputs[pixels] = _pixels(samples)
+        inputs[grid] = torch.cat([sample.grid for sample in samples])
+        if video:
+            inputs["second_per_grid_ts"] = torch.ones(len(inputs[grid]))
+    return inputs, pad("labels", IGNORED)
+
+
+def see(tower: nn.Module, pixels: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    """The vision tower's output tokens, (tokens, hidden)."""
+    out = tower(pixels, grid_thw=grid)
+    return out if torch.is_tensor(out) else out.pooler_output
+
+
+def _pixels(samples: Sequence[Encoded]) -> torch.Tensor:
+    return torch.cat([pixels for sample in samples for pixels in sample.pixels]).float()
+
+
+def _without_media(sample: Encoded) -> Encoded:
+    text = sample.kinds == 0
+    return replace(
+        sample,
+        ids=sample.ids[text],
+        kinds=sample.kinds[text],
+        labels=sample.labels.masked_fill(sample.guessed, IGNORED)[text],
+        grid=sample.grid[:0],
+    )
+
+
+def _without_tower(
+    model: nn.Module, inputs: dict[str, torch.Tensor], hidden: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Inputs that carry embeddings and the positions the media would have had."""
+    positions, _ = model.model.get_rope_index(
+        inputs["input_ids"],
+        inputs["mm_token_type_ids"],
+        inputs.get("image_grid_thw"),
+        inputs.get("video_grid_thw"),
+        second_per_grid_ts=inputs.get("second_per_grid_ts"),
+        attention_mask=inputs["attention_mask"],
+    )
+    mask = inputs["attention_mask"]
+    return {"inputs_embeds": hidden, "attention_mask": mask, "position_ids": positions}
+
+
+def _loss(
+    model: nn.Module, inputs: dict[str, torch.Tensor], labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean cross-entropy over the labelled tokens, and the share that greedy decoding would hit."""
+    first = int((labels != IGNORED).any(0).nonzero()[0])
+    wanted = labels[:, first:]
+    scores = model(**inputs, logits_to_keep=wanted.size(1) + 1).logits[:, :-1]
+    loss = F.cross_entropy(scores.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED)
+    known = wanted != IGNORED
+    return loss, (scores.argmax(-1) == wanted)[known].float().mean()
+
+
+def _stream(
+    rows: Sequence[Encoded], batch: int, rng: np.random.Generator
+) -> Iterator[list[Encoded]]:
+    """Shuffled passes over the rows, for ever."""
+    while True:
+        order = rng.permutation(len(rows))
+        for start in range(0, len(order) - batch + 1, batch):
+            yield [rows[i] for i in order[start : start + batch]]
+
+
+def _show(bar: tqdm, step: int, task: str = "", **numbers: torch.Tensor) -> None:
+    if step % 20 == 0:
+        bar.set_postfix_str(" ".join([task, *(f"{k} {float(v):.3f}" for k, v in numbers.items())]))

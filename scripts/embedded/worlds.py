@@ -1,0 +1,111 @@
+"""The worlds the embedded policy is pre-trained on: drawn, turned into manifests, and taken apart.
+
+The manifests are built with the same commands a user calls. The lessons of the vision tower need
+more than a manifest tells (which cell shows what): they look at the truth of the drawing itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from builders.synthetic import __main__ as synthetic
+from builders.synthetic import clips, people
+from manifests.parquet import read_table
+
+CELL = 32  # pixels a side: what one output token of the vision tower covers
+MARGIN = 5  # pixels: an object this close to a cell reaches into it
+STATES = ("moves;", "still;")
+WORDS = [
+    *(word for words in people.ATTRIBUTES.values() for word in words),
+    *clips.COLOURS,
+    *clips.SHAPES,
+    *STATES,
+]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of a world is drawn."""
+
+    identities: int = 700
+    videos: int = 2500
+    pairs: int = 6000
+
+
+def draw(folder: Path, seed: int, size: Size) -> None:
+    """Draw people and clips of the pre-training world, unless they are there."""
+    if (folder / "clevrer" / "truth.parquet").is_file():
+        return
+    arguments = {
+        "world": "pretraining",
+        "seed": seed,
+        "identities": size.identities,
+        "test_identities": 140,
+        "videos": size.videos,
+        "test_videos": 150,
+    }
+    words = [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
+    _call(synthetic.main, [*words, "--out", str(folder)])
+
+
+def manifests(folder: Path, seed: int, size: Size) -> tuple[Path, Path]:
+    """Random pairs of people and half-inverted questions, built as a user builds them."""
+    from builders import qa_invert, reid_hard
+
+    common = ["--root", str(folder), "--out", str(folder / "manifests"), "--seed", str(seed)]
+    pairs = ["--pairs", "random", "--budget", str(size.pairs), "--encoder", "stripes"]
+    _call(reid_hard.main, ["--source", "market1501", *pairs, *common])
+    _call(qa_invert.main, ["--bench", "clevrer", *common])
+    built = sorted((folder / "manifests").glob("*.parquet"))
+    reid, qa = (next(p for p in built if word in p.name) for word in ("reid", "qa"))
+    return reid, qa
+
+
+class Truth:
+    """What each vision token of a file shows, as 0 and 1 over `WORDS`."""
+
+    def __init__(self, folder: Path, seed: int, frames: Sequence[int]) -> None:
+        rows = read_table(folder / synthetic.MARKET / "truth.parquet").to_pylist()
+        self.people = {f"{synthetic.MARKET}/{row.pop('path')}": list(row.values()) for row in rows}
+        self.seed, self.frames = seed, list(frames)
+
+    def __call__(self, path: str) -> torch.Tensor:
+        """(tokens, W) float32 for one image or clip."""
+        if path in self.people:
+            return torch.from_numpy(self._person(path))
+        return torch.from_numpy(self._clip(int(Path(path).stem.split("_")[1])))
+
+    def _person(self, path: str) -> np.ndarray:
+        """Every token of a person tells all of their attributes."""
+        tokens = (people.WIDTH // CELL) * (people.HEIGHT // CELL)
+        shown = np.zeros((tokens, len(WORDS)), np.float32)
+        shown[:, [WORDS.index(word) for word in self.people[path]]] = 1
+        return shown
+
+    def _clip(self, number: int) -> np.ndarray:
+        """A token of a clip tells which objects reach into its cell, and whether they move."""
+        world, motion = clips.draw_world(np.random.default_rng([self.seed, 6, number]))
+        rows, columns = clips.HEIGHT // CELL, clips.WIDTH // CELL
+        shown = np.zeros((len(self.frames) // 2, rows, columns, len(WORDS)), np.float32)
+        corners = np.stack(np.meshgrid(range(columns), range(rows)), -1) * CELL
+        for pair, frames in enumerate(zip(self.frames[::2], self.frames[1::2], strict=True)):
+            for index, name in enumerate(world.names):
+                places = motion.positions[list(frames), index]
+                state = STATES[0] if np.abs(places[1] - places[0]).sum() > 1 else STATES[1]
+                told = np.isin(WORDS, (*name.split(), state))
+                for place in places:
+                    near = (corners - MARGIN < place) & (place < corners + CELL + MARGIN)
+                    shown[pair][near.all(-1)] += told
+        return shown.clip(max=1).reshape(-1, len(WORDS))
+
+
+def _call(command: Any, words: list[str]) -> None:
+    status = command(words)
+    if status:
+        raise SystemExit(status)
