@@ -1,6 +1,6 @@
 """Label doubts: pairs whose labels, not whose looks, are what seems to be hard.
 
-Mining looks for what a first stage gets wrong, and wrong labels are what it gets wrong most. Three
+Mining looks for what a first stage gets wrong, and wrong labels are what it gets wrong most. Four
 signs, each with the reason it is reported under:
 
     same person      a and n carry different identities, yet each is the other's nearest negative,
@@ -8,8 +8,11 @@ signs, each with the reason it is reported under:
     near-duplicate   two identities share what looks like one frame
     two people       a and p carry one identity, yet look less alike than a and the average image,
                      while each of them ranks another image of the identity first
+    split identity   two identities look like one person (`builders.halves`)
 
-A doubted image takes part in no pair; of two people in one identity only the pair is left out.
+An image doubted under the first two takes part in no pair. Of two people in one identity, and of
+the halves of a split one, only pairs between the two are left out. Looks are compared in the same
+clothes, as far as these are known: a change of clothes is no reason to doubt a label.
 """
 
 from __future__ import annotations
@@ -19,31 +22,41 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from builders.neighbors import NOBODY, Pairs, Space, similarity, spread
+from builders.halves import find_halves
+from builders.neighbors import NOBODY, Pairs, Space, average, deviation, similarity
 
-SAME_PERSON, NEAR_DUPLICATE, TWO_PEOPLE = "same person", "near-duplicate", "two people"
+SAME_PERSON, NEAR_DUPLICATE = "same person", "near-duplicate"
+TWO_PEOPLE, SPLIT_IDENTITY = "two people", "split identity"
 
 
 @dataclass(frozen=True)
 class Doubts:
     """What is not to be trusted.
 
-    frame   anchor, candidate (rows), reason, similarity, margin; one row for each doubt
-    images  (N,) bool: rows that take part in no pair
+    frame    anchor, candidate (rows), reason, similarity, margin; one row for each doubt
+    images   (N,) bool: rows that take part in no pair
+    partner  (N,) int64: the identity that seems to be the same person, −1 where there is none
     """
 
     frame: pl.DataFrame
     images: np.ndarray
+    partner: np.ndarray
 
-    def clear(self, pairs: pl.DataFrame) -> pl.DataFrame:
-        """The pairs that no doubt touches."""
+    def clear(self, pairs: pl.DataFrame, pids: np.ndarray) -> pl.DataFrame:
+        """The pairs that no doubt touches; pids (N,) by row."""
         anchor, candidate = pairs["anchor"].to_numpy(), pairs["candidate"].to_numpy()
         doubted = self.images[anchor] | self.images[candidate]
+        doubted |= self.partner[anchor] == pids[candidate]
         apart = self.frame.filter(pl.col("reason") == TWO_PEOPLE).select("anchor", "candidate")
         either = pl.concat([apart, apart.select(anchor="candidate", candidate="anchor")])
         return pairs.filter(~pl.Series(doubted)).join(
             either, on=["anchor", "candidate"], how="anti", maintain_order="left"
         )
+
+    def believed_negatives(self, space: Space, nearest: np.ndarray) -> np.ndarray:
+        """Which nearest negatives (A, k) of the anchors are beyond doubt."""
+        partner = self.partner[space.anchors, None]
+        return (nearest != NOBODY) & ~self.images[nearest] & (space.pids[nearest] != partner)
 
 
 def find_doubts(
@@ -60,26 +73,30 @@ def find_doubts(
     `wide` is in standard deviations of the anchor's similarities; `duplicate` is the cosine,
     averaged over encoders, from which two images are one frame.
     """
-    mean, deviation = spread(space)
-    best_positive = best_by_row(positives, len(space.vectors))
-    best_negative = np.full(len(space.vectors), -np.inf, np.float32)
+    known = alike(space, positives)
+    best_positive = best_by_row(known, len(space.pids))
+    best_negative = np.full(len(space.pids), -np.inf, np.float32)
     best_negative[space.anchors] = values[:, 0]
+    halves, partner = _split_identities(space, nearest, values, known)
     frame = pl.concat(
         [
-            _same_person(space, nearest, values, best_positive + wide * deviation, best_positive),
+            _same_person(space, nearest, values, best_positive, wide),
             _near_duplicates(space, nearest, values, best_positive, duplicate),
-            _two_people(positives, mean, best_positive > best_negative, best_negative),
+            _two_people(known, average(space), best_positive > best_negative, best_negative),
+            halves,
         ]
     ).sort("anchor", "candidate", "reason")
-    images = np.zeros(len(space.vectors), bool)
-    images[frame.filter(pl.col("reason") != TWO_PEOPLE)["anchor"].to_numpy()] = True
-    return Doubts(frame, images)
+    images = np.zeros(len(space.pids), bool)
+    whole = frame.filter(pl.col("reason").is_in([SAME_PERSON, NEAR_DUPLICATE]))
+    images[whole["anchor"].to_numpy()] = True
+    return Doubts(frame, images, partner)
 
 
 def no_doubts(images: int) -> Doubts:
     """Every label of `images` rows is believed."""
     nobody = np.empty(0, np.int64)
-    return Doubts(_doubts(nobody, nobody, SAME_PERSON, nobody, nobody), np.zeros(images, bool))
+    frame = _doubts(nobody, nobody, SAME_PERSON, nobody, nobody)
+    return Doubts(frame, np.zeros(images, bool), np.full(images, NOBODY))
 
 
 def best_by_row(pairs: Pairs, rows: int) -> np.ndarray:
@@ -89,20 +106,36 @@ def best_by_row(pairs: Pairs, rows: int) -> np.ndarray:
     return best
 
 
+def alike(space: Space, pairs: Pairs) -> Pairs:
+    """Pairs in the same clothes, or where the clothes of one are unknown."""
+    return pairs.where(~_changed(space, pairs) | _unknown(space, pairs))
+
+
+def changed(space: Space, pairs: Pairs) -> Pairs:
+    """Pairs in different clothes, or where the clothes of one are unknown."""
+    return pairs.where(_changed(space, pairs) | _unknown(space, pairs))
+
+
+def _changed(space: Space, pairs: Pairs) -> np.ndarray:
+    return space.clothes[pairs.anchor] != space.clothes[pairs.candidate]
+
+
+def _unknown(space: Space, pairs: Pairs) -> np.ndarray:
+    return np.minimum(space.clothes[pairs.anchor], space.clothes[pairs.candidate]) < 0
+
+
 def _same_person(
-    space: Space,
-    nearest: np.ndarray,
-    values: np.ndarray,
-    threshold: np.ndarray,
-    best_positive: np.ndarray,
+    space: Space, nearest: np.ndarray, values: np.ndarray, best_positive: np.ndarray, wide: float
 ) -> pl.DataFrame:
-    first = np.full(len(space.vectors), NOBODY)
+    first = np.full(len(space.pids), NOBODY)
     first[space.anchors] = nearest[:, 0]
-    anchor, candidate = space.anchors, nearest[:, 0]
-    doubted = np.isfinite(threshold[anchor]) & (values[:, 0] > threshold[anchor])
-    doubted &= (candidate != NOBODY) & (first[candidate] == anchor)
-    anchor, candidate, value = anchor[doubted], candidate[doubted], values[doubted, 0]
-    return _doubts(anchor, candidate, SAME_PERSON, value, value - best_positive[anchor])
+    anchor, candidate, value = space.anchors, nearest[:, 0], values[:, 0]
+    closer = np.isfinite(best_positive[anchor]) & (value > best_positive[anchor])
+    closer &= (candidate != NOBODY) & (first[candidate] == anchor)
+    anchor, candidate, value = anchor[closer], candidate[closer], value[closer]
+    margin = value - best_positive[anchor]
+    far = margin > wide * deviation(space, anchor)
+    return _doubts(anchor[far], candidate[far], SAME_PERSON, value[far], margin[far])
 
 
 def _near_duplicates(
@@ -124,9 +157,21 @@ def _two_people(
     return _doubts(anchor, candidate, TWO_PEOPLE, value, best_negative[anchor] - value)
 
 
+def _split_identities(
+    space: Space, nearest: np.ndarray, values: np.ndarray, positives: Pairs
+) -> tuple[pl.DataFrame, np.ndarray]:
+    """Doubts between the halves of split identities, and each row's other half (N,)."""
+    found = find_halves(space, nearest, values, positives)
+    anchor, candidate = found["anchor"].to_numpy(), found["candidate"].to_numpy()
+    other = np.full(int(space.pids.max()) + 1, NOBODY)
+    other[space.pids[anchor]] = space.pids[candidate]
+    value, margin = found["similarity"].to_numpy(), found["margin"].to_numpy()
+    return _doubts(anchor, candidate, SPLIT_IDENTITY, value, margin), other[space.pids]
+
+
 def _cosine(space: Space, anchor: np.ndarray, candidate: np.ndarray) -> np.ndarray:
     """Cosine averaged over encoders, (P,) float32."""
-    even = np.full_like(space.weight, 1 / len(space.widths))
+    even = np.full_like(space.weight, 1 / space.weight.shape[1])
     return similarity(space.reweighted(even, np.zeros_like(space.offset)), anchor, candidate)
 
 

@@ -10,22 +10,43 @@ import numpy as np
 import polars as pl
 
 from builders import neighbors
-from builders.doubts import Doubts, best_by_row, find_doubts, no_doubts
+from builders.doubts import Doubts, best_by_row, changed, find_doubts, no_doubts
 from builders.neighbors import NOBODY, Pairs, Space
-from builders.pairs import POSITIVES, choose, draw_alike, first_stage_auc, negatives, positives
+from builders.pairs import (
+    POSITIVES,
+    choose,
+    choose_sets,
+    draw_alike,
+    draw_sets,
+    even_caps,
+    first_stage_auc,
+    negatives,
+    positives,
+)
+
+# Pairs of each label that are looked at first, for each one wanted; all only where these run out.
+LOOKED_AT = 32
+RECALL_SAMPLE = 1000  # anchors that the recall of an approximate search is measured on
 
 
 @dataclass(frozen=True)
 class Rules:
-    """How pairs are chosen; see `builders.pairs` and `builders.doubts`."""
+    """How pairs are chosen; see `builders.pairs` and `builders.doubts`.
+
+    candidates  None chooses pairs, a number chooses sets of an anchor and so many candidates
+    probes      None searches exactly, a number searches so many cells of an inverted file
+    """
 
     budget: int
     top_k: int = 50
     per_image: int | None = None
     per_identity: int | None = None
+    candidates: int | None = None
     wide: float = 1.0
     duplicate: float = 0.995
     trust_labels: bool = False
+    any_clothes: bool = False
+    probes: int | None = None
     seed: int = 0
 
 
@@ -33,16 +54,20 @@ class Rules:
 class Mined:
     """Pairs of one source, rows as in its space.
 
-    hard    anchor, candidate, similarity, margin, kind, rank: the chosen pairs
+    hard    anchor, candidate, similarity, margin, kind: the chosen pairs
     random  the same columns: random pairs with the labels and cameras of the chosen ones
     doubts  what is in quarantine
     counts  pairs at each stage
+    values  (A, k) similarities of the anchors' nearest negatives
+    recall  of an approximate search; 1 for an exact one
     """
 
     hard: pl.DataFrame
     random: pl.DataFrame
     doubts: pl.DataFrame
     counts: dict[str, int]
+    values: np.ndarray
+    recall: float = 1.0
 
     def auc(self) -> dict[str, float]:
         """How well the first stage tells positives from negatives, on both kinds of pairs."""
@@ -53,41 +78,39 @@ class Mined:
             for name, pairs in (("chosen", self.hard), ("random", self.random))
         }
 
+    def ranked(self, space: Space, pairs: pl.DataFrame) -> pl.DataFrame:
+        """The pairs with a column `rank`: the candidate's among the anchor's negatives."""
+        exact = self.values if self.recall == 1 else None
+        return pairs.with_columns(rank=pl.Series(neighbors.ranks(space, _as_pairs(pairs), exact)))
+
 
 def mine(space: Space, rules: Rules, progress: Callable[[Any], Any] = iter) -> Mined:
     """The hardest pairs of a space within the budget, and random ones to compare them with.
 
-    `progress` wraps the iterator over blocks of searched anchors.
+    Positives are pairs in changed clothes where clothes are known. `progress` wraps the iterator
+    over blocks of searched anchors.
     """
-    nearest, values = neighbors.nearest_negatives(space, rules.top_k, progress)
+    nearest, values = neighbors.nearest_negatives(space, rules.top_k, progress, rules.probes)
+    recall = _recall(space, nearest, rules)
     found = neighbors.positives(space)
-    doubts = no_doubts(len(space.vectors))
+    doubts = no_doubts(len(space.pids))
     if not rules.trust_labels:
         limits = {"wide": rules.wide, "duplicate": rules.duplicate}
         doubts = find_doubts(space, nearest, values, found, **limits)
+    if not rules.any_clothes:
+        found = changed(space, found)
     reference = _references(space, nearest, values, found, doubts)
-    candidates = _candidates(space, nearest, values, found, reference)
-    clear = doubts.clear(candidates)
-    chosen = choose(
-        clear,
-        space.pids,
-        rules.budget,
-        per_image=rules.per_image,
-        per_identity=rules.per_identity,
-    )
-    alike = _random(space, chosen, doubts, reference, rules.seed)
+    chosen = _choose(space, (nearest, values, found), reference, doubts, rules)
+    alike = _random(space, chosen, doubts, reference, rules)
     counts = {
         "anchors": len(space.anchors),
-        "anchors without a positive in another camera": int(
-            np.isinf(reference.positive[space.anchors]).sum()
-        ),
-        "candidate pairs": len(candidates),
-        "candidate pairs in doubt": len(candidates) - len(clear),
+        "anchors without a positive": int(np.isinf(reference.positive[space.anchors]).sum()),
+        "candidate pairs": int((nearest != NOBODY).sum()) + len(found.anchor),
         "images in doubt": int(doubts.images.sum()),
         "budget": rules.budget,
-        "chosen": len(chosen),
+        "chosen": chosen["anchor"].n_unique() if rules.candidates else len(chosen),
     }
-    return Mined(_ranked(space, chosen), _ranked(space, alike), doubts.frame, counts)
+    return Mined(chosen, alike, doubts.frame, counts, values, recall)
 
 
 @dataclass(frozen=True)
@@ -99,43 +122,102 @@ class _References:
     negative: np.ndarray
 
 
+def _as_pairs(pairs: pl.DataFrame) -> Pairs:
+    return Pairs(*(pairs[name].to_numpy() for name in ("anchor", "candidate", "similarity")))
+
+
+def _recall(space: Space, nearest: np.ndarray, rules: Rules) -> float:
+    if rules.probes is None:
+        return 1.0
+    return neighbors.recall(space, nearest, RECALL_SAMPLE, np.random.default_rng(rules.seed))
+
+
 def _references(
     space: Space, nearest: np.ndarray, values: np.ndarray, found: Pairs, doubts: Doubts
 ) -> _References:
-    believed = ~doubts.images[found.candidate]
-    columns = (found.anchor, found.candidate, found.similarity)
-    positive = best_by_row(Pairs(*(column[believed] for column in columns)), len(space.vectors))
-    negative = np.full(len(space.vectors), -np.inf, np.float32)
-    usable = (nearest != NOBODY) & ~doubts.images[nearest]
+    believed = found.where(~doubts.images[found.candidate])
+    negative = np.full(len(space.pids), -np.inf, np.float32)
+    usable = doubts.believed_negatives(space, nearest)
     negative[space.anchors] = np.where(usable, values, -np.inf).max(axis=1)
-    return _References(positive, negative)
+    return _References(best_by_row(believed, len(space.pids)), negative)
+
+
+def _choose(
+    space: Space,
+    listed: tuple[np.ndarray, np.ndarray, Pairs],
+    reference: _References,
+    doubts: Doubts,
+    rules: Rules,
+) -> pl.DataFrame:
+    """Choose among the hardest pairs, or among all where caps and doubts leave too few of them."""
+    members = np.union1d(space.anchors, space.candidates)
+    pairs = rules.budget * (rules.candidates or 1)
+    image, identity = even_caps(pairs, len(members), len(np.unique(space.pids[members])))
+    caps = {
+        "per_image": rules.per_image or image,
+        "per_identity": rules.per_identity or identity,
+    }
+    if rules.candidates:
+        clear = doubts.clear(_candidates(space, *listed, reference), space.pids)
+        return choose_sets(clear, space.pids, rules.budget, rules.candidates, **caps)
+    for least in (_least_margin(space, *listed, reference, LOOKED_AT * rules.budget), -np.inf):
+        clear = doubts.clear(_candidates(space, *listed, reference, least), space.pids)
+        chosen = choose(clear, space.pids, rules.budget, **caps)
+        if len(chosen) == rules.budget:
+            break
+    return chosen
 
 
 def _candidates(
-    space: Space, nearest: np.ndarray, values: np.ndarray, found: Pairs, reference: _References
+    space: Space,
+    nearest: np.ndarray,
+    values: np.ndarray,
+    found: Pairs,
+    reference: _References,
+    least: float = -np.inf,
 ) -> pl.DataFrame:
+    columns = (found.anchor, found.candidate, found.similarity)
     return pl.concat(
         [
-            negatives(space.anchors, nearest, values, reference.positive),
-            positives(found.anchor, found.candidate, found.similarity, reference.negative),
+            negatives(space.anchors, nearest, values, reference.positive, least),
+            positives(*columns, reference.negative, least),
         ]
     )
 
 
+def _least_margin(
+    space: Space,
+    nearest: np.ndarray,
+    values: np.ndarray,
+    found: Pairs,
+    reference: _References,
+    count: int,
+) -> float:
+    """A margin that at least `count` pairs of each label reach, or all there are."""
+    wrong = values - reference.positive[space.anchors, None]
+    right = reference.negative[found.anchor] - found.similarity
+    return min(_nth_largest(margins[np.isfinite(margins)], count) for margins in (wrong, right))
+
+
+def _nth_largest(values: np.ndarray, n: int) -> float:
+    if len(values) <= n:
+        return -np.inf
+    return float(np.partition(values, len(values) - n)[len(values) - n])
+
+
 def _random(
-    space: Space, chosen: pl.DataFrame, doubts: Doubts, reference: _References, seed: int
+    space: Space, chosen: pl.DataFrame, doubts: Doubts, reference: _References, rules: Rules
 ) -> pl.DataFrame:
     """Random pairs like the chosen ones, with what the chosen ones have."""
-    rng = np.random.default_rng([seed, len(space.anchors)])
-    believed = ~doubts.images
-    drawn = draw_alike(
-        chosen,
-        space.anchors[believed[space.anchors]],
-        space.candidates[believed[space.candidates]],
-        space.pids,
-        space.camids,
-        rng,
+    rng = np.random.default_rng([rules.seed, len(space.anchors)])
+    # In the order of rows, whatever the order of the index.
+    anchors, candidates = (
+        np.sort(rows[~doubts.images[rows]]) for rows in (space.anchors, space.candidates)
     )
+    if rules.candidates:
+        drawn = draw_sets(chosen, candidates, space.pids, space.camids, rng)
+    else:
+        drawn = draw_alike(chosen, anchors, candidates, space.pids, space.camids, rng)
     anchor, candidate = drawn["anchor"].to_numpy(), drawn["candidate"].to_numpy()
     value = neighbors.similarity(space, anchor, candidate)
     positive = drawn["kind"].is_in(POSITIVES).to_numpy()
@@ -144,8 +226,3 @@ def _random(
     )
     columns = [pl.Series("similarity", value), pl.Series("margin", margin)]
     return drawn.with_columns(columns).select(chosen.columns)
-
-
-def _ranked(space: Space, pairs: pl.DataFrame) -> pl.DataFrame:
-    columns = [pairs[name].to_numpy() for name in ("anchor", "candidate", "similarity")]
-    return pairs.with_columns(rank=pl.Series(neighbors.ranks(space, Pairs(*columns))))

@@ -13,6 +13,8 @@ The larger the margin, the harder the pair. ReID-R style: its exact rule is not 
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -26,33 +28,43 @@ POSITIVES = (HARD_POSITIVE, POSITIVE, RANDOM_POSITIVE)
 BUDGET = 0.209  # of a source's training images, ReID-R's share
 EVEN_SHARES = 4  # an image or an identity may come up to this many times its even share
 REDRAWS = 100
+NO_ONE = -1
 
 
 def negatives(
-    anchors: np.ndarray, index: np.ndarray, similarity: np.ndarray, best_positive: np.ndarray
+    anchors: np.ndarray,
+    index: np.ndarray,
+    similarity: np.ndarray,
+    best_positive: np.ndarray,
+    least: float = -np.inf,
 ) -> pl.DataFrame:
-    """Hard negatives: each anchor against its nearest negatives.
+    """Hard negatives: each anchor against its nearest negatives, those of a margin ≥ `least`.
 
     anchors (A,) rows; index (A, k) rows, −1 where there is none; similarity (A, k); best_positive
     (N,) by row, −inf where an anchor has no positive in another camera: no margin is defined then
     and none of its negatives is taken. Returns columns anchor, candidate, similarity, margin, kind.
     """
-    anchor = np.broadcast_to(anchors[:, None], index.shape)
-    real = (index >= 0) & np.isfinite(best_positive[anchor])
-    anchor, candidate, values = anchor[real], index[real], similarity[real]
-    return _pairs(anchor, candidate, values, values - best_positive[anchor], HARD_NEGATIVE)
+    margin = similarity - best_positive[anchors, None]
+    real = (index >= 0) & np.isfinite(margin) & (margin >= least)
+    anchor = np.broadcast_to(anchors[:, None], index.shape)[real]
+    return _pairs(anchor, index[real], similarity[real], margin[real], HARD_NEGATIVE)
 
 
 def positives(
-    anchor: np.ndarray, candidate: np.ndarray, similarity: np.ndarray, best_negative: np.ndarray
+    anchor: np.ndarray,
+    candidate: np.ndarray,
+    similarity: np.ndarray,
+    best_negative: np.ndarray,
+    least: float = -np.inf,
 ) -> pl.DataFrame:
-    """All positives (P,) with their margins against best_negative (N,) by row; hard ones marked.
+    """Positives (P,) with their margins against best_negative (N,) by row, those of a margin ≥
+    `least`; hard ones marked.
 
     Returns columns anchor, candidate, similarity, margin, kind.
     """
     margin = best_negative[anchor] - similarity
     kind = np.where(margin > 0, HARD_POSITIVE, POSITIVE)
-    real = np.isfinite(margin)
+    real = np.isfinite(margin) & (margin >= least)
     return _pairs(anchor[real], candidate[real], similarity[real], margin[real], kind[real])
 
 
@@ -71,11 +83,7 @@ def choose(
     does the other.
     """
     ordered = _hardest_first(pairs)
-    images = np.union1d(ordered["low"].to_numpy(), ordered["high"].to_numpy())
-    caps = (
-        per_image or _default_cap(budget, len(images)),
-        per_identity or _default_cap(budget, len(np.unique(pids[images]))),
-    )
+    caps = _caps(ordered, pids, budget, per_image, per_identity)
     quota = {True: budget // 2, False: budget - budget // 2}
     chosen = _take(ordered, pids, quota, caps)
     right = chosen["kind"].is_in(POSITIVES).sum()
@@ -83,6 +91,71 @@ def choose(
         half = min(right, chosen.height - right)
         chosen = _take(ordered, pids, {True: half, False: half}, caps)
     return chosen.select(pairs.columns)
+
+
+def choose_sets(
+    pairs: pl.DataFrame,
+    pids: np.ndarray,
+    budget: int,
+    size: int,
+    *,
+    per_image: int | None = None,
+    per_identity: int | None = None,
+) -> pl.DataFrame:
+    """The hardest anchors, each once, with `size` candidates of which none to several are right.
+
+    Anchors are taken by their hardest pair; the number of right candidates goes round from 0 to
+    `size` − 1 as far as the anchor has positives. The hardest come first, no pair is taken twice in
+    either order, caps are those of `choose` and count a candidate as a pair. Returns the columns of
+    `pairs`, the rows of an anchor together.
+    """
+    ordered = pairs.sort(["margin", "anchor", "candidate"], descending=[True, False, False])
+    caps = _caps(ordered, pids, budget * size, per_image, per_identity)
+    room = _Room(pids, *caps)
+    right = ordered["kind"].is_in(POSITIVES).to_list()
+    waiting: dict[int, tuple[list[int], list[int]]] = {}
+    for place, (anchor, positive) in enumerate(zip(ordered["anchor"], right, strict=True)):
+        waiting.setdefault(anchor, ([], []))[positive].append(place)
+    images = list(zip(ordered["anchor"], ordered["candidate"], strict=True))
+    kept: list[int] = []
+    for wrong, positive in waiting.values():
+        if len(kept) == budget * size:
+            break
+        wanted = (len(kept) // size) % size
+        some = room.first(positive, images, wanted)
+        others = room.first(wrong, images, size - len(some), beside=some)
+        if len(some) + len(others) == size:
+            room.take(images[place] for place in some + others)
+            kept += some + others
+    return ordered[kept].select(pairs.columns)
+
+
+def draw_sets(
+    sets: pl.DataFrame,
+    candidates: np.ndarray,
+    pids: np.ndarray,
+    camids: np.ndarray,
+    rng: np.random.Generator,
+) -> pl.DataFrame:
+    """For each set the same anchor and the same labels, with candidates drawn at random.
+
+    Positives are drawn from the anchor's own in other cameras, negatives from everybody else there;
+    candidates (C,) are rows, pids and camids (N,) by row. Returns columns anchor, candidate, kind.
+    """
+    drawn: list[tuple[int, int, str]] = []
+    by_anchor = sets.group_by("anchor", maintain_order=True)
+    for (anchor,), rows in by_anchor:
+        across = candidates[camids[candidates] != camids[anchor]]
+        same = pids[across] == pids[anchor]
+        right = int(rows["kind"].is_in(POSITIVES).sum())
+        for pool, count, kind in (
+            (across[same], right, RANDOM_POSITIVE),
+            (across[~same], len(rows) - right, RANDOM_NEGATIVE),
+        ):
+            chosen = rng.choice(pool, min(count, len(pool)), replace=False)
+            drawn += [(anchor, int(candidate), kind) for candidate in chosen]
+    schema = {"anchor": pl.Int64, "candidate": pl.Int64, "kind": pl.String}
+    return pl.DataFrame(drawn, schema=schema, orient="row")
 
 
 def draw_alike(
@@ -116,6 +189,18 @@ def draw_alike(
         drawn += [(anchor, candidate, kind) for anchor, candidate in found]
     schema = {"anchor": pl.Int64, "candidate": pl.Int64, "kind": pl.String}
     return pl.DataFrame(drawn, schema=schema, orient="row")
+
+
+def even_caps(budget: int, images: int, identities: int) -> tuple[int, int]:
+    """Most pairs of an image and of an identity: some even shares, as each pair has two members.
+
+    >>> even_caps(2704, 12936, 751)
+    (4, 29)
+    """
+    image, identity = (
+        max(EVEN_SHARES, -(-EVEN_SHARES * 2 * budget // max(1, n))) for n in (images, identities)
+    )
+    return image, identity
 
 
 def first_stage_auc(similarity: np.ndarray, same: np.ndarray) -> float:
@@ -177,32 +262,69 @@ def _take(
     ordered: pl.DataFrame, pids: np.ndarray, quota: Mapping[bool, int], caps: tuple[int, int]
 ) -> pl.DataFrame:
     """Go through pairs in order and take what quota and caps leave room for."""
-    per_image, per_identity = caps
-    left = dict(quota)
-    images: dict[int, int] = {}
-    identities: dict[int, int] = {}
-    kept = []
+    room, left, kept = _Room(pids, *caps), dict(quota), []
     columns = (ordered["low"], ordered["high"], ordered["kind"].is_in(POSITIVES))
     for place, (low, high, positive) in enumerate(zip(*columns, strict=True)):
-        people = {int(pids[low]), int(pids[high])}
-        if left[positive] <= 0 or any(identities.get(p, 0) >= per_identity for p in people):
-            continue
-        if images.get(low, 0) >= per_image or images.get(high, 0) >= per_image:
+        if left[positive] <= 0 or not room.has(low, high):
             continue
         left[positive] -= 1
+        room.take([(low, high)])
         kept.append(place)
-        for row in (low, high):
-            images[row] = images.get(row, 0) + 1
-        for person in people:
-            identities[person] = identities.get(person, 0) + 1
         if not any(left.values()):
             break
     return ordered[kept]
 
 
-def _default_cap(budget: int, members: int) -> int:
-    """Each pair has two members."""
-    return max(EVEN_SHARES, -(-EVEN_SHARES * 2 * budget // max(1, members)))
+class _Room:
+    """How often images and identities may still be paired."""
+
+    def __init__(self, pids: np.ndarray, per_image: int, per_identity: int) -> None:
+        self.pids, self.per_image, self.per_identity = pids, per_image, per_identity
+        self.images: Counter[int] = Counter()
+        self.identities: Counter[int] = Counter()
+        self.taken: set[tuple[int, int]] = set()
+
+    def has(self, a: int, b: int) -> bool:
+        """Whether the two may be paired, which they never are twice in either order."""
+        return (
+            (min(a, b), max(a, b)) not in self.taken
+            and max(self.images[a], self.images[b]) < self.per_image
+            and max(self.identities[p] for p in self._people(a, b)) < self.per_identity
+        )
+
+    def take(self, pairs: Iterable[tuple[int, int]]) -> None:
+        for a, b in pairs:
+            self.taken.add((min(a, b), max(a, b)))
+            self.images.update((a, b))
+            self.identities.update(self._people(a, b))
+
+    def first(
+        self,
+        places: Sequence[int],
+        pairs: Sequence[tuple[int, int]],
+        count: int,
+        beside: Sequence[int] = (),
+    ) -> list[int]:
+        """The first `count` places whose pairs there is room for, with those of `beside`."""
+        anchor = self.pids[pairs[places[0]][0]] if places else NO_ONE
+        free = self.per_identity - self.identities[int(anchor)] - len(beside)
+        kept = (place for place in places if self.has(*pairs[place]))
+        return list(itertools.islice(kept, max(0, min(count, free))))
+
+    def _people(self, a: int, b: int) -> set[int]:
+        return {int(self.pids[a]), int(self.pids[b])}
+
+
+def _caps(
+    pairs: pl.DataFrame,
+    pids: np.ndarray,
+    budget: int,
+    per_image: int | None,
+    per_identity: int | None,
+) -> tuple[int, int]:
+    images = np.union1d(pairs["anchor"].to_numpy(), pairs["candidate"].to_numpy())
+    image, identity = even_caps(budget, len(images), len(np.unique(pids[images])))
+    return per_image or image, per_identity or identity
 
 
 def _all_positives(

@@ -100,7 +100,7 @@ def _earn(
 ) -> dict[str, np.ndarray]:
     """Both scores of the questions in `use`, with everything learned from those in `fit`."""
     value = _values(flat, strategy, flag, fit)
-    lead, size = _leading(flat, np.lexsort((flat.place, -value, flat.row)))
+    lead, size = _leading(flat, value)
     earned = {"soft": _soft(lead, size, flat.counts), "strict": _strict(lead, size, flat.counts)}
     if strategy == "likely texts":
         k = np.maximum(np.bincount(flat.row, value > 0.5).astype(np.int64), 1)
@@ -126,12 +126,16 @@ def _rates(cell: np.ndarray, right: np.ndarray, fit: np.ndarray) -> np.ndarray:
     return ((hits + average) / (seen + 1))[cell]
 
 
-def _leading(flat: _Flat, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each question: how many options are right before the first wrong one, and in all."""
-    starts = np.cumsum(flat.counts) - flat.counts
-    right = flat.right[order]
-    first_wrong = np.where(right, flat.counts[flat.row], flat.place)  # rows are contiguous
-    return np.minimum.reduceat(first_wrong, starts), np.add.reduceat(right.astype(np.int64), starts)
+def _leading(flat: _Flat, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each question: how many options are right before the first wrong one, and in all.
+
+    Options are ranked by falling value, equal ones by letter.
+    """
+    shape = len(flat.counts), flat.counts.max()
+    values, right = np.full(shape, -np.inf), np.zeros(shape, bool)
+    values[flat.row, flat.place], right[flat.row, flat.place] = value, flat.right
+    ranked = np.take_along_axis(right, np.argsort(-values, axis=1, kind="stable"), axis=1)
+    return np.logical_and.accumulate(ranked, axis=1).sum(1), right.sum(1)
 
 
 def _soft(lead: np.ndarray, size: np.ndarray, counts: np.ndarray) -> np.ndarray:

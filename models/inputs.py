@@ -45,6 +45,7 @@ def encode(
     clips: Sequence[Sequence[Clip]],
     *,
     targets: Sequence[str] | None = None,
+    open_turn: bool = False,
     padding_side: str = "left",
     **kwargs: Any,
 ) -> BatchFeature:
@@ -53,13 +54,13 @@ def encode(
     Returns `input_ids`, `attention_mask` and `mm_token_type_ids` (B, L) and, where the batch has
     them, `pixel_values`, `image_grid_thw`, `pixel_values_videos`, `video_grid_thw` and
     `second_per_grid_ts` in the order of their placeholders. `targets` are appended to the prompts
-    as the assistant's turns; `kwargs` go to the processor (`max_pixels`, …).
+    as the assistant's turns, which `open_turn` leaves to be continued; `kwargs` go to the processor (`max_pixels`, …).
     """
     texts = processor.apply_chat_template(
         [list(turns) for turns in conversations], add_generation_prompt=True, tokenize=False
     )
     if targets is not None:
-        end = processor.tokenizer.eos_token
+        end = "" if open_turn else processor.tokenizer.eos_token
         texts = [text + target + end for text, target in zip(texts, targets, strict=True)]
     flat_images = [image for group in images for image in group]
     flat_clips = [clip for group in clips for clip in group]

@@ -11,6 +11,8 @@ from typing import Any
 
 from manifests.answers import format_answer, letters
 
+SAME_PERSON = "Do both images show the same person?"
+YES, NO = "Yes", "No"
 _THINK = "Think about what you see inside <think> </think>, then answer inside <answer> </answer> "
 INSTRUCTIONS = {
     "reid_pair": _THINK + "with one letter.",

@@ -89,6 +89,12 @@ class TokenWeightedGRPOConfig(WeightingOptions, GRPOConfig):
                 "use_vllm and use_transformers_continuous_batching keep their hidden states to "
                 "themselves and take no native video; leave them off"
             )
+        if self.max_redraws and not self._scales_within_groups():
+            raise ValueError(
+                f"max_redraws is {self.max_redraws}, but advantages scaled over a batch (scale_rewards "
+                "batch, multi_objective_aggregation normalize_then_sum) change with what is redrawn; "
+                "leave one of both off"
+            )
         if self.eval_strategy != "no":
             raise ValueError("leave eval_strategy off, and evaluate with python -m eval.qa")
         rows = self.per_device_train_batch_size * self.steps_per_generation
@@ -97,6 +103,10 @@ class TokenWeightedGRPOConfig(WeightingOptions, GRPOConfig):
                 f"{rows} rows on each device (per_device_train_batch_size × steps_per_generation) "
                 f"hold no whole groups; take a multiple of num_generations, {self.num_generations}"
             )
+
+    def _scales_within_groups(self) -> bool:
+        within = self.multi_objective_aggregation == "sum_then_normalize"
+        return within and self.scale_rewards != "batch"
 
 
 @dataclass

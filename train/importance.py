@@ -5,10 +5,20 @@ weights the loss of a token by that disagreement. Here it is a true divergence o
 are still writing, taken from the hidden states that generation has already made: one product with
 the head, tile by tile, and never a (G, T, V) tensor.
 
-    weights = token_weights(hidden, mask, head.weight, alpha=1.7)       # (N, T)
+    weights, scores = token_weights(hidden, mask, head.weight, alpha=1.7)       # both (N, T)
+
+Five measures share the product and differ in what they make of a position's logits:
+
+divergence  mean_i KL(p_i ‖ mean_j p_j), the generalised Jensen–Shannon divergence (the default)
+geometric   mean_i KL(q ‖ p_i) = mean_i L_i − logsumexp(mean_i z_i), q the normalised geometric mean
+entropy     mean_i H(p_i): how undecided the members are, whether or not they disagree
+official    what the published code computes, which is no divergence and tracks length; for parity
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -17,8 +27,11 @@ from torch.nn.functional import linear, log_softmax
 # Elements of one (tile, G, V) block of logits; a few such float32 blocks are alive at once.
 TILE_ELEMENTS = 1 << 24
 
-# Divergences closer to each other than this are rounding noise, not to be stretched to [0, 1].
+# Scores closer to each other than this are rounding noise, not to be stretched to [0, 1].
 MIN_SPREAD = 1e-5
+
+# The published code's own constants.
+OFFICIAL_CLAMP, OFFICIAL_EPSILON = 11.0, 1e-8
 
 
 def token_weights(
@@ -27,53 +40,67 @@ def token_weights(
     weight: Tensor,
     bias: Tensor | None = None,
     *,
+    measure: str = "divergence",
     alpha: float = 1.7,
     temperature: float = 1.0,
+    normalize: bool = False,
     tile: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Weights and divergences of the positions of N groups, both (N, T) float32 without gradient.
+    """Weights and scores of the positions of N groups, both (N, T) float32 without gradient.
 
     hidden (N, G, T, H) predicted the tokens, mask (N, G, T) is 1 where a member has a token, weight
-    (V, H) and bias (V,) are the head. See `group_divergence` and `scale_to_alpha`.
+    (V, H) and bias (V,) are the head. The weights are those of `scale_to_alpha`, or of
+    `scale_as_published` for the measure `official`; with `normalize` they average 1 over the
+    tokens of each group. Raises `ValueError` for an unknown measure or shapes that don't fit.
     """
-    divergence = group_divergence(hidden, mask, weight, bias, temperature=temperature, tile=tile)
-    return scale_to_alpha(divergence, mask.bool().sum(1) >= 2, alpha), divergence
+    scores = token_scores(
+        hidden, mask, weight, bias, measure=measure, temperature=temperature, tile=tile
+    )
+    live = mask.bool().sum(1)
+    if measure == "official":
+        weights = scale_as_published(scores, alpha)
+    else:
+        weights = scale_to_alpha(scores, live >= 2, alpha)
+    return normalized(weights, live) if normalize else weights, scores
 
 
 @torch.no_grad()
-def group_divergence(
+def token_scores(
     hidden: Tensor,
     mask: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
     *,
+    measure: str = "divergence",
     temperature: float = 1.0,
     tile: int | None = None,
 ) -> Tensor:
-    """Generalised Jensen–Shannon divergence of each position's live members, (N, T) float32, nats.
+    """What `measure` says of each position's live members, (N, T) float32, in nats.
 
-    D_t = mean_i KL(p_i ‖ mean_j p_j),  p_i = softmax((W h_i + b) / temperature),
-
-    over the members i, j that have a token at t; 0 where fewer than two do. Shapes as in
-    `token_weights`; `tile` is the number of positions whose (G, V) logits exist at once. Logits
-    must be finite: forbid a token by a large negative bias, not by −inf.
+    p_i = softmax((W h_i + b) / temperature) over the members i that have a token at t; 0 where
+    fewer than two do. (`official` counts members that ended as uniform, and is 0 only where all
+    did.) Shapes as in `token_weights`; `tile` is the number of positions whose (G, V) logits exist
+    at once. Logits must be finite: forbid a token by a large negative bias, not by −inf.
     """
     groups, members, length, width = hidden.shape
     if mask.shape != (groups, members, length):
         raise ValueError(f"mask is {tuple(mask.shape)}, hidden is {tuple(hidden.shape)}")
+    if measure not in MEASURES:
+        raise ValueError(f"measure is {measure!r}; one of {', '.join(MEASURES)}")
     columns = hidden.transpose(1, 2).reshape(groups * length, members, width)
     live = mask.bool().transpose(1, 2).reshape(groups * length, members)
-    divergence = torch.zeros(groups * length, dtype=torch.float32, device=hidden.device)
-    shared = (live.sum(1) >= 2).nonzero()[:, 0]
+    scores = torch.zeros(groups * length, dtype=torch.float32, device=hidden.device)
+    least = 1 if measure == "official" else 2
+    scored = (live.sum(1) >= least).nonzero()[:, 0]
     tile = tile or max(1, TILE_ELEMENTS // (members * weight.shape[0]))
-    for chosen in shared.split(tile):
-        logits = _logits(columns[chosen], weight, bias)
-        divergence[chosen] = _jensen_shannon(logits / temperature, live[chosen]).float()
-    return divergence.view(groups, length)
+    for chosen in scored.split(tile):
+        logits = _logits(columns[chosen], weight, bias).div_(temperature)
+        scores[chosen] = MEASURES[measure](log_softmax(logits, dim=-1), live[chosen]).float()
+    return scores.view(groups, length)
 
 
-def scale_to_alpha(divergence: Tensor, shared: Tensor, alpha: float) -> Tensor:
-    """Stretch each group's divergences over [1, alpha]; (N, T) to (N, T).
+def scale_to_alpha(scores: Tensor, shared: Tensor, alpha: float) -> Tensor:
+    """Stretch each group's scores over [1, alpha]; (N, T) to (N, T).
 
     w_t = 1 + (alpha − 1) · (D_t − min D) / (max D − min D), minimum and maximum over the positions
     in `shared` (N, T), which at least two members reached; 1 elsewhere.
@@ -81,22 +108,82 @@ def scale_to_alpha(divergence: Tensor, shared: Tensor, alpha: float) -> Tensor:
     >>> scale_to_alpha(torch.tensor([[0.0, 0.5, 2.0, 0.0]]), torch.tensor([[1, 1, 1, 0]]) > 0, 2.0)
     tensor([[1.0000, 1.2500, 2.0000, 1.0000]])
     """
-    low = divergence.masked_fill(~shared, torch.inf).amin(-1, keepdim=True)
-    high = divergence.masked_fill(~shared, -torch.inf).amax(-1, keepdim=True)
-    scaled = (divergence - low) / (high - low).clamp_min(MIN_SPREAD)
+    low = scores.masked_fill(~shared, torch.inf).amin(-1, keepdim=True)
+    high = scores.masked_fill(~shared, -torch.inf).amax(-1, keepdim=True)
+    scaled = (scores - low) / (high - low).clamp_min(MIN_SPREAD)
     return torch.where(shared, 1 + (alpha - 1) * scaled, 1.0)
 
 
-def _jensen_shannon(logits: Tensor, live: Tensor) -> Tensor:
-    """(C, G, V) logits and (C, G) live members -> (C,).
+def scale_as_published(scores: Tensor, alpha: float) -> Tensor:
+    """w_t = 1 + (alpha − 1) · (D_t − min D) / (max D − min D + 1e-8), over all T, padding too.
+
+    >>> scale_as_published(torch.tensor([[1.0, 3.0, 0.0]]), 4.0)
+    tensor([[2., 4., 1.]])
+    """
+    low, high = scores.amin(-1, keepdim=True), scores.amax(-1, keepdim=True)
+    return 1 + (alpha - 1) * (scores - low) / (high - low + OFFICIAL_EPSILON)
+
+
+def normalized(weights: Tensor, live: Tensor) -> Tensor:
+    """Weights (N, T) divided by their mean over the tokens of the group; `live` (N, T) counts them.
+
+    The loss then keeps its scale, and weighting only moves it between tokens.
+
+    >>> normalized(torch.tensor([[1.0, 3.0, 1.0]]), torch.tensor([[2, 2, 0]]))
+    tensor([[0.5000, 1.5000, 0.5000]])
+    """
+    mean = (weights * live).sum(-1, keepdim=True) / live.sum(-1, keepdim=True).clamp_min(1)
+    return torch.where(mean > 0, weights / mean, weights)
+
+
+def warmed_alpha(alpha: float, step: int, warmup_steps: int) -> float:
+    """The largest weight at an optimiser step (from 0): 1 + (alpha − 1) · min(1, (step + 1) / n).
+
+    >>> [round(warmed_alpha(1.8, step, 4), 2) for step in (0, 1, 3, 9)], warmed_alpha(1.8, 0, 0)
+    ([1.2, 1.4, 1.8, 1.8], 1.8)
+    """
+    reached = min(1.0, (step + 1) / warmup_steps) if warmup_steps > 0 else 1.0
+    return 1 + (alpha - 1) * reached
+
+
+def _divergence(log_p: Tensor, live: Tensor) -> Tensor:
+    """mean_i KL(p_i ‖ mean_j p_j); (C, G, V) log-probabilities and (C, G) live members -> (C,).
 
     Written as a sum of KL terms: the difference of two entropies would cancel where p_i ≈ mean p.
     """
-    log_p = log_softmax(logits, dim=-1)
-    share = live.to(log_p.dtype) / live.sum(1, keepdim=True)
-    p = log_p.exp() * share[..., None]
+    p = log_p.exp() * _share(live, log_p)
     log_mean = p.sum(1, keepdim=True).clamp_min(torch.finfo(log_p.dtype).tiny).log()
     return (p * log_p.sub_(log_mean)).sum((1, 2)).clamp_min(0)
+
+
+def _geometric(log_p: Tensor, live: Tensor) -> Tensor:
+    """mean_i KL(q ‖ p_i) = −log Σ_v exp(mean_i log p_i(v)): the terms with q cancel."""
+    return -(log_p * _share(live, log_p)).sum(1).logsumexp(-1).clamp_max(0)
+
+
+def _entropy(log_p: Tensor, live: Tensor) -> Tensor:
+    """mean_i H(p_i) = −mean_i Σ_v p_i(v) log p_i(v)."""
+    return -(log_p.exp() * log_p * _share(live, log_p)).sum((1, 2))
+
+
+def _official(log_p: Tensor, live: Tensor) -> Tensor:
+    """mean_i Σ_v (e^d − d − 1), d = mean_j log p_j − log p_i within ±11, ended members uniform."""
+    log_p = log_p.masked_fill(~live[..., None], -math.log(log_p.shape[-1]))
+    d = (log_p.mean(1, keepdim=True) - log_p).clamp_(-OFFICIAL_CLAMP, OFFICIAL_CLAMP)
+    return (d.expm1() - d).sum(-1).mean(1)
+
+
+MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "divergence": _divergence,
+    "geometric": _geometric,
+    "official": _official,
+    "entropy": _entropy,
+}
+
+
+def _share(live: Tensor, like: Tensor) -> Tensor:
+    """One over the number of live members, 0 for ended ones; (C, G) -> (C, G, 1)."""
+    return (live.to(like.dtype) / live.sum(1, keepdim=True))[..., None]
 
 
 def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -50,6 +50,7 @@ HARMLESS = {
     "restart",
     "resume_from_checkpoint",
     "run_name",
+    "sample_every",
     "save_steps",
     "save_strategy",
     "save_total_limit",
@@ -167,10 +168,12 @@ def finish(trainer: Trainer, job: Job) -> None:
     Raises `BadInput` where another process is writing to the same folder.
     """
     from manifests.parquet import claim
+    from train.journal import Journal
     from train.progress import show_on_one_line
 
     args, first = job.args, trainer.is_world_process_zero()
     show_on_one_line(trainer)
+    trainer.add_callback(Journal(args.output_dir))
     with claim(args.output_dir) if first else nullcontext():
         with args.main_process_first(local=False):
             checkpoint = args.resume_from_checkpoint or resume_point(

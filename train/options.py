@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-TOKEN_WEIGHTINGS = ("divergence", "none")
+TOKEN_WEIGHTINGS = ("divergence", "geometric", "official", "entropy", "none")
 
 
 @dataclass
@@ -50,7 +50,14 @@ class RewardOptions:
     reward_funcs: list[str] = field(
         default_factory=lambda: ["soft_accuracy", "format"],
         metadata={
-            "help": "Rewards: soft_accuracy, exact_accuracy, format, or the import path of yours."
+            "help": "Rewards: soft_accuracy, exact_accuracy, format, length, or the import path of "
+            "yours."
+        },
+    )
+    length_free: int = field(
+        default=256,
+        metadata={
+            "help": "Reward length: tokens that cost nothing; at max_completion_length it is 0."
         },
     )
 
@@ -62,12 +69,20 @@ class WeightingOptions:
     token_weighting: str = field(
         default="divergence",
         metadata={
-            "help": "Weigh a token by the divergence of its group's predictions, or not.",
+            "help": "What of its group's predictions a token is weighted by, if at all; official is "
+            "what TW-GRPO's code computes.",
             "choices": list(TOKEN_WEIGHTINGS),
         },
     )
     alpha: float = field(
         default=1.7, metadata={"help": "Largest weight of a token; the smallest is 1."}
+    )
+    alpha_warmup_steps: int = field(
+        default=0, metadata={"help": "Steps over which the largest weight rises from 1 to alpha."}
+    )
+    normalize_weights: bool = field(
+        default=False,
+        metadata={"help": "Divide weights by their mean over the tokens of their group."},
     )
     share_prompt: bool = field(
         default=True,
@@ -76,6 +91,16 @@ class WeightingOptions:
     drop_zero_variance: bool = field(
         default=False,
         metadata={"help": "Leave groups whose rewards are all equal out of the loss and its mean."},
+    )
+    max_redraws: int = field(
+        default=0,
+        metadata={
+            "help": "Times that other samples are drawn for groups whose rewards are all equal."
+        },
+    )
+    sample_every: int = field(
+        default=10,
+        metadata={"help": "Steps between groups written to OUTPUT_DIR/samples.jsonl; 0 for none."},
     )
 
 

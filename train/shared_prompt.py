@@ -11,19 +11,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from types import MethodType, SimpleNamespace
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from train.data import TOKENWISE, Prompt, collate
+from train.head import head_without
 
 if TYPE_CHECKING:
     from transformers import Cache, GenerationConfig, PreTrainedModel
-
-# Far below any logit and finite in float16; −inf would give 0 · inf in an entropy.
-FORBIDDEN = -3e4
 
 
 def collate_distinct(
@@ -72,6 +70,32 @@ def generate(
             hook.remove()
     hidden = torch.stack(caught, dim=1) if keep_hidden else None
     return tokens[:, inputs["input_ids"].shape[1] :], hidden
+
+
+@torch.no_grad()
+def hidden_states(
+    model: PreTrainedModel,
+    prompts: Sequence[Prompt],
+    completions: Tensor,
+    mask: Tensor,
+    pad_token_id: int,
+) -> Tensor:
+    """The states (B, T, H) that predict completions (B, T), by one forward pass.
+
+    They equal those that `generate` keeps, for completions that were sampled elsewhere.
+    """
+    body = backbone(model)
+    batch, rows = collate_distinct(prompts, pad_token_id, completions.device)
+    cache, deltas = _prefill(body, batch, rows)
+    before = batch["attention_mask"][rows]
+    attention = torch.cat([before, mask[:, :-1].to(before.dtype)], dim=1)
+    output = body(
+        input_ids=torch.cat([batch["input_ids"][rows, -1:], completions[:, :-1]], dim=1),
+        attention_mask=attention,
+        position_ids=_positions(attention, deltas)[..., -completions.shape[1] :],
+        past_key_values=cache,
+    )
+    return output.last_hidden_state
 
 
 def scoring_inputs(
@@ -133,14 +157,6 @@ def accept_shared_prompts(model: PreTrainedModel, forbidden_tokens: Sequence[int
             del self.get_output_embeddings
 
     model.forward = MethodType(forward, model)
-
-
-def head_without(model: PreTrainedModel, forbidden_tokens: Sequence[int]) -> SimpleNamespace:
-    """The head's `weight` (V, H) and a `bias` (V,) that rules some tokens out."""
-    head = model.get_output_embeddings()
-    bias = torch.zeros(head.weight.shape[0], device=head.weight.device)
-    bias[list(forbidden_tokens)] = FORBIDDEN
-    return SimpleNamespace(weight=head.weight, bias=bias if head.bias is None else head.bias + bias)
 
 
 def backbone(model: PreTrainedModel) -> PreTrainedModel:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,11 +22,15 @@ from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import split_tensor_dict
 
 from models.policy import vision_token_ids
+from train import batches
+from train.batches import Batch
 from train.config import TokenWeightedGRPOConfig
 from train.data import Prompt, PromptEncoder, Sample, columns
-from train.importance import token_weights
+from train.head import check_plain_logits, gathered, head_without
+from train.importance import token_weights, warmed_alpha
+from train.journal import SAMPLES, JsonLines, spans
 from train.resume import StrictResume
-from train.shared_prompt import accept_shared_prompts, generate, head_without, scoring_inputs
+from train.shared_prompt import accept_shared_prompts, generate, hidden_states, scoring_inputs
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +56,8 @@ class TokenWeightedGRPOTrainer(StrictResume, GRPOTrainer):
         **kwargs: Any,
     ) -> None:
         self._vision_tokens = vision_token_ids(model)
+        if args.token_weighting != "none":
+            check_plain_logits(model.config.get_text_config())
         given = args.generation_kwargs or {}
         args.generation_kwargs = {"suppress_tokens": self._vision_tokens, **given}
         super().__init__(
@@ -73,20 +80,54 @@ class TokenWeightedGRPOTrainer(StrictResume, GRPOTrainer):
         self._samples, self._encode = samples, prompts
         self._prompts: list[Prompt] = []  # of the rows in flight
         self._hidden: Tensor | None = None  # (B, T, H) that predicted the sampled tokens
+        self._sampled_at: int | None = None  # the step of the last group in samples.jsonl
+        self._pieces: dict[int, str] = {}  # texts of tokens that were seen
 
-    def _generate_and_score_completions(self, inputs: list[dict[str, int]]) -> dict[str, Any]:
-        chosen = [self._samples[row["row"]] for row in inputs]
+    def _generate_and_score_completions(self, inputs: list[dict[str, int]]) -> Batch:
+        batch = self._rollout([row["row"] for row in inputs])
+        self._save_sample([row["row"] for row in inputs], batch)
+        if self.args.max_redraws:
+            batch = self._with_redrawn_groups(batch)
+        return batch
+
+    def _rollout(self, rows: Sequence[int]) -> Batch:
+        """Completions of samples, G rows each, with rewards and weighted advantages."""
+        chosen = [self._samples[row] for row in rows]
         self._prompts = self._encode(chosen)
         self._hidden = None
         output = super()._generate_and_score_completions([columns(row) for row in chosen])
-        advantages = output["advantages"]
-        if self._hidden is not None:
-            output["advantages"] = self._weighted(advantages, output["completion_mask"])
-            self._hidden = None
-        return output | {
+        output |= {
             "prompts": self._prompts,
-            "varied": _varied(advantages, self.num_generations),
+            "varied": batches.varied(output["advantages"], self.num_generations),
         }
+        if self.args.token_weighting != "none":
+            weights = self._token_weights(output)
+            output["advantages"] = output["advantages"][:, None] * weights
+            output["token_weights"] = weights
+        self._hidden = None
+        return output
+
+    def _with_redrawn_groups(self, batch: Batch) -> Batch:
+        """A batch whose groups without variance were drawn anew from other samples.
+
+        Metrics keep describing the first draw: those of the redrawn would be a selection.
+        """
+        metrics = {name: list(values) for name, values in self._metrics["train"].items()}
+        group, pad_token_id = self.num_generations, self._tokenizer.pad_token_id
+        for _ in range(self.args.max_redraws):
+            # Every process draws as many as the neediest one: rewards are gathered over all.
+            missing = int(self.accelerator.gather((~batch["varied"]).sum()).max()) // group
+            if missing == 0:
+                break
+            drawn = torch.randint(len(self._samples), (missing,)).tolist()
+            fresh = self._rollout([row for row in drawn for _ in range(group)])
+            batch = batches.with_groups_replaced(batch, fresh, group, pad_token_id)
+        self._metrics["train"].clear()
+        self._metrics["train"].update(metrics)
+        left = self.accelerator.gather((~batch["varied"]).float().mean()).mean().item()
+        self._metrics["train"]["redraw/frac_reward_zero_std"].append(left)
+        tokens = batch["completion_mask"].sum()
+        return batch | {"num_items_in_batch": self.accelerator.gather(tokens).sum()}
 
     def _tokenize_prompts(self, prompts: list) -> tuple[list[list[int]], None, dict]:
         return [prompt["input_ids"][0].tolist() for prompt in self._prompts], None, {}
@@ -112,49 +153,124 @@ class TokenWeightedGRPOTrainer(StrictResume, GRPOTrainer):
             )
         return _up_to_end(tokens, self.eos_token_ids), None
 
-    def _weighted(self, advantages: Tensor, mask: Tensor) -> Tensor:
-        """Advantages (B,) and completion mask (B, T) -> weighted advantages (B, T)."""
-        group = self.num_generations
-        head = head_without(self.accelerator.unwrap_model(self.model), self._vision_tokens)
+    def _token_weights(self, output: Batch) -> Tensor:
+        """The weight (B, T) of each token of whole groups, the same for all of a group."""
+        group, mask = self.num_generations, output["completion_mask"]
+        if self._hidden is None:  # sampled elsewhere
+            self._hidden = self._hidden_of_forward(output["completion_ids"], mask)
+        # The published code knows nothing of tokens that can't be sampled.
+        forbidden = () if self.args.token_weighting == "official" else self._vision_tokens
+        head = head_without(self.accelerator.unwrap_model(self.model), forbidden)
         length = min(mask.shape[1], self._hidden.shape[1])  # the mask may be padded further
         live = mask[:, :length].reshape(-1, group, length)
-        weights, divergence = token_weights(
-            self._hidden[:, :length].reshape(-1, group, length, self._hidden.shape[2]),
-            live,
-            head.weight,
-            head.bias,
-            alpha=self.args.alpha,
-            temperature=self.temperature,
-        )
-        seen = live.sum(1) > 0
-        self._log_weights(weights[seen], divergence[seen])
+        with gathered(head.weight, head.bias):
+            weights, scores = token_weights(
+                self._hidden[:, :length].reshape(-1, group, length, self._hidden.shape[2]),
+                live,
+                head.weight,
+                head.bias,
+                measure=self.args.token_weighting,
+                alpha=self._alpha(),
+                temperature=self.temperature,
+                normalize=self.args.normalize_weights,
+            )
         rows = torch.ones(mask.shape, device=mask.device)
         rows[:, :length] = weights.repeat_interleave(group, dim=0)
-        return advantages[:, None] * rows
+        self._log_weights(weights, scores, live.sum(1) > 0)
+        self._log_shares(rows, output["completion_ids"], mask)
+        return rows
 
-    def _log_weights(self, weights: Tensor, divergence: Tensor) -> None:
-        metrics = self._metrics["train"]
-        for name, value in (
-            ("token_weight/mean", weights.mean()),
-            ("token_weight/std", weights.std()),
-            ("token_weight/divergence", divergence.mean()),
-        ):
-            metrics[name].append(self.accelerator.gather(value).mean().item())
+    def _hidden_of_forward(self, completions: Tensor, mask: Tensor) -> Tensor:
+        """Hidden states (B, T, H) of completions, a micro-batch at a time."""
+        model = self.accelerator.unwrap_model(self.model)
+        step, training = self.args.per_device_train_batch_size, model.training
+        model.eval()  # gradient checkpointing, which keeps no cache, is for training
+        states = [
+            hidden_states(
+                model,
+                self._prompts[start : start + step],
+                completions[start : start + step],
+                mask[start : start + step],
+                self._tokenizer.pad_token_id,
+            )
+            for start in range(0, len(completions), step)
+        ]
+        model.train(training)
+        return torch.cat(states)
+
+    def _alpha(self) -> float:
+        return warmed_alpha(self.args.alpha, self.state.global_step, self.args.alpha_warmup_steps)
+
+    def _log_weights(self, weights: Tensor, scores: Tensor, seen: Tensor) -> None:
+        """Mean and spread over the positions (N, T) that some member reached."""
+        weights, scores = weights[seen], scores[seen]
+        self._log_mean("token_weight/mean", weights.mean())
+        self._log_mean("token_weight/std", weights.std())
+        self._log_mean("token_weight/score", scores.mean())
+
+    def _log_shares(self, weights: Tensor, completions: Tensor, mask: Tensor) -> None:
+        """What share of all weight lies on tokens of think and of answer blocks."""
+        live = (weights * mask).tolist()
+        inside = {"think": 0.0, "answer": 0.0}
+        for row, ids in zip(live, completions.tolist(), strict=True):
+            for name, span in spans(self._texts(ids)).items():
+                inside[name] += sum(row[span.start : span.stop])
+        total = sum(map(sum, live)) or 1.0
+        for name, weight in inside.items():
+            share = torch.tensor(weight / total, device=mask.device)
+            self._log_mean(f"token_weight/{name}_share", share)
+
+    def _log_mean(self, name: str, value: Tensor) -> None:
+        self._metrics["train"][name].append(self.accelerator.gather(value).mean().item())
+
+    def _texts(self, ids: Sequence[int]) -> list[str]:
+        """The text of each token by itself."""
+        new = sorted(set(ids) - self._pieces.keys())
+        if new:
+            texts = self._tokenizer.batch_decode([[token] for token in new])
+            self._pieces.update(zip(new, texts, strict=True))
+        return [self._pieces[token] for token in ids]
+
+    def _save_sample(self, rows: Sequence[int], batch: Batch) -> None:
+        """Now and then write the first group, token by token, to samples.jsonl."""
+        every, step = self.args.sample_every, self.state.global_step + 1
+        due = self._sampled_at is None or step >= self._sampled_at + every
+        if not (every and due and self.accelerator.is_main_process):
+            return
+        self._sampled_at = step
+        sample = self._samples[rows[0]]
+        told = ("id", "task", "question", "options", "answer")
+        completions = [self._completion(row, batch) for row in range(self.num_generations)]
+        JsonLines(Path(self.args.output_dir, SAMPLES)).append(
+            {"step": step}
+            | {name: sample[name] for name in told}
+            | {"token_weighting": self.args.token_weighting, "completions": completions}
+        )
+
+    def _completion(self, row: int, batch: Batch) -> dict[str, Any]:
+        """One completion of the last whole rollout, for `samples.jsonl`."""
+        live = batch["completion_mask"][row].bool()
+        weights = batch.get("token_weights", batch["completion_mask"].float())
+        return {
+            "tokens": self._texts(batch["completion_ids"][row][live].tolist()),
+            "weights": [round(weight, 4) for weight in weights[row][live].tolist()],
+            "rewards": {name: values[row] for name, values in self._logs["rewards"].items()},
+            "advantage": round(self._logs["advantages"][row], 4),
+        }
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         """As in TRL, but whole groups are shuffled: rows of one prompt stay in one micro-batch."""
         steps = self.args.steps_per_generation
         if self._step % (steps * self.num_iterations) == 0 or self._buffered_inputs is None:
             batch = self._generate_and_score_completions(generation_batch)
-            order = _shuffled_groups(len(batch["prompts"]), self.num_generations)
-            batch = {name: _take(value, order) for name, value in batch.items()}
-            self._buffered_inputs = split_tensor_dict(batch, steps)
+            order = batches.shuffled_groups(len(batch["prompts"]), self.num_generations)
+            self._buffered_inputs = split_tensor_dict(batches.take(batch, order), steps)
         return self._buffered_inputs[self._step % steps]
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         if self.args.drop_zero_variance:
             together = self.accelerator.num_processes > 1
-            inputs = _masked_to_varied(inputs) if together else _only_varied(inputs)
+            inputs = batches.masked_to_varied(inputs) if together else batches.only_varied(inputs)
         self._prompts = inputs["prompts"]
         return super()._compute_loss(model, inputs)
 
@@ -202,35 +318,3 @@ def _up_to_end(tokens: Tensor, end_ids: Sequence[int]) -> list[list[int]]:
     before = ends.cumsum(1) - ends.int()  # end tokens seen before this position
     lengths = (before == 0).sum(1).tolist()
     return [row[:length] for row, length in zip(tokens.tolist(), lengths, strict=True)]
-
-
-def _shuffled_groups(rows: int, group: int) -> Tensor:
-    """A permutation of `rows` that keeps each run of `group` rows together and in order."""
-    first = torch.randperm(rows // group)[:, None] * group
-    return (first + torch.arange(group)).flatten()
-
-
-def _take(value: Any, order: Tensor) -> Any:
-    if isinstance(value, list):
-        return [value[row] for row in order.tolist()]
-    return value if value is None or value.ndim == 0 else value[order.to(value.device)]
-
-
-def _varied(advantages: Tensor, group: int) -> Tensor:
-    """(B,) bool: rows whose group got different rewards, so that there is something to learn."""
-    largest = advantages.view(-1, group).abs().amax(1)
-    return (largest > 1e-6).repeat_interleave(group)
-
-
-def _masked_to_varied(inputs: dict[str, Any]) -> dict[str, Any]:
-    """All rows, so that processes gather equal numbers, but no loss outside varied groups."""
-    kept = inputs["varied"][:, None].expand_as(inputs["completion_mask"]).long()
-    return inputs | {"tool_mask": kept}
-
-
-def _only_varied(inputs: dict[str, Any]) -> dict[str, Any]:
-    """The rows of varied groups; where there is none one row stays, whose gradient is zero."""
-    varied = inputs["varied"].clone()
-    varied[0] |= ~varied.any()
-    rows = varied.nonzero()[:, 0]
-    return {name: _take(value, rows) for name, value in inputs.items()}

@@ -17,6 +17,7 @@ from manifests.errors import BadInput
 # but shows nobody who is asked for.
 TRAIN, QUERY, GALLERY, DISTRACTOR, JUNK = "train", "query", "gallery", "distractor", "junk"
 NOT_AN_IMAGE = "not an image name"
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 SCHEMA = {
     "path": pl.String,  # relative to the root, as manifests name media
@@ -31,13 +32,29 @@ SCHEMA = {
 
 
 class Photo(NamedTuple):
-    """One image file of a data set; `path` is relative to the data set's own folder."""
+    """One image file of a data set; `path` is relative to the data set's own folder.
+
+    Outfits are compared within an identity, so `clothes` need not be unique beyond it. `name`
+    stands in ids; by default it is the file's own, without its ending.
+    """
 
     path: str
     pid: str
     camid: int
     role: str
     clothes: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Variants:
+    """What a user may choose about a data set; each source reads its own and no others."""
+
+    market1501_500k: bool = False
+    msmt17_val: bool = False
+    cuhk03_boxes: str = "detected"
+    table: str | None = None
+    folder_pattern: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +92,7 @@ class DataSet:
         try:
             photos = list(self.scan(folder, split, ignored))
         except FileNotFoundError as error:
-            raise BadInput(f"{error.filename}: no such folder; {self._help(root)}") from error
+            raise BadInput(f"{error.filename}: is not there; {self._help(root)}") from error
         if not photos:
             raise BadInput(f"{folder}: no images of split {split!r}; {self._help(root)}")
         frame = self._frame(photos, folder.relative_to(root).as_posix(), split)
@@ -95,18 +112,18 @@ class DataSet:
             f"  layout:  {self.layout}\n"
             f"  origin:  {self.origin}\n"
             f"  elsewhere on this machine: name the folder above it with --root\n"
-            f"  synthetic: python -m builders.synthetic --out {root}"
+            f"  synthetic people: python -m builders.synthetic --out {root}, --source market1501"
         )
 
     def _frame(self, photos: list[Photo], folder: str, split: str) -> pl.DataFrame:
         rows = [
             (
-                f"{folder}/{photo.path}",
+                photo.path if folder == "." else f"{folder}/{photo.path}",
                 self.name,
-                Path(photo.path).stem,
+                photo.name or Path(photo.path).stem,
                 f"{self.name}/{split}/{photo.pid}",
                 photo.camid,
-                photo.clothes,
+                photo.clothes and f"{photo.pid}-{photo.clothes}",
                 split,
                 photo.role,
             )

@@ -1,47 +1,35 @@
-"""Market-1501: 32,668 images of 1,501 people from six cameras (Zheng et al., ICCV 2015)."""
+"""Market-1501: 32,668 images of 1,501 people from six cameras (Zheng et al., ICCV 2015).
+
+With `--market1501_500k` the 500,000 distractors that were published later join the gallery.
+"""
 
 from __future__ import annotations
 
-import os
 import re
-from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import replace
 
 from builders.sources.data_set import (
     DISTRACTOR,
     GALLERY,
     JUNK,
-    NOT_AN_IMAGE,
     QUERY,
     TRAIN,
     DataSet,
-    Photo,
+    Variants,
 )
+from builders.sources.folders import scan_folders
 
 FOLDERS = {
     "train": (("bounding_box_train", TRAIN),),
     "test": (("query", QUERY), ("bounding_box_test", GALLERY)),
 }
+EXTRA = "images"  # what the archive of the distractors unpacks to
 # 0002_c1s1_000451_03.jpg: identity, camera, sequence, frame, detection
-NAME = re.compile(r"(-1|\d{4})_c(\d)s\d_\d+_\d+\.(?:jpg|png)")
+NAME = re.compile(r"(?P<pid>-1|\d{4,5})_c(?P<camid>\d)s\d_\d+_\d+\.(?:jpg|png)")
 # What the benchmark uses as identities: bad detections, and people who belong to no identity.
-NOBODY = {"-1": JUNK, "0000": DISTRACTOR}
+NOBODY = {"-1": JUNK, "0000": DISTRACTOR, "00000": DISTRACTOR}
 
-
-def scan(folder: Path, split: str, ignored: Counter[str]) -> Iterator[Photo]:
-    """The photos of one split."""
-    for part, role in FOLDERS[split]:
-        for name in sorted(os.listdir(folder / part)):
-            match = NAME.fullmatch(name)
-            if match is None:
-                ignored[NOT_AN_IMAGE] += 1
-                continue
-            pid, camera = match.groups()
-            yield Photo(f"{part}/{name}", pid, int(camera), NOBODY.get(pid, role))
-
-
-DATA_SET = DataSet(
+PLAIN = DataSet(
     name="market1501",
     folders=("Market-1501-v15.09.15", "Market-1501", "market1501"),
     layout="{bounding_box_train,query,bounding_box_test}/0002_c1s1_000451_03.jpg",
@@ -53,5 +41,18 @@ DATA_SET = DataSet(
         DISTRACTOR: (2_798, None),
         JUNK: (3_819, None),
     },
-    scan=scan,
+    scan=scan_folders(FOLDERS, NAME, NOBODY),
 )
+
+
+def data_set(variants: Variants) -> DataSet:
+    """Market-1501 as it was published, or with the 500,000 distractors."""
+    if not variants.market1501_500k:
+        return PLAIN
+    more = {**FOLDERS, "test": (*FOLDERS["test"], (EXTRA, DISTRACTOR))}
+    return replace(
+        PLAIN,
+        layout=f"{PLAIN.layout} and {EXTRA}/ of distractors_500k.zip",
+        published={**PLAIN.published, DISTRACTOR: (2_798 + 500_000, None)},
+        scan=scan_folders(more, NAME, NOBODY),
+    )

@@ -99,7 +99,7 @@ def test_the_scores_of_the_first_k_are_the_scores_of_their_letters():
         right[rng.randrange(count)] = True
         truth = {letter for letter, good in zip(letters(count), right, strict=True) if good}
         flat = blind._Flat.of([["x"] * count], [right])
-        lead, size = blind._leading(flat, blind.np.arange(count))
+        lead, size = blind._leading(flat, -blind.np.arange(float(count)))
         for k in range(1, count + 1):
             chosen = letters(count)[:k]
             soft = blind._soft(lead, size, flat.counts)[0, k - 1]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.reference import importance as naive
-from train.importance import group_divergence, scale_to_alpha, token_weights
+from train.importance import MEASURES, scale_to_alpha, token_scores, token_weights
 
 GROUPS, MEMBERS, LENGTH, WIDTH, VOCABULARY = 3, 5, 11, 16, 97
 
@@ -24,47 +24,109 @@ def group() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return hidden, mask, torch.randn(VOCABULARY, WIDTH, generator=draw)
 
 
-def test_weights_equal_the_naive_float64_ones(group):
+@pytest.mark.parametrize("measure", ["divergence", "geometric", "entropy"])
+@pytest.mark.parametrize("with_bias", [False, True], ids=["", "bias"])
+def test_weights_equal_the_naive_float64_ones(group, measure, with_bias):
     hidden, mask, head = group
-    found, divergence = token_weights(hidden, mask, head, alpha=1.7, temperature=0.8)
+    bias = torch.randn(VOCABULARY) if with_bias else None
+    found, scores = token_weights(
+        hidden, mask, head, bias, measure=measure, alpha=1.7, temperature=0.8
+    )
     for n in range(GROUPS):
-        exact = naive.divergence(hidden[n].numpy(), mask[n].numpy(), head.numpy(), temperature=0.8)
-        np.testing.assert_allclose(divergence[n], exact, rtol=1e-5, atol=1e-6)
+        exact = getattr(naive, measure)(
+            hidden[n].numpy(),
+            mask[n].numpy(),
+            head.numpy(),
+            bias=bias.numpy() if with_bias else 0.0,
+            temperature=0.8,
+        )
+        np.testing.assert_allclose(scores[n], exact, rtol=1e-5, atol=2e-6)
         exact = naive.weights(exact, mask[n].numpy(), 1.7)
         np.testing.assert_allclose(found[n], exact, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("scale", [0.05, 1.0, 4.0])
+def test_official_equals_the_published_formula_on_ragged_groups(group, scale):
+    """At `scale` 0.05 ended members dominate, at 4 the clamp bites."""
+    hidden, mask, head = group
+    hidden = scale * hidden
+    found, scores = token_weights(hidden, mask, head, measure="official", alpha=1.7)
+    for n in range(GROUPS):
+        exact, exact_scores = naive.official(hidden[n].double() @ head.double().T, mask[n], 1.7)
+        np.testing.assert_allclose(scores[n], exact_scores, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found[n], exact, rtol=0, atol=1e-5)
+
+
+def test_official_follows_length_where_divergence_does_not(group):
+    """The defect that `official` is there to show: ended members alone raise its weights."""
+    hidden, mask, head = group
+    alike = hidden[:1, :1].expand(1, MEMBERS, LENGTH, WIDTH) * 0.3  # all predict the same
+    official, _ = token_weights(alike, mask[:1], head, measure="official")
+    divergence, _ = token_weights(alike, mask[:1], head)
+    assert official[0, 3:7].mean() > 1.3  # three of five members ended
+    torch.testing.assert_close(divergence, torch.ones(1, LENGTH), rtol=0, atol=0.02)
+
+
+def test_the_geometric_measure_of_unclamped_logits_has_its_closed_form(group):
+    """mean_i L_i − logsumexp(W h̄), without any member's logits."""
+    hidden, _, head = (tensor.double() for tensor in group)
+    everyone = torch.ones(GROUPS, MEMBERS, LENGTH)
+    closed = (hidden @ head.T).logsumexp(-1).mean(1) - (hidden.mean(1) @ head.T).logsumexp(-1)
+    found = token_scores(hidden, everyone, head, measure="geometric")
+    torch.testing.assert_close(found.double(), closed, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("measure", ["divergence", "geometric", "entropy"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_loses_no_more_than_its_rounded_inputs(group, dtype):
+def test_half_precision_loses_no_more_than_its_rounded_inputs(group, dtype, measure):
     hidden, mask, head = group
-    hidden, head = hidden.to(dtype), head.to(dtype)
-    found = group_divergence(hidden, mask, head)
-    exact = naive.divergence(hidden[0].double().numpy(), mask[0].numpy(), head.double().numpy())
-    np.testing.assert_allclose(found[0], exact, rtol=1e-5, atol=1e-6)
+    hidden, head, bias = hidden.to(dtype), head.to(dtype), torch.randn(VOCABULARY).to(dtype)
+    found = token_scores(hidden, mask, head, bias, measure=measure)
+    exact = getattr(naive, measure)(
+        hidden[0].double().numpy(),
+        mask[0].numpy(),
+        head.double().numpy(),
+        bias=bias.double().numpy(),
+    )
+    np.testing.assert_allclose(found[0], exact, rtol=1e-5, atol=2e-6)
 
 
-@pytest.mark.parametrize("tile", [1, 2, 7, 1000])
-def test_the_tile_size_changes_nothing(group, tile):
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("tile", [1, 7, 1000])
+def test_the_tile_size_changes_nothing(group, tile, measure):
     hidden, mask, head = group
-    expected = group_divergence(hidden, mask, head)
-    found = group_divergence(hidden, mask, head, tile=tile)
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
-
-
-def test_the_order_of_members_changes_nothing(group):
-    hidden, mask, head = group
-    order = torch.tensor([3, 0, 4, 2, 1])
-    expected, _ = token_weights(hidden, mask, head)
-    found, _ = token_weights(hidden[:, order], mask[:, order], head)
+    expected = token_scores(hidden, mask, head, measure=measure)
+    found = token_scores(hidden, mask, head, measure=measure, tile=tile)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_padding_and_ended_members_change_nothing(group):
+@pytest.mark.parametrize("measure", MEASURES)
+def test_the_order_of_members_changes_nothing(group, measure):
     hidden, mask, head = group
-    expected, _ = token_weights(hidden, mask, head)
+    order = torch.tensor([3, 0, 4, 2, 1])
+    expected, _ = token_weights(hidden, mask, head, measure=measure)
+    found, _ = token_weights(hidden[:, order], mask[:, order], head, measure=measure)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_normalized_weights_average_one_over_the_tokens_of_each_group(group, measure):
+    hidden, mask, head = group
+    found, _ = token_weights(hidden, mask, head, measure=measure, alpha=3.0, normalize=True)
+    tokens = found[:, None].expand(mask.shape) * mask
+    torch.testing.assert_close(tokens.sum((1, 2)) / mask.sum((1, 2)), torch.ones(GROUPS))
+    plain, _ = token_weights(hidden, mask, head, measure=measure, alpha=3.0)
+    torch.testing.assert_close(found / found[:, :1], plain / plain[:, :1])
+
+
+@pytest.mark.parametrize("measure", ["divergence", "geometric", "entropy"])
+def test_padding_and_ended_members_change_nothing(group, measure):
+    hidden, mask, head = group
+    expected, _ = token_weights(hidden, mask, head, measure=measure)
     hidden = torch.where(mask[..., None], hidden, 1e4)  # whatever ended members hold
     padded = torch.nn.functional.pad(hidden, (0, 0, 0, 6), value=-1e4)
-    found, _ = token_weights(padded, torch.nn.functional.pad(mask, (0, 6)), head)
+    mask = torch.nn.functional.pad(mask, (0, 6))
+    found, _ = token_weights(padded, mask, head, measure=measure)
     torch.testing.assert_close(found[:, :LENGTH], expected)
     assert torch.equal(found[:, LENGTH:], torch.ones(GROUPS, 6))
 
@@ -94,27 +156,46 @@ def test_members_that_agree_leave_every_weight_at_one(group):
     assert torch.equal(scaled, torch.ones(1, 4))
 
 
-def test_extreme_logits_stay_finite(group):
+@pytest.mark.parametrize("measure", MEASURES)
+def test_extreme_logits_stay_finite(group, measure):
     hidden, mask, head = group
     bias = torch.zeros(VOCABULARY)
     bias[:3] = -3e4
-    found, divergence = token_weights(hidden * 1e3, mask, head, bias)
+    found, scores = token_weights(hidden * 1e3, mask, head, bias, measure=measure)
     assert found.isfinite().all()
-    assert divergence.isfinite().all()
+    assert scores.isfinite().all()
 
 
-def test_forbidden_tokens_take_no_part(group):
+@pytest.mark.parametrize("measure", ["divergence", "geometric", "entropy"])
+def test_forbidden_tokens_take_no_part(group, measure):
     hidden, mask, head = group
     bias = torch.zeros(VOCABULARY)
     bias[:3] = -3e4
-    expected = group_divergence(hidden, mask, head[3:])
-    torch.testing.assert_close(group_divergence(hidden, mask, head, bias), expected)
+    expected = token_scores(hidden, mask, head[3:], measure=measure)
+    found = token_scores(hidden, mask, head, bias, measure=measure)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_weights_carry_no_gradient(group):
+@pytest.mark.parametrize("measure", MEASURES)
+def test_a_group_that_wrote_nothing_has_weights_of_one(group, measure):
     hidden, mask, head = group
-    found, _ = token_weights(hidden.requires_grad_(), mask, head.requires_grad_())
+    empty = torch.zeros_like(mask)
+    for normalize in (False, True):
+        found, scores = token_weights(hidden, empty, head, measure=measure, normalize=normalize)
+        assert torch.equal(found, torch.ones(GROUPS, LENGTH))
+        assert torch.equal(scores, torch.zeros(GROUPS, LENGTH))
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_weights_carry_no_gradient(group, measure):
+    hidden, mask, head = group
+    found, _ = token_weights(hidden.requires_grad_(), mask, head.requires_grad_(), measure=measure)
     assert not found.requires_grad
+
+
+def test_an_unknown_measure_is_named(group):
+    with pytest.raises(ValueError, match="measure is 'loudness'; one of divergence, geometric"):
+        token_weights(*group, measure="loudness")
 
 
 def test_a_mask_of_another_shape_is_named(group):

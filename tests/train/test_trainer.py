@@ -11,10 +11,11 @@ from models.policy import load_policy, vision_token_ids
 from tests.reference import importance as naive_importance
 from tests.reference import policy_gradient as naive
 from tests.train.conftest import pairs, videos
+from train.batches import masked_to_varied
 from train.config import TokenWeightedGRPOConfig
 from train.data import PromptEncoder
 from train.options import DataOptions
-from train.trainer import TokenWeightedGRPOTrainer, _masked_to_varied
+from train.trainer import TokenWeightedGRPOTrainer
 
 GROUP = 4
 KINDS = {
@@ -113,26 +114,32 @@ def test_the_update_is_the_naive_weighted_policy_gradient(make_trainer, kind):
         torch.testing.assert_close(before[name] - moved[name], step, rtol=1e-2, atol=2e-7)
 
 
-def test_weights_are_those_of_the_logits_that_sampled(make_trainer):
-    trainer = make_trainer(pairs(4), alpha=2.5)
-    rollouts, plain = spy(trainer, "_generate_and_score_completions"), []
-    weighted = trainer._weighted
+@pytest.mark.parametrize("measure", ["divergence", "geometric", "entropy", "official"])
+def test_weights_are_those_of_the_logits_that_sampled(make_trainer, measure):
+    trainer = make_trainer(pairs(4), alpha=2.5, token_weighting=measure)
+    rollouts, hidden = spy(trainer, "_generate_and_score_completions"), []
+    weigh = trainer._token_weights
 
-    def keep(advantages, mask):
-        plain.append((advantages, trainer._hidden.double().numpy()))
-        return weighted(advantages, mask)
+    def keep(output):
+        hidden.append(trainer._hidden.double())
+        return weigh(output)
 
-    trainer._weighted = keep
-    head = trainer.model.get_output_embeddings().weight.detach().double().numpy().copy()
+    trainer._token_weights = keep
+    head = trainer.model.get_output_embeddings().weight.detach().double().clone()
     allowed = [i for i in range(len(head)) if i not in vision_token_ids(trainer.model)]
     trainer.train()
-    [rollout], [(advantages, hidden)] = rollouts, plain
-    mask = rollout["completion_mask"].numpy()
+    [rollout], [states] = rollouts, hidden
+    plain = torch.tensor(list(trainer._logs["advantages"]))
+    mask = rollout["completion_mask"]
     for start in range(0, 16, GROUP):
         rows = slice(start, start + GROUP)
-        d = naive_importance.divergence(hidden[rows], mask[rows], head[allowed])
-        w = torch.tensor(naive_importance.weights(d, mask[rows], 2.5), dtype=torch.float32)
-        expected = advantages[rows, None] * w
+        if measure == "official":
+            w, _ = naive_importance.official(states[rows] @ head.T, mask[rows], 2.5)
+        else:
+            score = getattr(naive_importance, measure)
+            d = score(states[rows].numpy(), mask[rows].numpy(), head[allowed].numpy())
+            w = torch.tensor(naive_importance.weights(d, mask[rows].numpy(), 2.5))
+        expected = plain[rows, None] * w.float()
         torch.testing.assert_close(rollout["advantages"][rows], expected, rtol=1e-3, atol=1e-3)
 
 
@@ -249,7 +256,7 @@ def test_masking_groups_without_variance_equals_dropping_them(make_trainer, monk
     for processes in (1, 2):
         trainer = make_trainer(pairs(4), reward, drop_zero_variance=True)
         if processes == 2:  # what each of several processes does
-            monkeypatch.setattr("train.trainer._only_varied", _masked_to_varied)
+            monkeypatch.setattr("train.batches.only_varied", masked_to_varied)
         trainer.train()
         results.append(parameters(trainer))
     assert_equal(*results, tolerance=1e-6)

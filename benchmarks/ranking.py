@@ -1,0 +1,168 @@
+"""How fast ReID metrics are counted, and in how much memory.
+
+  python -m benchmarks.ranking                        # Market-1501's size; ours and two peers
+  python -m benchmarks.ranking --distractors 500000   # and with 500k distractors, ours alone
+
+Peers: torchreid's `evaluate_rank` as it comes from PyPI, and sorting everything at once. Each runs
+in a process of its own on the same vectors; time includes the products of the vectors, memory is
+what the process grew by after its imports and the vectors.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from manifests.command import guard, option, parse, table
+from manifests.errors import WorkFailed, require
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from eval.ranking import Labels
+
+Outcome = tuple[float, float, float, float]  # mAP, rank-1, seconds, MiB
+TOLERANCE = 1e-6
+
+
+@dataclass
+class Options:
+    """Sizes; the defaults are Market-1501's."""
+
+    queries: int = option("query images", default=3_368)
+    gallery: int = option("gallery images, distractors among them", default=15_913)
+    width: int = option("of the vectors", default=512)
+    pids: int = option("identities", default=750)
+    distractors: int = option("further gallery images of nobody, for a second line", default=0)
+    spread: float = option("noise of a vector about its identity's", default=3.0)
+    peers: bool = option("run the peers as well; torchreid takes minutes", default=True)
+    seed: int = option("draws the vectors", default=0)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    return guard(run, parse(Options, argv, prog="benchmarks.ranking", description=__doc__))
+
+
+def run(options: Options) -> None:
+    """Time every way in a process of its own; fail where they differ."""
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
+    ways = {"ours": ours}
+    if options.peers:
+        ways |= {"argsort": argsort, "torchreid (PyPI)": torchreid}
+    outcomes = {name: apart(way, options, 0) for name, way in ways.items()}
+    mean_ap, first, seconds, _ = outcomes["ours"]
+    if options.distractors:
+        outcomes["ours, with distractors"] = apart(ours, options, options.distractors)
+    print(
+        table(
+            [
+                (n, f"{m:.6f}", f"{f:.6f}", f"{s:.2f}", f"{s / seconds:.1f}", f"{mib:.0f}")
+                for n, (m, f, s, mib) in outcomes.items()
+            ],
+            header=("", "mAP", "rank-1", "seconds", "× ours", "MiB"),
+        )
+    )
+    for name in ways:
+        if max(abs(outcomes[name][0] - mean_ap), abs(outcomes[name][1] - first)) > TOLERANCE:
+            raise WorkFailed(f"{name} differs from ours by over {TOLERANCE:g}")
+
+
+def apart(way: Callable[..., tuple[float, float]], options: Options, distractors: int) -> Outcome:
+    """Run one way in a fresh process."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(measured, (way, options, distractors))
+
+
+def measured(
+    way: Callable[..., tuple[float, float]], options: Options, distractors: int
+) -> Outcome:
+    import torch  # noqa: F401  imports are no part of what is measured
+
+    if way is torchreid:
+        _torchreid_ranker()
+    inputs = draw(options, distractors)
+    before, began = _peak(), time.perf_counter()
+    mean_ap, first = way(*inputs)
+    return mean_ap, first, time.perf_counter() - began, _peak() - before
+
+
+def draw(options: Options, distractors: int) -> tuple[np.ndarray, np.ndarray, Labels, Labels]:
+    """Unit vectors about one centre an identity, six cameras, an eighth of the gallery nobody's."""
+    import numpy as np
+
+    from eval.ranking import NOBODY, Labels
+
+    rng = np.random.default_rng(options.seed)
+    centres = rng.standard_normal((options.pids, options.width), np.float32)
+
+    def images(pids: np.ndarray) -> tuple[np.ndarray, Labels]:
+        vectors = rng.standard_normal((len(pids), options.width), np.float32)
+        vectors *= options.spread
+        known = pids >= 0
+        vectors[known] += centres[pids[known]]
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        cameras = rng.integers(1, 7, len(pids))
+        return vectors, Labels(pids, cameras, np.full(len(pids), -1))
+
+    query, query_labels = images(rng.integers(0, options.pids, options.queries))
+    nobody = options.gallery // 8
+    pids = rng.integers(0, options.pids, options.gallery - nobody)
+    pids = np.concatenate([pids, np.full(nobody + distractors, NOBODY)])
+    gallery, gallery_labels = images(pids)
+    return query, gallery, query_labels, gallery_labels
+
+
+def ours(
+    query: np.ndarray, gallery: np.ndarray, query_labels: Labels, gallery_labels: Labels
+) -> tuple[float, float]:
+    from eval.ranking import Protocol, rank, similarity_blocks, summarise
+
+    blocks = similarity_blocks(query, gallery)
+    ranked = rank(blocks, query_labels, gallery_labels, Protocol("standard"))[0]
+    scores = summarise(ranked.ranks)
+    return scores.mean_ap, float(scores.cmc[0])
+
+
+def argsort(
+    query: np.ndarray, gallery: np.ndarray, query_labels: Labels, gallery_labels: Labels
+) -> tuple[float, float]:
+    from tests.reference.ranking import metrics_by_argsort
+
+    return metrics_by_argsort(query @ gallery.T, query_labels, gallery_labels)
+
+
+def torchreid(
+    query: np.ndarray, gallery: np.ndarray, query_labels: Labels, gallery_labels: Labels
+) -> tuple[float, float]:
+    cmc, mean_ap = _torchreid_ranker()(
+        1 - query @ gallery.T,
+        query_labels.pids,
+        gallery_labels.pids,
+        query_labels.camids,
+        gallery_labels.camids,
+        use_cython=False,
+    )
+    return float(mean_ap), float(cmc[0])
+
+
+def _torchreid_ranker() -> Callable[..., tuple[np.ndarray, float]]:
+    from models import torchvision_remedy
+
+    torchvision_remedy.apply()
+    return require("torchreid.reid.metrics", "reid", "comparing with torchreid").evaluate_rank
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    sys.exit(main())
