@@ -16,9 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from manifests.answers import exact_score, is_formatted, letters, read_answer, soft_score
+from manifests.answers import (
+    LETTERS,
+    NONE,
+    exact_score,
+    is_formatted,
+    letters,
+    read_answer,
+    soft_score,
+)
 from manifests.blind import best_blind
 
+WITH_RIGHT = "those with a right option"
 Z = 1.959964  # of the normal distribution, two-sided 95 %
 
 
@@ -100,16 +109,31 @@ def family_of(sample: Mapping[str, Any]) -> str:
 
 
 def summarise(rows: Sequence[Answered]) -> list[Line]:
-    """One line for each task, and one for each of its families where it has several."""
+    """One line for each task, one for each of its families where it has several.
+
+    Where some questions have no right option but "none", as CLEVRER's may, the others get a line of
+    their own: published figures leave such questions out.
+    """
     lines = []
     for task in sorted({row.task for row in rows}):
         of_task = [row for row in rows if row.task == task]
         lines.append(line(of_task, task))
+        with_right = [row for row in of_task if not has_none_right(row)]
+        if 0 < len(with_right) < len(of_task):
+            lines.append(line(with_right, task, WITH_RIGHT))
         families = sorted({row.family for row in of_task})
         if len(families) > 1:
             for name in families:
                 lines.append(line([row for row in of_task if row.family == name], task, name))
     return lines
+
+
+def has_none_right(row: Answered) -> bool:
+    """True where the right option says that no other is right."""
+    right = {
+        text for letter, text in zip(LETTERS, row.options, strict=False) if letter in row.answer
+    }
+    return right == {NONE}
 
 
 def line(rows: Sequence[Answered], task: str, family: str | None = None) -> Line:

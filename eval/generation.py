@@ -57,7 +57,7 @@ class Generator:
         self.model, self.processor = load_policy(locate(name_or_path), dtype=dtype, device=device)
         self.model.eval()
         self.sampling = sampling
-        self._limits = {} if view.max_pixels is None else {"max_pixels": view.max_pixels}
+        self.limits = {} if view.max_pixels is None else {"max_pixels": view.max_pixels}
 
     def complete(self, samples: Sequence[Sample], media: Sequence[Media]) -> list[str]:
         """One completion for each sample, whose decoded images and clips are given beside it."""
@@ -65,7 +65,7 @@ class Generator:
 
         images, clips = zip(*media, strict=True)
         turns = [messages(sample) for sample in samples]
-        batch = encode(self.processor, turns, images, clips, **self._limits)
+        batch = encode(self.processor, turns, images, clips, **self.limits)
         batch = batch.to(self.model.device)
         torch.manual_seed(self.sampling.seed ^ zlib.crc32(samples[0]["id"].encode()))
         with torch.inference_mode():
@@ -108,6 +108,15 @@ def load_batch(samples: Sequence[Sample], media_root: str | None, view: View) ->
         except MediaError as error:
             problems.append(f"{sample['id']}: {error}")
     return good, media, problems
+
+
+def device_of(name: str) -> str:
+    """The device that `auto` means here."""
+    import torch
+
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _text_length(sample: Sample) -> int:

@@ -64,7 +64,9 @@ def _neighbours(
     """The `count` nearest of each (N, count), itself first, and its largest distance (N,)."""
     nearest, farthest = [], []
     count = min(count, len(vectors))
-    for scores in similarity_blocks(vectors, vectors, device=device, block_bytes=block_bytes):
+    # Partitioning holds places and a copy beside the scores: smaller blocks for the same memory.
+    blocks = similarity_blocks(vectors, vectors, device=device, block_bytes=block_bytes // 4)
+    for scores in blocks:
         rows = np.arange(len(scores))[:, None]
         scores[rows[:, 0], sum(map(len, farthest)) + rows[:, 0]] = np.inf  # duplicates come second
         some = np.argpartition(-scores, count - 1, axis=1)[:, :count]

@@ -57,11 +57,16 @@ def resume(path: Path) -> dict[str, str]:
     """The completions a run has written so far; a last line that a kill cut off is removed."""
     if not path.is_file():
         return {}
+    cut_torn_line(path)
+    return read_completions(path)
+
+
+def cut_torn_line(path: Path) -> None:
+    """Remove a last line that lacks its end."""
     written = path.read_bytes()
     whole = written.rfind(b"\n") + 1
     if whole < len(written):
         os.truncate(path, whole)
-    return read_completions(path)
 
 
 def is_published(path: Path) -> bool:

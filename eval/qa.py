@@ -92,9 +92,10 @@ def _answer_manifests(
     options: Options, paths: Sequence[Path], out: Path
 ) -> dict[str, list[Answered]]:
     """Let the policy answer what it has not answered yet; scores by manifest."""
-    from eval.generation import Generator, Sampling, View, load_batch
+    from eval.generation import Generator, Sampling, View, device_of, load_batch
     from eval.predictions import resume
     from manifests.parquet import read_about
+    from models.policy import weight_files
 
     sampling = Sampling(
         options.max_new_tokens, options.sample, options.temperature, options.top_p, options.seed
@@ -102,7 +103,7 @@ def _answer_manifests(
     view = View(options.nframes, options.fps, options.max_pixels)
     settings = {
         "model": options.model_name_or_path,
-        "weights": _weights(options.model_name_or_path),
+        "weights": weight_files(options.model_name_or_path),
         "dtype": options.dtype,
         **asdict(sampling),
         **asdict(view),
@@ -110,7 +111,7 @@ def _answer_manifests(
 
     @cache  # loaded once, and only if something is left to answer
     def policy() -> Generator:
-        name, device = options.model_name_or_path, _device(options.device)
+        name, device = options.model_name_or_path, device_of(options.device)
         return Generator(name, sampling, view, dtype=options.dtype, device=device)
 
     scored = {}
@@ -285,23 +286,6 @@ def _cells(line: Line) -> tuple[Any, ...]:
         line.format,
         line.blind_strategy,
     )
-
-
-def _weights(name_or_path: str) -> list[tuple[str, int, int]]:
-    """Size and time of local weight files, so that a policy trained on is not taken for the old."""
-    from models.policy import EMBEDDED, EMBEDDED_DIR
-
-    folder = EMBEDDED_DIR if name_or_path == EMBEDDED else Path(name_or_path)
-    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
-    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@ The verifier judges the first k of each list; they are sorted anew by
 
     (1 - alpha) · d + alpha · 2 · (1 - P(same)),   d = 1 - cosine
 
-and stay ahead of the rest, whose order nothing has changed (MUSE, arXiv 2606.16161, with its factor 2
-that gives both terms the same range). At alpha = 1 a perfect verifier reaches the best ranking that
-the first k allow. Ties go to the wrong image, as everywhere in `ranking`.
+and stay ahead of the rest, whose order nothing has changed (MUSE, arXiv 2606.16161, with its factor
+2 that gives both terms the same range). At alpha = 1 a perfect verifier reaches the best ranking
+that the first k allow. Ties go to the wrong image, as everywhere in `ranking`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Consistency:
-    """How often a verifier gave both orders of a pair the same verdict, and how often each is right.
+    """How often both orders of a pair get the same verdict, and how often their mean is right.
 
     `ece` is the expected calibration error of P(same) over ten equal bins.
     """

@@ -147,7 +147,7 @@ def judge_pairs(
     batch_size: int,
     swap: bool,
 ) -> Iterator[str]:
-    """Append a line to `store` for each (query, candidate); yields what is wrong with the others."""
+    """Append a line to `store` for each pair of paths; yields what is wrong with the others."""
     for start in range(0, len(pairs), batch_size):
         some = pairs[start : start + batch_size]
         began = time.perf_counter()
@@ -180,4 +180,6 @@ def _judged(line: Mapping[str, Any], store: Path) -> Judged:
     try:
         return Judged(**line)
     except TypeError as error:
-        raise BadInput(f"{store}: holds no judgements ({error}); remove it or change --out") from error
+        raise BadInput(
+            f"{store}: holds no judgements ({error}); remove it or change --out"
+        ) from error

@@ -3,6 +3,8 @@
 python -m manifests validate manifests/*.parquet    every row against the contract
 python -m manifests stats manifests/*.parquet       counts, answers, difficulty, how it was made
 python -m manifests show manifests/*.parquet        some rows; inverted questions beside originals
+python -m manifests gallery manifests/*.parquet     one HTML page of pictures, with filters
+python -m manifests card manifests/*.parquet        how they were made, as a data set card
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from manifests.answers import LETTERS
 from manifests.command import guard, option, parse, table
-from manifests.errors import ManifestError
+from manifests.errors import BadInput, ManifestError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -29,15 +31,28 @@ if TYPE_CHECKING:
 class Options:
     """Options of `python -m manifests`."""
 
-    action: str = option("what to do", choices=("validate", "stats", "show"), positional=True)
+    action: str = option(
+        "what to do", choices=("validate", "stats", "show", "gallery", "card"), positional=True
+    )
     files: list[str] = option("samples or embeddings tables, or globs", positional=True)
-    rows: int = option("show: rows of each file", default=3)
+    rows: int | None = option("rows of each file: show 3, gallery 2000", default=None)
+    out: str | None = option("the page (gallery.html) or the card (README.md)", default=None)
+    max_mb: float = option("gallery: thumbnails at most, in MB", default=24.0)
+    push_to_hub: str | None = option("card: upload it and the files to USER/NAME", default=None)
+    private: bool = option("card: make the repository private", default=True)
+    media_root: str | None = option("gallery: where media lie, over what files say", default=None)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     options = parse(Options, argv, prog="manifests", description=__doc__)
-    actions = {"validate": _validate, "stats": _stats, "show": _show}
+    actions = {
+        "validate": _validate,
+        "stats": _stats,
+        "show": _show,
+        "gallery": _gallery,
+        "card": _card,
+    }
     return guard(actions[options.action], options)
 
 
@@ -168,18 +183,59 @@ def _print_about(path: Path) -> None:
 def _show(options: Options) -> None:
     from manifests.parquet import expand, read_table
 
+    wanted = 3 if options.rows is None else options.rows
     for path in expand(options.files):
         content = read_table(path)
         print(f"\n{path}: {len(content)} rows")
         if _is_embeddings(content):
             fields = [name for name in content.column_names if not name.startswith("vector_")]
-            rows = content.select(fields).slice(0, options.rows).to_pylist()
+            rows = content.select(fields).slice(0, wanted).to_pylist()
             print(table([tuple(row.values()) for row in rows], header=fields))
             continue
         # Evenly spread: the rows are sorted by id, and the first ones are much alike.
-        step = max(1, len(content) // max(1, options.rows))
-        for i in range(0, min(len(content), step * options.rows), step):
+        step = max(1, len(content) // max(1, wanted))
+        for i in range(0, min(len(content), step * wanted), step):
             print("\n" + describe(content.slice(i, 1).to_pylist()[0]))
+
+
+def _gallery(options: Options) -> None:
+    from manifests.gallery import gallery
+    from manifests.parquet import atomic_path, expand
+
+    rows = 2000 if options.rows is None else options.rows
+    page, thumbnails = gallery(
+        expand(options.files),
+        rows=max(1, rows),
+        budget=int(options.max_mb * 1e6),
+        media_root=options.media_root,
+    )
+    out = options.out or "gallery.html"
+    with atomic_path(out) as path:
+        path.write_text(page, encoding="utf-8", errors="backslashreplace")
+    for problem in list(thumbnails.problems.values())[:20]:
+        print(f"no thumbnail: {problem}", file=sys.stderr)
+    counts = [
+        ("thumbnails", len(thumbnails.data)),
+        ("media that cannot be read", len(thumbnails.problems)),
+        ("media beyond --max_mb", thumbnails.left_out),
+        ("MB", round(len(page) / 1e6, 1)),
+    ]
+    print(f"{table(counts)}\n\n{out}: open it in a browser")
+
+
+def _card(options: Options) -> None:
+    from manifests.cards import dataset_card, push_dataset
+    from manifests.parquet import atomic_path, expand
+
+    files = expand(options.files)
+    if len({path.name for path in files}) < len(files):
+        raise BadInput("files of one name in several folders: a data set needs different names")
+    out = options.out or "README.md"
+    with atomic_path(out) as path:
+        path.write_text(dataset_card(files), encoding="utf-8")
+    print(f"{out}: the card of {len(files)} files")
+    if options.push_to_hub:
+        print(push_dataset(files, options.push_to_hub, private=options.private))
 
 
 def describe(row: Mapping[str, Any]) -> str:

@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterable, Sequence
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
+NONE = "None of the options"  # the right option of a question that has no other right one
+
 # Longer texts are no answers; cutting keeps hostile completions cheap.
 MAX_ANSWER_CHARS = 4096
 

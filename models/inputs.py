@@ -54,7 +54,8 @@ def encode(
     Returns `input_ids`, `attention_mask` and `mm_token_type_ids` (B, L) and, where the batch has
     them, `pixel_values`, `image_grid_thw`, `pixel_values_videos`, `video_grid_thw` and
     `second_per_grid_ts` in the order of their placeholders. `targets` are appended to the prompts
-    as the assistant's turns, which `open_turn` leaves to be continued; `kwargs` go to the processor (`max_pixels`, …).
+    as the assistant's turns, which `open_turn` leaves without their end; `kwargs` go to the
+    processor (`max_pixels`, …).
     """
     texts = processor.apply_chat_template(
         [list(turns) for turns in conversations], add_generation_prompt=True, tokenize=False

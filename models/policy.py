@@ -72,6 +72,13 @@ def load_policy(
     return model, load_processor(name_or_path)
 
 
+def weight_files(name_or_path: str) -> list[tuple[str, int, int]]:
+    """Name, size and time of local weight files: a policy trained on is not taken for the old."""
+    folder = EMBEDDED_DIR if name_or_path == EMBEDDED else Path(name_or_path)
+    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+
+
 def vision_token_ids(model: PreTrainedModel) -> list[int]:
     """Placeholder tokens the policy must never emit: they stand for media that isn't there."""
     return [model.config.image_token_id, model.config.video_token_id]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from eval import choices
-from eval.choices import answered, interval, per_option_score, summarise, wilson
+from eval.choices import WITH_RIGHT, answered, interval, per_option_score, summarise, wilson
 from tests.rows import reid_pair, video_question
 
 
@@ -54,6 +54,29 @@ def test_lines_are_made_for_each_task_and_family_and_do_not_depend_on_order():
     assert lines[3].soft == pytest.approx((10 * 0 + 10 * 0.5 + 10 * 1) / 30)
     random.Random(0).shuffle(rows)
     assert summarise(rows) == lines
+
+
+def test_questions_with_a_right_option_are_also_scored_apart_from_those_without():
+    options = ["the cube moves", "the ball stops", "None of the options"]
+    none = [
+        answered(
+            video_question(f"n{i}", group=f"v{i}", options=options, answer=["C"]),
+            "<answer>A</answer>",
+        )
+        for i in range(3)
+    ]
+    some = [
+        answered(
+            video_question(f"s{i}", group=f"v{i}", options=options, answer=["A"]),
+            "<answer>A</answer>",
+        )
+        for i in range(2)
+    ]
+    whole, apart = summarise([*none, *some])
+    assert (whole.family, whole.n, whole.strict) == (None, 5, 0.4)
+    assert (apart.family, apart.n, apart.strict) == (WITH_RIGHT, 2, 1.0)
+    assert [line.family for line in summarise(none)] == [None]
+    assert [line.family for line in summarise(some)] == [None]
 
 
 def test_intervals_cover_the_true_mean_when_questions_of_a_group_hang_together():

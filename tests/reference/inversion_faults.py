@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import re
 
-_CONTRACTED = r"n['’]t\b|\b(?:did|does|do|is|are|was|were|wo|ca|could|would)nt\b"
+_CONTRACTED = r"n['’]t\b|\b(?:did|does|do|is|are|was|were|wo|ca|could|would)n ?t\b"
 _NEGATION = re.compile(
     r"\b(?:not|never|cannot|neither|nor|nobody|nothing|except|incorrect|false)\b|" + _CONTRACTED,
     re.I,
 )
-_NEGATED_CLAUSE = re.compile(r"\b(?:why|how)\b[^.!]*?(?:\bnot\b|" + _CONTRACTED + ")", re.I)
+_NEGATED_CLAUSE = re.compile(
+    r"\b(?:why|how|(?:for|by|with) what (?:reason|purpose|means))\b[^.!]*?(?:\bnot\b|"
+    + _CONTRACTED
+    + ")",
+    re.I,
+)
 _ILL_FORMED = re.compile(
     r"\b(\w+) \1 NOT\b|\bNOT NOT\b|\b(?:did|does|do) (?:is|are|was|were)\b|\s{2,}|\bNOT$", re.I
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 
 import numpy as np
@@ -13,11 +12,11 @@ from builders.neighbors import Space
 def fused_similarity(space: Space, anchor: int, candidate: int) -> float:
     """Cosine of a single encoder; of several the mean z-score among the anchor's candidates."""
     scores = []
-    for start, end in itertools.pairwise(np.cumsum((0, *space.widths))):
-        x = space.vectors[:, start:end].astype(np.float64)
-        all_scores = x[others(space, anchor)] @ x[anchor]
+    for vectors in space.vectors:
+        x = vectors.astype(np.float64)
         score = x[candidate] @ x[anchor]
-        if len(space.widths) > 1:
+        if len(space.vectors) > 1:
+            all_scores = x[others(space, anchor)] @ x[anchor]
             score = (score - all_scores.mean()) / all_scores.std()
         scores.append(score)
     return float(np.mean(scores))
@@ -38,10 +37,12 @@ def positives(space: Space, anchor: int) -> list[int]:
     return [c for c in others(space, anchor) if space.pids[c] == space.pids[anchor]]
 
 
-def rank(space: Space, anchor: int, candidate: int) -> int:
+def rank(space: Space, anchor: int, candidate: int, tolerance: float) -> tuple[int, int]:
+    """The least and the largest rank, if similarities may be off by the tolerance."""
     own = fused_similarity(space, anchor, candidate)
-    rivals = (s for s, c in negatives(space, anchor) if c != candidate)
-    return 1 + sum(s > own + 1e-5 for s in rivals)
+    rivals = [s for s, c in negatives(space, anchor) if c != candidate]
+    best, worst = (sum(s > own + shift for s in rivals) for shift in (tolerance, -tolerance))
+    return 1 + best, 1 + worst
 
 
 def choose(

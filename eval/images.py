@@ -1,0 +1,90 @@
+"""Queries and gallery of an embeddings table: paths, labels as numbers, unit vectors."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from eval.ranking import NOBODY, Labels
+from manifests.errors import BadInput
+from manifests.parquet import read_table
+from manifests.schema import VECTOR, validate_embeddings
+
+
+@dataclass(frozen=True)
+class Images:
+    """Queries and gallery of one data set: paths, labels, unit vectors of one encoder."""
+
+    source: str
+    encoder: str
+    query_paths: list[str]
+    gallery_paths: list[str]
+    query: Labels
+    gallery: Labels
+    query_vectors: np.ndarray
+    gallery_vectors: np.ndarray
+    camids: dict[str, int]
+    pids: dict[str, str]
+
+
+def read_images(path: Path, encoders: Sequence[str], limit: int | None) -> Iterator[Images]:
+    """The queries and the gallery of each data set of a table, once for each encoder.
+
+    `limit` takes the same queries every time, whatever else the table holds. Raises `BadInput` for
+    an encoder the table does not know, and for a data set without queries or gallery.
+    """
+    content = read_table(path)
+    validate_embeddings(content, str(path))
+    names = [n.removeprefix(VECTOR) for n in content.column_names if n.startswith(VECTOR)]
+    unknown = sorted(set(encoders) - set(names))
+    if unknown:
+        raise BadInput(f"{path}: has no vectors of {', '.join(unknown)}; it has {', '.join(names)}")
+    sources = content.column("source").to_pylist()
+    for source in sorted(set(sources)):
+        part = content.filter([name == source for name in sources])
+        for name in encoders or names:
+            yield _images(part, source, name, path, limit)
+
+
+def _images(content: pa.Table, source: str, encoder: str, path: Path, limit: int | None) -> Images:
+    roles = np.array(content.column("role").to_pylist())
+    paths = content.column("path").to_pylist()
+    pids = content.column("pid").to_pylist()
+    camids = content.column("camid").to_pylist()
+    codes = np.unique(pids, return_inverse=True)[1]
+    codes[roles == "distractor"] = NOBODY
+    worn = np.array([c or "" for c in content.column("clothes").to_pylist()])
+    clothes = np.unique(worn, return_inverse=True)[1] - 1  # those without a name are unknown alike
+    clothes[worn != ""] += 1
+    column = content.column(VECTOR + encoder).combine_chunks()
+    vectors = column.flatten().to_numpy().reshape(len(content), -1)
+    query = np.flatnonzero(roles == "query")
+    query = np.array(sorted(query, key=lambda i: zlib.crc32(paths[i].encode()))[:limit], np.int64)
+    gallery = np.flatnonzero(np.isin(roles, ["gallery", "distractor"]))
+    if not len(query) or not len(gallery):
+        raise BadInput(
+            f"{path}: {source} has {len(query)} queries and {len(gallery)} gallery images, a "
+            "ranking needs both: python -m builders.embed --split test"
+        )
+
+    def labels(rows: np.ndarray) -> Labels:
+        cameras = np.array([camids[i] if camids[i] is not None else -1 for i in rows], np.int64)
+        return Labels(codes[rows], cameras, clothes[rows])
+
+    return Images(
+        source,
+        encoder,
+        [paths[i] for i in query],
+        [paths[i] for i in gallery],
+        labels(query),
+        labels(gallery),
+        vectors[query],
+        vectors[gallery],
+        dict(zip(paths, camids, strict=True)),
+        dict(zip(paths, pids, strict=True)),
+    )

@@ -1,0 +1,376 @@
+"""Rank a gallery for each query and score it: CMC, mAP, mINP; before and after re-ranking.
+
+    python -m eval.reid manifests/embeddings/market1501_test.parquet
+    python -m eval.reid … --k_reciprocal
+    python -m eval.reid … --judge direct --model_name_or_path runs/grpo
+
+With `--judge` the policy judges each query's first candidates (eval.verifier), and its P(same) is
+fused with the distance (eval.rerank). What the protocol does not count is no candidate. Judgements
+are appended to a file as they come; a run that was killed goes on from there. `<out>/reid.json`
+holds every number, `<out>/*.lists.jsonl` the heads of all lists, for `python -m eval.report`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from manifests.command import guard, option, parse, table
+from manifests.errors import BadInput
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from eval.images import Images
+    from eval.ranking import Protocol, Ranked, Scores
+    from eval.rerank import Consistency
+    from eval.verifier import Judged
+
+SHOWN = 10  # of each list, for reports
+CMC = (1, 5, 10)
+
+
+@dataclass
+class Options:
+    """Options of `python -m eval.reid`."""
+
+    tables: list[str] = option("embeddings tables, or globs", positional=True)
+    encoder: list[str] = option("only these columns of the tables", default=[])
+    k_reciprocal: bool = option("re-rank by k-reciprocal neighbours as well", default=False)
+    k1: int = option("k-reciprocal: neighbours", default=20)
+    k2: int = option("k-reciprocal: neighbours to average over", default=6)
+    weight: float = option("k-reciprocal: share of the original distance", default=0.3)
+    judge: str = option(
+        "re-rank by the policy: one forward pass, after its own reasoning, or by drawn votes",
+        default="none",
+        choices=("none", "direct", "reasoned", "votes"),
+    )
+    model_name_or_path: str = option(
+        "a folder, a name on the Hub, or the small policy in this package", default="embedded"
+    )
+    top_k: int = option("candidates of each query that the policy judges", default=5)
+    fusion_alpha: float = option("share of the policy's verdict in the fused distance", default=0.2)
+    swap: bool = option("ask each pair in both orders and take the mean", default=True)
+    votes: int = option("drawn completions of each pair, for --judge votes", default=5)
+    limit: int | None = option("only so many queries, picked by path", default=None)
+    batch_size: int = option("pairs at a time", default=16)
+    max_new_tokens: int = option("length of a completion at most", default=256)
+    temperature: float = option("of drawn completions", default=1.0)
+    max_pixels: int | None = option("scale larger images down to this", default=None)
+    media_root: str | None = option("where images lie, over what the table says", default=None)
+    dtype: str = option("of the weights: auto, float32, bfloat16", default="auto")
+    device: str = option("cpu, cuda, …; auto takes a GPU where there is one", default="auto")
+    max_bad: float = option("share of damaged pairs to go on with", default=0.01)
+    seed: int = option("draws single-shot galleries and votes", default=0)
+    out: str = option("folder for numbers, lists and judgements", default="runs/reid")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One ranking of one data set by one encoder under one protocol, scored."""
+
+    source: str
+    encoder: str
+    protocol: str
+    ranking: str
+    scores: Scores
+    interval: tuple[float, float] | None  # 95 %, of mAP, over identities; None for drawn galleries
+    seconds: float | None = None  # that re-ranking cost, a query
+    verdicts: Consistency | None = None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    return guard(run, parse(Options, argv, prog="eval.reid", description=__doc__))
+
+
+def run(options: Options) -> None:
+    """Read, rank, re-rank, report."""
+    from eval.images import read_images
+    from manifests.parquet import claim, expand
+
+    _check(options)
+    out = Path(options.out)
+    with claim(out / "reid.json"):
+        lines: list[Line] = []
+        for path in expand(options.tables):
+            for images in read_images(path, options.encoder, options.limit):
+                lines += evaluate(images, path, options, out)
+        _report(lines, options, out)
+
+
+def evaluate(images: Images, path: Path, options: Options, out: Path) -> list[Line]:
+    """Every ranking of some images under every protocol of their data set."""
+    from eval.generation import device_of
+    from eval.kreciprocal import Neighbourhood, reciprocal_blocks
+    from eval.ranking import protocols_of, rank_all, similarity_blocks
+
+    protocols, keep = protocols_of(images.source), max(SHOWN, options.top_k)
+    vectors, device = (images.query_vectors, images.gallery_vectors), device_of(options.device)
+
+    def ranked(blocks: Iterator[np.ndarray]) -> list[list[Ranked]]:
+        shown = _progress(blocks, len(images.query), f"{images.source} {images.encoder}")
+        labels = (images.query, images.gallery)
+        return rank_all(shown, *labels, protocols, seed=options.seed, keep=keep)
+
+    first = ranked(similarity_blocks(*vectors, device=device))
+    lines = [_line(images, p, "first stage", r) for p, r in zip(protocols, first, strict=True)]
+    if options.k_reciprocal:
+        by = Neighbourhood(options.k1, options.k2, options.weight)
+        second = ranked(reciprocal_blocks(*vectors, by=by, device=device))
+        lines += [
+            _line(images, p, "k-reciprocal", r) for p, r in zip(protocols, second, strict=True)
+        ]
+    whole = [(p, r[0]) for p, r in zip(protocols, first, strict=True) if not p.draws]
+    judged: dict[str, Judged] = {}
+    if options.judge != "none":
+        judged = _judge(images, [r for _, r in whole], path, options, out)
+        for protocol, run in whole:
+            lines.append(_judged_line(images, protocol, run, judged, options))
+    _write_lists(images, whole, judged, options, out / f"{path.stem}-{images.encoder}.lists.jsonl")
+    return lines
+
+
+def _line(images: Images, protocol: Protocol, ranking: str, runs: Sequence[Ranked]) -> Line:
+    from eval.ranking import mean_scores, summarise
+
+    scores = mean_scores([summarise(run.ranks) for run in runs])
+    between = None if protocol.draws else _interval(images, runs[0].ranks)
+    return Line(images.source, images.encoder, protocol.name, ranking, scores, between)
+
+
+def _judged_line(
+    images: Images, protocol: Protocol, run: Ranked, judged: Mapping[str, Judged], options: Options
+) -> Line:
+    """The first stage's lists with their heads sorted by the fused distance."""
+    from eval.rerank import consistency
+
+    ranks, verdicts = [], []
+    for q, before in enumerate(run.ranks):
+        head = run.leaders[q, : options.top_k]
+        head = head[head >= 0]
+        is_match = images.gallery.pids[head] == images.query.pids[q]
+        pairs = [judged.get(_pair_id(images, q, g)) for g in head]
+        verdicts += [(v, m) for v, m in zip(pairs, is_match, strict=True) if v and len(before)]
+        ranks.append(_fused_ranks(before, is_match, run.scores[q, : len(head)], pairs, options))
+    found = consistency(
+        [v.p_same for v, _ in verdicts], [v.swapped for v, _ in verdicts], [m for _, m in verdicts]
+    )
+    asked = sum(len(before) > 0 for before in run.ranks)
+    seconds = sum(v.seconds for v, _ in verdicts) / max(1, asked)
+    line = _line(images, protocol, f"policy, {options.judge}", [replace(run, ranks=ranks)])
+    return replace(line, seconds=seconds, verdicts=found)
+
+
+def _fused_ranks(
+    before: np.ndarray,
+    is_match: np.ndarray,
+    scores: np.ndarray,
+    pairs: Sequence[Judged | None],
+    options: Options,
+) -> np.ndarray:
+    import numpy as np
+
+    from eval.rerank import fuse, reranked
+
+    p_same = np.array([0.5 if verdict is None else verdict.mean for verdict in pairs])
+    if not len(before):
+        return before
+    return reranked(before, is_match, fuse(scores, p_same, options.fusion_alpha))
+
+
+def _interval(images: Images, ranks: Sequence[np.ndarray]) -> tuple[float, float]:
+    from eval.choices import interval
+    from eval.ranking import average_precision
+
+    found = [(r, str(pid)) for r, pid in zip(ranks, images.query.pids, strict=True) if len(r)]
+    return interval([average_precision(r) for r, _ in found], [pid for _, pid in found])
+
+
+def _judge(
+    images: Images, runs: Sequence[Ranked], path: Path, options: Options, out: Path
+) -> dict[str, Judged]:
+    """Judge the heads of all lists, each pair once; goes on with what an earlier run has judged."""
+    from tqdm import tqdm
+
+    from eval.generation import Generator, Sampling, View, device_of
+    from eval.verifier import Verifier, judge_pairs, read_judged
+    from manifests.parquet import read_about
+
+    view = View(max_pixels=options.max_pixels)
+    drawn = options.judge == "votes"
+    sampling = Sampling(
+        options.max_new_tokens, sample=drawn, temperature=options.temperature, seed=options.seed
+    )
+    store = _store(path, sampling, view, options, out)
+    wanted = {
+        _pair_id(images, q, g): (images.query_paths[q], images.gallery_paths[g])
+        for run in runs
+        for q, head in enumerate(run.leaders)
+        for g in head[: options.top_k]
+        if g >= 0 and len(run.ranks[q])
+    }
+    left = [pair for id, pair in wanted.items() if id not in read_judged(store)]
+    if left:
+        name, device = options.model_name_or_path, device_of(options.device)
+        generator = Generator(name, sampling, view, dtype=options.dtype, device=device)
+        verifier = Verifier(generator, options.judge, options.votes)
+        root = options.media_root or read_about(path).get("media_root")
+        size = options.batch_size
+        problems: list[str] = []
+        for start in tqdm(range(0, len(left), size), unit="batch", desc=store.stem):
+            problems += judge_pairs(
+                verifier,
+                left[start : start + size],
+                store,
+                media_root=root,
+                view=view,
+                batch_size=size,
+                swap=options.swap,
+            )
+        _check_bad(problems, len(wanted), options)
+    return {id: verdict for id, verdict in read_judged(store).items() if id in wanted}
+
+
+def _store(path: Path, sampling: Any, view: Any, options: Options, out: Path) -> Path:
+    """The file of judgements; its name depends on all that a judgement depends on."""
+    from models.policy import weight_files
+
+    settings = {
+        "model": options.model_name_or_path,
+        "weights": weight_files(options.model_name_or_path),
+        "judge": options.judge,
+        "votes": options.votes,
+        "swap": options.swap,
+        "dtype": options.dtype,
+        **asdict(sampling),
+        **asdict(view),
+    }
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    return out / f"{path.stem}-{digest}.judged.jsonl"
+
+
+def _check_bad(problems: Sequence[str], total: int, options: Options) -> None:
+    if not problems:
+        return
+    listed = "\n".join(f"  {problem}" for problem in problems[:20])
+    message = (
+        f"{len(problems)} of {total} pairs cannot be judged, they count as undecided:\n{listed}"
+    )
+    if len(problems) > options.max_bad * total:
+        raise BadInput(f"{message}\nThat is over --max_bad {options.max_bad:g}.")
+    print(message, file=sys.stderr)
+
+
+def _write_lists(
+    images: Images,
+    runs: Sequence[tuple[Protocol, Ranked]],
+    judged: Mapping[str, Judged],
+    options: Options,
+    target: Path,
+) -> None:
+    """The head of every list under every protocol, as JSON Lines for reports."""
+    from eval.ranking import average_precision
+    from manifests.parquet import atomic_path
+
+    def entries(q: int, run: Ranked) -> Iterator[dict[str, Any]]:
+        for g, score in zip(run.leaders[q], run.scores[q], strict=True):
+            if g < 0:
+                return
+            verdict, shown = judged.get(_pair_id(images, q, g)), images.gallery_paths[g]
+            yield {
+                "path": shown,
+                "pid": images.pids[shown],
+                "camid": images.camids[shown],
+                "score": round(float(score), 6),
+                "right": bool(images.gallery.pids[g] == images.query.pids[q]),
+                "p_same": None if verdict is None else round(verdict.mean, 6),
+                "reasoning": "" if verdict is None else verdict.reasoning,
+            }
+
+    with atomic_path(target) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for protocol, run in runs:
+            for q, ranks in enumerate(run.ranks):
+                if not len(ranks):
+                    continue
+                path = images.query_paths[q]
+                line = {
+                    "source": images.source,
+                    "encoder": images.encoder,
+                    "protocol": protocol.name,
+                    "query": path,
+                    "pid": images.pids[path],
+                    "camid": images.camids[path],
+                    "ap": round(average_precision(ranks), 6),
+                    "first_rank": int(ranks[0]),
+                    "fusion_alpha": options.fusion_alpha,
+                    "list": list(entries(q, run)),
+                }
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _pair_id(images: Images, q: int, g: int) -> str:
+    return f"{images.query_paths[q]}~{images.gallery_paths[g]}"
+
+
+def _progress(blocks: Iterator[np.ndarray], total: int, label: str) -> Iterator[np.ndarray]:
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit="query", desc=label) as bar:
+        for block in blocks:
+            yield block
+            bar.update(len(block))
+
+
+def _report(lines: Sequence[Line], options: Options, out: Path) -> None:
+    from manifests.parquet import atomic_path
+
+    header = ("data set", "encoder", "protocol", "ranking", "queries", "mAP", "95 %", "mINP")
+    header += (*(f"R-{k}" for k in CMC), "s/query")
+    print(table([_cells(line) for line in lines], header=header))
+    for line in lines:
+        if line.verdicts:
+            found, name = line.verdicts, f"{line.source}, {line.encoder}, {line.protocol}"
+            swap = "" if found.agreeing is None else f", both orders agree on {found.agreeing:.1%}"
+            print(
+                f"{name}: {found.pairs} pairs judged, {found.right:.1%} rightly, "
+                f"calibration error {found.ece:.3f}{swap}"
+            )
+        if line.scores.skipped:
+            print(f"note: {line.protocol}: {line.scores.skipped} queries have no match")
+    record = {"options": asdict(options), "lines": [_record(line) for line in lines]}
+    with atomic_path(out / "reid.json") as path:
+        path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"\nall numbers: {out / 'reid.json'}")
+
+
+def _cells(line: Line) -> tuple[Any, ...]:
+    scores = line.scores
+    between = "" if line.interval is None else "{:.3f}–{:.3f}".format(*line.interval)
+    names = (line.source, line.encoder, line.protocol, line.ranking, scores.queries)
+    rates = (float(scores.cmc[k - 1]) for k in CMC)
+    return (*names, scores.mean_ap, between, scores.mean_inp, *rates, line.seconds)
+
+
+def _record(line: Line) -> dict[str, Any]:
+    record = asdict(line)
+    record["scores"]["cmc"] = [round(float(rate), 6) for rate in line.scores.cmc]
+    return record
+
+
+def _check(options: Options) -> None:
+    for name, least in (("top_k", 1), ("batch_size", 1), ("votes", 1), ("k1", 1), ("k2", 1)):
+        if getattr(options, name) < least:
+            raise BadInput(f"--{name} {getattr(options, name)}: needs at least {least}")
+    for name in ("fusion_alpha", "weight"):
+        if not 0 <= getattr(options, name) <= 1:
+            raise BadInput(f"--{name} {getattr(options, name)}: needs a share between 0 and 1")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

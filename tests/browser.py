@@ -1,0 +1,144 @@
+"""Headless Chromium, driven over its debugging pipe: no driver, no package, no network."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--remote-debugging-pipe",
+)
+
+
+def executable() -> str | None:
+    """Chromium or Chrome, where it is installed."""
+    return next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
+
+
+@contextlib.contextmanager
+def opened(page: Path, *, width: int = 1280, height: int = 900) -> Iterator[Tab]:
+    """A tab that shows a file."""
+    from_us, to_browser = os.pipe()
+    from_browser, to_us = os.pipe()
+
+    def wire() -> None:  # the browser reads from 3 and writes to 4, which may be taken by a pipe
+        ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (from_us, to_us)]
+        for place, end in enumerate(ends, 3):
+            os.dup2(end, place)
+
+    profile = page.parent / "profile"
+    process = subprocess.Popen(
+        [
+            str(executable()),
+            *FLAGS,
+            f"--user-data-dir={profile}",
+            f"--window-size={width},{height}",
+        ],
+        preexec_fn=wire,
+        close_fds=False,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(from_us)
+    os.close(to_us)
+    try:
+        with os.fdopen(to_browser, "wb") as write, os.fdopen(from_browser, "rb") as read:
+            tab = Tab(write, read)
+            tab.open(page, width, height)
+            yield tab
+    finally:
+        process.kill()
+        process.wait()
+
+
+class Tab:
+    """A page: evaluate, press keys, take pictures; `errors` are what its console complained of."""
+
+    def __init__(self, write: Any, read: Any) -> None:
+        self._write, self._read = write, read
+        self._number, self._buffer = 0, b""
+        self._session: str | None = None
+        self.errors: list[str] = []
+        self.requests: list[str] = []
+
+    def open(self, page: Path, width: int, height: int) -> None:
+        target = self.send("Target.createTarget", url="about:blank")["targetId"]
+        attached = self.send("Target.attachToTarget", targetId=target, flatten=True)
+        self._session = attached["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.send(f"{domain}.enable")
+        self.send("Performance.enable", timeDomain="threadTicks")
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.send("Emulation.setDeviceMetricsOverride", **size)
+        self.send("Page.navigate", url=page.resolve().as_uri())
+        while self._message().get("method") != "Page.loadEventFired":
+            pass
+
+    def run(self, expression: str) -> Any:
+        """The value of a JavaScript expression."""
+        answer = self.send("Runtime.evaluate", expression=expression, returnByValue=True)
+        if "exceptionDetails" in answer:
+            raise AssertionError(answer["exceptionDetails"])
+        return answer["result"].get("value")
+
+    def busy_seconds(self) -> float:
+        """What the page's main thread has worked so far, however busy the machine is."""
+        found = self.send("Performance.getMetrics")["metrics"]
+        return next(metric["value"] for metric in found if metric["name"] == "TaskDuration")
+
+    def press(self, key: str) -> None:
+        """One key, with the text it types."""
+        text = {"text": key} if len(key) == 1 else {}
+        self.send("Input.dispatchKeyEvent", type="keyDown", key=key, **text)
+        self.send("Input.dispatchKeyEvent", type="keyUp", key=key)
+
+    def picture(self, path: Path) -> None:
+        """What the window shows, as a PNG."""
+        path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot")["data"]))
+
+    def send(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """One command; its result."""
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        self._write.write(json.dumps(message).encode() + b"\0")
+        self._write.flush()
+        while (answer := self._message()).get("id") != self._number:
+            pass
+        if "error" in answer:
+            raise AssertionError(f"{method}: {answer['error']}")
+        return answer["result"]
+
+    def _message(self) -> dict[str, Any]:
+        while b"\0" not in self._buffer:
+            more = os.read(self._read.fileno(), 1 << 20)
+            if not more:
+                raise AssertionError("the browser has gone")
+            self._buffer += more
+        first, _, self._buffer = self._buffer.partition(b"\0")
+        message = json.loads(first)
+        self._note(message.get("method"), message.get("params", {}))
+        return message
+
+    def _note(self, method: str | None, parameters: dict[str, Any]) -> None:
+        if method == "Runtime.exceptionThrown":
+            self.errors.append(str(parameters["exceptionDetails"]))
+        elif method == "Log.entryAdded" and parameters["entry"]["level"] == "error":
+            self.errors.append(parameters["entry"]["text"])
+        elif method == "Network.requestWillBeSent":
+            self.requests.append(parameters["request"]["url"])

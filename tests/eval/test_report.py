@@ -1,0 +1,139 @@
+"""`python -m eval.report` on what `eval.qa` and `eval.reid` wrote."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from eval.qa import main as answer
+from eval.reid import main as rank
+from eval.report import main
+from manifests.parquet import write_samples
+from manifests.schema import samples_table
+from tests import browser
+from tests.eval.test_reid import rows_of, write_embeddings
+from tests.media_files import write_image
+from tests.rows import media, reid_pair
+
+HOSTILE = "</script><script>document.title='owned'</script>"
+GOOD, BAD = "<think>red, red</think><answer>B</answer>", f"{HOSTILE}<answer>A</answer>"
+
+
+@pytest.fixture
+def runs(tmp_path: Path, tiny_policy_dir: Path) -> Path:
+    """Two runs of answers, `first` all wrong and `second` half right, and one of rankings."""
+    for i in range(4):
+        write_image(tmp_path / f"data/{i}.jpg", seed=i)
+    rows = [
+        reid_pair(f"pair{i}", group=f"p{i}", images=[media("0.jpg"), media("1.jpg")])
+        for i in range(4)
+    ]
+    manifest = tmp_path / "pairs.parquet"
+    write_samples(samples_table(rows), manifest, {"media_root": str(tmp_path / "data")})
+    for name, right in (("first", 0), ("second", 2)):
+        made = tmp_path / f"{name}.jsonl"
+        texts = [GOOD if i < right else BAD for i in range(4)]
+        lines = [json.dumps({"id": f"pair{i}", "completion": t}) for i, t in enumerate(texts)]
+        made.write_text("\n".join(lines) + "\n")
+        words = ["--predictions", str(made), "--out", str(tmp_path / "runs" / name)]
+        assert answer([str(manifest), *words]) == 0
+    images = rows_of()
+    for i, row in enumerate(images):
+        write_image(tmp_path / "data" / row["path"], seed=i)
+    table = write_embeddings(tmp_path / "market.parquet", images, tmp_path / "data")
+    judged = ["--judge", "reasoned", "--max_new_tokens", "3", "--encoder", "one", "--top_k", "2"]
+    model = ["--model_name_or_path", str(tiny_policy_dir), "--out", str(tmp_path / "runs/ranked")]
+    assert rank([str(table), *judged, *model]) == 0
+    return tmp_path / "runs"
+
+
+def build(runs: Path, *names: str, words: tuple[str, ...] = ()) -> dict:
+    """The data of the page that the command writes."""
+    page = runs / "page.html"
+    folders = [str(runs / name) for name in names]
+    assert main([*folders, "--out", str(page), *words]) == 0
+    text = page.read_text(encoding="utf-8")
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
+    return json.loads(data)
+
+
+def test_the_worst_cases_come_first_and_runs_are_compared(runs):
+    data = build(runs, "first", "second")
+    cards = data["cards"]
+    assert [card["numbers"]["soft"] for card in cards] == [0, 0, 0.5, 0.5]
+    assert {card["title"] for card in cards[:2]} == {"pair2", "pair3"}
+    assert cards[-1]["numbers"]["gain, last over first"] == 1
+    assert (cards[-1]["facets"]["first is"], cards[-1]["facets"]["second is"]) == ("wrong", "right")
+    first, second = cards[-1]["blocks"][-2:]
+    assert (first["mark"], second["mark"]) == ("wrong", "right")
+    assert second["text"] == GOOD
+    (table,) = data["tables"]
+    assert table["header"][-2:] == ["first", "second"]
+    assert table["rows"][0][-1].startswith("0.500 (")
+    assert len(data["images"]) == 2
+
+
+def test_rank_lists_mark_right_and_wrong_and_say_what_the_policy_thought(runs):
+    data = build(runs, "ranked")
+    aps = [card["numbers"]["AP"] for card in data["cards"]]
+    assert aps == sorted(aps)
+    blocks = data["cards"][0]["blocks"]
+    items = blocks[2]["items"]
+    assert len(items) == 10
+    assert {item["mark"] for item in items} <= {"right", "wrong"}
+    assert ["P(same)" in item["caption"] for item in items] == [True] * 2 + [False] * 8
+    assert all(item["image"] is not None for item in items)
+    assert len(blocks) == 3 + 2, "the reasoning about two candidates"
+    (chart,) = data["charts"]
+    assert sum(count for _, _, count in chart["bins"]) == 2 * len(data["cards"])
+    (table,) = data["tables"]
+    assert [row[4] for row in table["rows"]] == ["first stage", "policy, reasoned"]
+
+
+def test_tokens_carry_their_weights(runs, tmp_path):
+    weights = tmp_path / "weights.jsonl"
+    weights.write_text(json.dumps({"id": "pair0", "tokens": ["red", ","], "weights": [1.7, 1]}))
+    cards = build(runs, "first", words=("--token_weights", str(weights)))["cards"]
+    (card,) = (card for card in cards if card["title"] == "pair0")
+    assert card["blocks"][-1]["tokens"] == [["red", 1.7], [",", 1.0]]
+
+
+def test_cards_are_bounded_and_a_moved_manifest_is_named(runs):
+    (runs.parent / "pairs.parquet").unlink()
+    data = build(runs, "first", words=("--rows", "1"))
+    assert len(data["cards"]) == 1
+    assert data["images"] == []
+    assert "pairs.parquet is not where it was" in (runs / "page.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["."], "holds neither summary.json nor reid.json"),
+        (["runs/first", "--token_weights", "bad.jsonl"], "bad.jsonl, line 1: needs id, tokens"),
+        (["broken"], "summary.json: is not JSON"),
+    ],
+)
+def test_bad_input_is_named_without_a_traceback(words, message, runs, monkeypatch, capsys):
+    monkeypatch.chdir(runs.parent)
+    Path("bad.jsonl").write_text('{"id": "pair0", "tokens": ["a"], "weights": []}\n')
+    Path("broken").mkdir()
+    Path("broken/summary.json").write_text("{")
+    assert main(words) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(browser.executable() is None, reason="Chromium is not installed")
+def test_the_page_works_and_completions_stay_text(runs):
+    build(runs, "first", "second", "ranked")
+    with browser.opened(runs / "page.html") as tab:
+        assert tab.run("document.title") == "report"
+        assert tab.run("document.querySelectorAll('circle').length") >= 1
+        tab.run("document.querySelector('[data-facet=page]').value = '\"answers\"'; search()")
+        assert tab.run("document.getElementById('count').textContent") == "1–4 of 4"
+        assert HOSTILE in tab.run("document.querySelector('main').textContent")
+        assert tab.errors == []
