@@ -1,8 +1,9 @@
 """The whole way on what is embedded: data, both builders, warm-up, GRPO, evaluation at each stage.
 
-Warm-up sees random pairs, GRPO the mined hard ones and the inverted questions: reason first about
-what is easy, then learn on what is not trivial. Evaluation is on held-out identities and videos.
-Everything lands in one folder; a demo that was killed goes on after its last finished step.
+Warm-up sees random pairs, GRPO the mined hard ones, both see questions of which half are inverted:
+reason first about what is easy, then learn on what is not trivial. Evaluation is on held-out
+identities and videos. Everything lands in one folder; a demo that was killed goes on after its last
+finished step.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Options:
     out: str = option("folder for everything the demo makes", default="runs/demo")
     seed: int = option("draws everything random", default=0)
     warmup_steps: int = option("steps of the supervised warm-up", default=60)
-    grpo_steps: int = option("steps of GRPO", default=150)
+    grpo_steps: int = option("steps of GRPO", default=200)
     limit: int = option("evaluation samples of each kind", default=1000)
 
 
@@ -80,7 +81,8 @@ def commands(options: Options) -> list[list[str]]:
         [
             "train.warmup",
             f"{tables}/market1501_reid_random.parquet",
-            *("--max_steps", str(options.warmup_steps)),
+            f"{tables}/clevrer_qa_invert.parquet",
+            *("--max_steps", str(options.warmup_steps), "--learning_rate", "3e-4"),
             *("--output_dir", stages["warmed up"], *seed),
         ],
         evaluate("warmed up"),
@@ -88,7 +90,7 @@ def commands(options: Options) -> list[list[str]]:
             "train.grpo",
             *train,
             *("--model_name_or_path", stages["warmed up"]),
-            *("--max_steps", str(options.grpo_steps)),
+            *("--max_steps", str(options.grpo_steps), "--reward_weights", "1", "0.5"),
             *("--output_dir", stages["GRPO"], *seed),
         ],
         evaluate("GRPO"),

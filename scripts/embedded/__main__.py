@@ -19,16 +19,26 @@ WORLD_SEED = 90_210
 NFRAMES = 8
 MAX_MIB = 8
 
+# (stage, steps, learning-rate factor). A joint stage at the full rate undoes part of what was
+# taught before it and learns it again otherwise; the last one, at a low rate, only joins.
+CURRICULUM = (
+    ("text", 300, 1.0),
+    ("look", 700, 1.0),
+    ("sight of people", 1200, 1.0),
+    ("sight of clips", 1200, 1.0),
+    ("joint", 700, 1.0),
+    ("joint", 400, 0.25),
+)
+
 
 @dataclass
 class Options:
     out: str = option("folder that gets the weights", default="models/embedded")
-    work: str = option("folder for the drawn worlds and their manifests", default="runs/embedded")
+    work: str = option(
+        "folder for the drawn worlds, their manifests and each stage's weights",
+        default="runs/embedded",
+    )
     seed: int = option("initialises the network and orders the batches", default=0)
-    text_steps: int = option("steps of the text stage", default=400)
-    look_steps: int = option("steps of the look-up stage, both tasks in turn", default=900)
-    sight_steps: int = option("steps of the vision stage, for each task", default=1200)
-    joint_steps: int = option("steps of the joint stage, both tasks in turn", default=1000)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(options: Options) -> None:
-    from scripts.embedded import worlds
+    from scripts.embedded import card, worlds
 
     work = Path(options.work)
     size = worlds.Size()
@@ -44,22 +54,31 @@ def run(options: Options) -> None:
     paths = worlds.manifests(work, WORLD_SEED, size)
     model, processor = pretrain(options, work, paths)
     ship(model, processor, Path(options.out))
+    card.write(
+        Path(options.out),
+        card.score(Path(options.out), work),
+        CURRICULUM,
+        parameters=sum(p.numel() for p in model.parameters()),
+        vocabulary=len(processor.tokenizer),
+    )
 
 
 def pretrain(options: Options, work: Path, paths: Sequence[Path]) -> tuple[Any, Any]:
-    """The four stages on the rows of the manifests at `paths`, whose media lie under `work`."""
+    """The curriculum on the rows of the manifests at `paths`, whose media lie under `work`.
+
+    Each stage's weights are kept, so a run that was killed goes on after its last finished stage.
+    """
     import numpy as np
     import torch
+    from safetensors.torch import load_model, save_model
 
     from manifests.media import frame_indices
-    from manifests.parquet import read_samples
+    from manifests.parquet import atomic_path, read_samples
     from scripts.embedded import architecture, encoding, stages, worlds
 
-    torch.manual_seed(options.seed)
-    rng = np.random.default_rng(options.seed)
     rows = [row for path in paths for row in read_samples(path).to_pylist()]
     corpus = [text for row in rows for text in encoding.texts(row)]
-    model, processor = architecture.build(corpus, options.seed)
+    model, processor = architecture.build(corpus, options.seed, kept=work / "stages")
     size = sum(p.numel() for p in model.parameters())
     print(f"{size:,} parameters, vocabulary of {len(processor.tokenizer)}, {len(rows):,} samples")
 
@@ -67,12 +86,16 @@ def pretrain(options: Options, work: Path, paths: Sequence[Path]) -> tuple[Any, 
     encoder = encoding.Encoder(processor, str(work), worlds.Truth(work, WORLD_SEED, frames))
     samples = encoder.encode_all(rows)
     words = encoder.single_ids([f" {word}" for word in worlds.WORDS])
-    everything = [sample for task in samples.values() for sample in task]
-    stages.learn_text(model, everything, options.text_steps, rng)
-    stages.learn_look(model, samples, words, options.look_steps, rng)
-    for task in samples.values():
-        stages.learn_sight(model, task, words, options.sight_steps, rng)
-    stages.learn_jointly(model, samples, options.joint_steps, rng)
+    for number, (stage, steps, factor) in enumerate(CURRICULUM):
+        torch.manual_seed(options.seed + number)
+        rng = np.random.default_rng([options.seed, number])
+        kept = work / "stages" / f"{number}.safetensors"
+        if kept.is_file():
+            load_model(model, str(kept))
+            continue
+        stages.learn(stage, model, samples, words, steps, factor, rng)
+        with atomic_path(kept) as path:
+            save_model(model, str(path))
     return model, processor
 
 
@@ -80,6 +103,7 @@ def ship(model: Any, processor: Any, folder: Path) -> None:
     """Save weights and processor; refuse what is too large to ship inside the package."""
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)  # saved for its owner alone
     size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file()) / 2**20
     if size > MAX_MIB:
         raise WorkFailed(f"{folder} takes {size:.1f} MiB; at most {MAX_MIB} MiB are shipped")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-from manifests.answers import LETTERS
 from models import torchvision_remedy
 from models.prompts import INSTRUCTIONS
 
@@ -82,6 +82,29 @@ def build_tokenizer(corpus: Iterable[str], vocabulary: int = 1024) -> PreTrained
     tokenizer.add_special_tokens(special)
     plain = (*TAGS, *INSTRUCTIONS.values())
     tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in plain])
+    return _fast_tokenizer(tokenizer)
+
+
+def build(corpus: Iterable[str], seed: int, kept: Path) -> tuple[Any, Qwen2_5_VLProcessor]:
+    """A freshly initialised policy and its processor.
+
+    The tokenizer is kept in a folder: weights of finished stages fit no other.
+    """
+    import torch
+
+    torch.manual_seed(seed)
+    file = kept / "tokenizer.json"
+    if not file.is_file():
+        kept.mkdir(parents=True, exist_ok=True)
+        build_tokenizer(corpus).backend_tokenizer.save(str(file))
+    tokenizer = _fast_tokenizer(Tokenizer.from_file(str(file)))
+    model = Qwen2_5_VLForConditionalGeneration(_config(tokenizer))
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    return model, _processor(tokenizer)
+
+
+def _fast_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token=SPECIAL["end"],
@@ -89,23 +112,6 @@ def build_tokenizer(corpus: Iterable[str], vocabulary: int = 1024) -> PreTrained
         padding_side="left",
         model_max_length=4096,
     )
-
-
-def build(corpus: Iterable[str], seed: int) -> tuple[Any, Qwen2_5_VLProcessor]:
-    """A freshly initialised policy and its processor."""
-    import torch
-
-    torch.manual_seed(seed)
-    tokenizer = build_tokenizer(corpus)
-    model = Qwen2_5_VLForConditionalGeneration(_config(tokenizer))
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
-    model.generation_config.eos_token_id = tokenizer.eos_token_id
-    return model, _processor(tokenizer)
-
-
-def letter_ids(tokenizer: PreTrainedTokenizerFast) -> list[int]:
-    """Ids of the bare option letters."""
-    return tokenizer.convert_tokens_to_ids(list(LETTERS[:10]))
 
 
 def _config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
@@ -166,6 +172,7 @@ def _processor(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLProcessor:
         size={"shortest_edge": 4 * cell, "longest_edge": 32 * cell * 8},
         patch_size=PATCH,
         do_sample_frames=False,
+        cap_pixels_per_frame=False,
     )
     return Qwen2_5_VLProcessor(
         image_processor=image,

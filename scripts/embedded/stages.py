@@ -77,6 +77,28 @@ class Optimisers:
             optimiser.step()
 
 
+def learn(
+    stage: str,
+    model: nn.Module,
+    samples: dict[str, Sequence[Encoded]],
+    words: torch.Tensor,
+    steps: int,
+    factor: float,
+    rng: np.random.Generator,
+) -> None:
+    """One stage of the curriculum, by name; `factor` scales the learning rates."""
+    if stage == "text":
+        everything = [sample for task in samples.values() for sample in task]
+        learn_text(model, everything, steps, rng)
+    elif stage == "look":
+        learn_look(model, samples, words, steps, rng)
+    elif stage == "joint":
+        learn_jointly(model, samples, steps, factor, rng)
+    else:
+        task = {"sight of people": "reid_pair", "sight of clips": "video_qa"}[stage]
+        learn_sight(model, samples[task], words, steps, rng)
+
+
 def schedule(step: int, steps: int, *, warmup: int = 30, floor: float = 0.02) -> float:
     """Linear warm-up, a plateau, and a linear decay over the second half."""
     return min(1.0, (step + 1) / warmup) * max(floor, min(1.0, 2 - 2 * step / steps))
@@ -167,6 +189,7 @@ def learn_jointly(
     model: nn.Module,
     samples: dict[str, Sequence[Encoded]],
     steps: int,
+    factor: float,
     rng: np.random.Generator,
     batch: int = 32,
 ) -> None:
@@ -177,7 +200,7 @@ def learn_jointly(
         task = TURNS[step % len(TURNS)]
         inputs, labels = collate(next(streams[task]))
         loss, hit = _loss(model, inputs, labels)
-        optimisers.step(loss, schedule(step, steps))
+        optimisers.step(loss, factor * schedule(step, steps))
         _show(bar, step // len(TURNS), task=task, loss=loss, right=hit)
 
 

@@ -6,10 +6,9 @@ more than a manifest tells (which cell shows what): they look at the truth of th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,11 +20,13 @@ from manifests.parquet import read_table
 CELL = 32  # pixels a side: what one output token of the vision tower covers
 MARGIN = 5  # pixels: an object this close to a cell reaches into it
 STATES = ("moves;", "still;")
+HIT = "hit"
 WORDS = [
     *(word for words in people.ATTRIBUTES.values() for word in words),
     *clips.COLOURS,
     *clips.SHAPES,
     *STATES,
+    HIT,
 ]
 
 
@@ -51,7 +52,7 @@ def draw(folder: Path, seed: int, size: Size) -> None:
         "test_videos": 150,
     }
     words = [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
-    _call(synthetic.main, [*words, "--out", str(folder)])
+    call(synthetic.main, [*words, "--out", str(folder)])
 
 
 def manifests(folder: Path, seed: int, size: Size) -> tuple[Path, Path]:
@@ -60,8 +61,8 @@ def manifests(folder: Path, seed: int, size: Size) -> tuple[Path, Path]:
 
     common = ["--root", str(folder), "--out", str(folder / "manifests"), "--seed", str(seed)]
     pairs = ["--pairs", "random", "--budget", str(size.pairs), "--encoder", "stripes"]
-    _call(reid_hard.main, ["--source", "market1501", *pairs, *common])
-    _call(qa_invert.main, ["--bench", "clevrer", *common])
+    call(reid_hard.main, ["--source", "market1501", *pairs, *common])
+    call(qa_invert.main, ["--bench", "clevrer", *common])
     built = sorted((folder / "manifests").glob("*.parquet"))
     reid, qa = (next(p for p in built if word in p.name) for word in ("reid", "qa"))
     return reid, qa
@@ -89,7 +90,7 @@ class Truth:
         return shown
 
     def _clip(self, number: int) -> np.ndarray:
-        """A token of a clip tells which objects reach into its cell, and whether they move."""
+        """A token tells which objects reach into its cell, whether they move, and who collides."""
         world, motion = clips.draw_world(np.random.default_rng([self.seed, 6, number]))
         rows, columns = clips.HEIGHT // CELL, clips.WIDTH // CELL
         shown = np.zeros((len(self.frames) // 2, rows, columns, len(WORDS)), np.float32)
@@ -100,12 +101,24 @@ class Truth:
                 state = STATES[0] if np.abs(places[1] - places[0]).sum() > 1 else STATES[1]
                 told = np.isin(WORDS, (*name.split(), state))
                 for place in places:
-                    near = (corners - MARGIN < place) & (place < corners + CELL + MARGIN)
-                    shown[pair][near.all(-1)] += told
+                    shown[pair][_reached(corners, place)] += told
+        for frame, i, j in motion.collisions:
+            if frame > clips.FRAMES - 1:
+                break
+            pair = np.abs(np.reshape(self.frames, (-1, 2)) - frame).min(1).argmin()
+            meeting = motion.positions[round(frame), [i, j]].mean(0)
+            shown[pair][_reached(corners, meeting), WORDS.index(HIT)] = 1
         return shown.clip(max=1).reshape(-1, len(WORDS))
 
 
-def _call(command: Any, words: list[str]) -> None:
+def _reached(corners: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """The cells, given by their corners (rows, columns, xy), that something at `place` touches."""
+    near = (corners - MARGIN < place) & (place < corners + CELL + MARGIN)
+    return near.all(-1)
+
+
+def call(command: Callable[[list[str]], int], words: list[str]) -> None:
+    """Run a command as a user would; its failure is ours."""
     status = command(words)
     if status:
         raise SystemExit(status)
