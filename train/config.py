@@ -91,9 +91,9 @@ class TokenWeightedGRPOConfig(WeightingOptions, GRPOConfig):
             )
         if self.max_redraws and not self._scales_within_groups():
             raise ValueError(
-                f"max_redraws is {self.max_redraws}, but advantages scaled over a batch (scale_rewards "
-                "batch, multi_objective_aggregation normalize_then_sum) change with what is redrawn; "
-                "leave one of both off"
+                f"max_redraws is {self.max_redraws}, but advantages that are scaled over a batch "
+                "(scale_rewards batch, multi_objective_aggregation normalize_then_sum) would "
+                "change with what is redrawn; leave one of both off"
             )
         if self.eval_strategy != "no":
             raise ValueError("leave eval_strategy off, and evaluate with python -m eval.qa")

@@ -5,6 +5,11 @@
 Rows of the split "train" are asked, several completions each. Completions are rewarded for right
 answers and good form, and the policy moves towards the better ones of each group. Given again, the
 same command goes on from the last checkpoint of an interrupted run.
+
+    accelerate-launch --config_file configs/accelerate/fsdp2.yaml -m train.grpo manifests/*.parquet
+
+runs it on several GPUs. Write the hyphen: `accelerate launch` does the same, but it imports
+torchvision before anything of ours runs, and beside a CPU build of torch that import fails.
 """
 
 from __future__ import annotations
@@ -72,7 +77,11 @@ def build_trainer(job: Job) -> TokenWeightedGRPOTrainer:
     from train.rewards import find_rewards
     from train.trainer import TokenWeightedGRPOTrainer
 
-    rewards = find_rewards(job.script.reward_funcs)
+    rewards = find_rewards(
+        job.script.reward_funcs,
+        length_free=job.script.length_free,
+        limit=job.args.max_completion_length,
+    )
     given = job.args.reward_weights
     if given is not None and len(given) != len(rewards):
         raise BadInput(f"--reward_weights: {len(given)} weights for {len(rewards)} rewards")

@@ -17,8 +17,6 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback
-
 from manifests.parquet import atomic_path
 
 LOG, SAMPLES = "log.jsonl", "samples.jsonl"
@@ -52,23 +50,6 @@ class JsonLines:
         lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in kept]
         with atomic_path(self.path) as temporary:
             temporary.write_text("".join(lines), encoding="utf-8")
-
-
-class Journal(TrainerCallback):
-    """Writes what a trainer logs to `log.jsonl`."""
-
-    def __init__(self, output_dir: str | Path) -> None:
-        self.files = [JsonLines(Path(output_dir, name)) for name in (LOG, SAMPLES)]
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.is_world_process_zero:
-            for file in self.files:
-                file.cut(state.global_step if state.global_step else -1)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        # The closing summary would be told again by each run that finds nothing left to do.
-        if state.is_world_process_zero and logs and "train_runtime" not in logs:
-            self.files[0].append({"step": state.global_step, **logs})
 
 
 def spans(pieces: Sequence[str]) -> dict[str, range]:

@@ -168,12 +168,10 @@ def finish(trainer: Trainer, job: Job) -> None:
     Raises `BadInput` where another process is writing to the same folder.
     """
     from manifests.parquet import claim
-    from train.journal import Journal
-    from train.progress import show_on_one_line
+    from train.progress import follow
 
     args, first = job.args, trainer.is_world_process_zero()
-    show_on_one_line(trainer)
-    trainer.add_callback(Journal(args.output_dir))
+    follow(trainer)
     with claim(args.output_dir) if first else nullcontext():
         with args.main_process_first(local=False):
             checkpoint = args.resume_from_checkpoint or resume_point(

@@ -69,8 +69,8 @@ class WeightingOptions:
     token_weighting: str = field(
         default="divergence",
         metadata={
-            "help": "What of its group's predictions a token is weighted by, if at all; official is "
-            "what TW-GRPO's code computes.",
+            "help": "What of its group's predictions a token is weighted by, if at all; official "
+            "is what TW-GRPO's code computes.",
             "choices": list(TOKEN_WEIGHTINGS),
         },
     )

@@ -1,10 +1,13 @@
-"""A progress bar that stays one line."""
+"""What a run shows and keeps of its way: a progress bar of one line, and log.jsonl."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from transformers import ProgressCallback, Trainer
+from transformers import ProgressCallback, Trainer, TrainerCallback
+
+from train.journal import LOG, SAMPLES, JsonLines
 
 # What is shown beside the bar; everything that is logged goes to TensorBoard and the checkpoints.
 SHOWN = {
@@ -27,7 +30,25 @@ class OneLine(ProgressCallback):
             self.training_bar.set_postfix(values)
 
 
-def show_on_one_line(trainer: Trainer) -> None:
-    """Replace the trainer's progress bar, where it has one."""
+class Journal(TrainerCallback):
+    """Writes what a trainer logs to log.jsonl; a resumed run first cuts what is told again."""
+
+    def __init__(self, output_dir: str | Path) -> None:
+        self.log, self.samples = (JsonLines(Path(output_dir, name)) for name in (LOG, SAMPLES))
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero:
+            for file in (self.log, self.samples):
+                file.cut(state.global_step)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        # The closing summary would be told again by each run that finds nothing left to do.
+        if state.is_world_process_zero and logs and "train_runtime" not in logs:
+            self.log.append({"step": state.global_step, **logs})
+
+
+def follow(trainer: Trainer) -> None:
+    """Give the trainer a progress bar of one line, where it has a bar, and a journal."""
     if trainer.pop_callback(ProgressCallback) is not None:
         trainer.add_callback(OneLine)
+    trainer.add_callback(Journal(trainer.args.output_dir))

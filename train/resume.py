@@ -1,8 +1,11 @@
-"""Exact resume of full fine-tuning."""
+"""Exact resume: every weight of a checkpoint, and the samples in the order they would have come."""
 
 # ruff: noqa: E402  (the remedy comes before transformers, which may import torchvision)
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
 
 from torch import nn
 
@@ -12,6 +15,7 @@ torchvision_remedy.apply()
 
 from accelerate.utils import is_peft_model
 from transformers import Trainer
+from trl.trainer.utils import RepeatSampler
 
 
 class StrictResume(Trainer):
@@ -32,3 +36,20 @@ class StrictResume(Trainer):
             return
         saved = type(inner).from_pretrained(resume_from_checkpoint, dtype=inner.dtype)
         inner.load_state_dict(saved.state_dict(), strict=True)
+
+
+class ResumableSampler(RepeatSampler):
+    """TRL's sampler, with an order that follows from the seed and the epoch of `trainer` alone.
+
+    TRL draws one permutation after the other from one generator, so that a run that goes on in a
+    later epoch would begin with the first epoch's order again.
+    """
+
+    def __init__(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.trainer = trainer
+
+    def __iter__(self) -> Iterator[int]:
+        if self.shuffle:
+            self.generator.manual_seed(self.seed + int(self.trainer.state.epoch or 0))
+        return super().__iter__()

@@ -29,7 +29,7 @@ from train.data import Prompt, PromptEncoder, Sample, columns
 from train.head import check_plain_logits, gathered, head_without
 from train.importance import token_weights, warmed_alpha
 from train.journal import SAMPLES, JsonLines, spans
-from train.resume import StrictResume
+from train.resume import ResumableSampler, StrictResume
 from train.shared_prompt import accept_shared_prompts, generate, hidden_states, scoring_inputs
 
 logger = logging.getLogger(__name__)
@@ -82,6 +82,17 @@ class TokenWeightedGRPOTrainer(StrictResume, GRPOTrainer):
         self._hidden: Tensor | None = None  # (B, T, H) that predicted the sampled tokens
         self._sampled_at: int | None = None  # the step of the last group in samples.jsonl
         self._pieces: dict[int, str] = {}  # texts of tokens that were seen
+
+    def _get_train_sampler(self, dataset: Dataset | None = None) -> ResumableSampler:
+        return ResumableSampler(
+            self,
+            self.train_dataset if dataset is None else dataset,
+            mini_repeat_count=self.num_generations,
+            batch_size=self.args.generation_batch_size // self.num_generations,
+            repeat_count=self.num_iterations * self.args.steps_per_generation,
+            shuffle=self.shuffle_dataset,
+            seed=self.args.seed,
+        )
 
     def _generate_and_score_completions(self, inputs: list[dict[str, int]]) -> Batch:
         batch = self._rollout([row["row"] for row in inputs])

@@ -16,6 +16,7 @@ from models.policy import load_policy
 from tests import rows
 from tests.train.conftest import pairs, videos
 from train.grpo import main
+from train.journal import JsonLines
 from train.launch import is_embedded
 
 
@@ -77,11 +78,32 @@ def test_a_mixed_run_trains_logs_and_leaves_a_policy(run, write_manifest, tiny_p
 @pytest.mark.parametrize("adapter", [(), ("--use_peft", "--lora_r", "4")], ids=["full", "lora"])
 def test_a_run_that_was_cut_ends_bit_equal_to_one_that_was_not(run, write_manifest, adapter):
     manifests = [write_manifest(pairs(4), "pairs"), write_manifest(videos(4), "videos")]
-    assert run(*manifests, *adapter, steps=4, output="whole") == 0
-    assert run(*manifests, *adapter, steps=2, output="cut") == 0
-    (Path("cut/checkpoint-3")).mkdir()  # the next checkpoint was begun when it was killed
-    assert run(*manifests, *adapter, steps=4, output="cut") == 0
+    assert run(*manifests, *adapter, steps=8, output="whole") == 0
+    assert run(*manifests, *adapter, steps=6, output="cut") == 0  # in the second epoch
+    (Path("cut/checkpoint-7")).mkdir()  # the next checkpoint was begun when it was killed
+    assert run(*manifests, *adapter, steps=8, output="cut") == 0
     assert_same(weights("cut"), weights("whole"))
+    for name in ("log.jsonl", "samples.jsonl"):
+        told = [[entry["step"] for entry in JsonLines(Path(run, name))] for run in ("whole", "cut")]
+        assert told[0] == sorted(set(told[0])) != []
+        assert set(told[1]) >= set(told[0])
+        assert len(told[1]) == len(set(told[1]))
+
+
+def test_sampled_groups_are_told_token_by_token(run, write_manifest, tiny_policy_dir):
+    assert run(write_manifest(pairs(4)), "--sample_every=1", "--alpha=3", steps=2) == 0
+    told = list(JsonLines("run/samples.jsonl"))
+    assert [group["step"] for group in told] == [1, 2]
+    entries = {entry["step"]: entry for entry in JsonLines("run/log.jsonl")}
+    assert {"reward", "token_weight/think_share", "token_weight/std"} <= set(entries[1])
+    written = pq.read_table("run/completions/completions_00002.parquet").to_pylist()
+    for completion, row in zip(told[1]["completions"], written, strict=False):
+        assert len(completion["tokens"]) == len(completion["weights"])
+        assert 1 <= min(completion["weights"]) <= max(completion["weights"]) <= 3
+        assert completion["rewards"]["distinct_letters"] == pytest.approx(row["distinct_letters"])
+        assert completion["advantage"] == pytest.approx(row["advantage"], abs=1e-3)
+        plain = "".join(completion["tokens"]).replace("<|im_end|>", "")
+        assert row["completion"][0]["content"].strip("\ufffd")[:2] in plain or "\ufffd" in plain
 
 
 def test_an_adapter_is_merged_into_a_policy_that_loads(run, write_manifest, tiny_policy_dir):

@@ -80,6 +80,32 @@ def test_rewards_are_found_by_name_and_by_import_path():
     assert find_rewards(["format", "train.rewards.soft_accuracy"]) == [format, soft_accuracy]
 
 
+@pytest.mark.parametrize("reward", [soft_accuracy, exact_accuracy])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("<answer>None</answer>", 1.0),
+        ("<think>hm</think><answer>none of the options.</answer>", 1.0),
+        ("<answer></answer>", 0.0),
+        ("<answer>A</answer>", 0.0),
+        ("none", 0.0),
+    ],
+)
+def test_an_empty_truth_wants_an_explicit_none(reward, text, value):
+    assert score(reward, text, answer=()) == value
+
+
+def test_long_completions_lose_the_length_reward_linearly():
+    [length] = find_rewards(["length"], length_free=10, limit=30)
+    assert length.__name__ == "length"
+    assert length(completion_ids=[[0] * n for n in (0, 10, 15, 30, 99)]) == [1, 1, 0.75, 0, 0]
+
+
+def test_a_length_that_is_free_up_to_the_limit_is_refused():
+    with pytest.raises(BadInput, match="--length_free 256"):
+        find_rewards(["length"], limit=256)
+
+
 @pytest.mark.parametrize("name", ["accuracy", "no.such.module", "train.rewards.LETTERS"])
 def test_an_unknown_reward_is_refused_by_name(name):
     with pytest.raises(BadInput, match=name):

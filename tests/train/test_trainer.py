@@ -32,8 +32,9 @@ def distinct_letters(completions: list, **_: Any) -> list[float]:
 
 @pytest.fixture
 def make_trainer(tiny_policy_dir, with_root, tmp_path):
-    def make(samples, reward=distinct_letters, **options):
+    def make(samples, reward=distinct_letters, logit_cap=None, **options):
         model, processor = load_policy(str(tiny_policy_dir))
+        model.config.get_text_config().final_logit_softcapping = logit_cap
         defaults = {
             "output_dir": str(tmp_path / "run"),
             "per_device_train_batch_size": 16,
@@ -205,7 +206,7 @@ def test_alpha_one_is_no_weighting(make_trainer):
 @pytest.mark.parametrize("loss_type", ["dapo", "dr_grpo"])
 def test_micro_batches_of_any_size_give_one_update(make_trainer, loss_type):
     results = []
-    for rows in (16, 8, 2):
+    for rows in (16, 8, 1):
         trainer = make_trainer(
             pairs(2) + videos(2),
             loss_type=loss_type,
@@ -281,11 +282,114 @@ def test_several_passes_over_one_batch_use_the_weights_of_its_sampling(make_trai
     assert torch.equal(batches[0]["advantages"], batches[1]["advantages"])
 
 
+def test_the_largest_weight_warms_in(make_trainer):
+    trainer = make_trainer(pairs(4), alpha=2.0, alpha_warmup_steps=4, max_steps=3)
+    rollouts = spy(trainer, "_generate_and_score_completions")
+    trainer.train()
+    largest = [rollout["token_weights"].max().item() for rollout in rollouts]
+    assert largest == pytest.approx([1.25, 1.5, 1.75])
+
+
+def test_normalized_weights_keep_the_scale_of_the_loss(make_trainer):
+    trainer = make_trainer(pairs(4), alpha=4.0, normalize_weights=True)
+    rollouts = spy(trainer, "_generate_and_score_completions")
+    trainer.train()
+    weights, mask = rollouts[0]["token_weights"], rollouts[0]["completion_mask"]
+    mean = (weights * mask).view(-1, GROUP, mask.shape[1]).sum((1, 2))
+    torch.testing.assert_close(
+        mean / mask.view(-1, GROUP, mask.shape[1]).sum((1, 2)), torch.ones(4)
+    )
+
+
+def test_a_policy_that_caps_its_logits_is_refused(make_trainer):
+    with pytest.raises(ValueError, match="final_logit_softcapping = 30"):
+        make_trainer(pairs(4), logit_cap=30.0)
+    make_trainer(pairs(4), logit_cap=30.0, token_weighting="none")
+
+
+def test_the_weights_of_a_forward_pass_are_those_of_sampling(make_trainer):
+    trainer = make_trainer(pairs(2) + videos(2), per_device_train_batch_size=16)
+    weigh, found = trainer._token_weights, []
+
+    def both(output):
+        found.append(weigh(output))
+        trainer._hidden = None  # as if sampled elsewhere
+        found.append(weigh(output))
+        return found[0]
+
+    trainer._token_weights = both
+    trainer.train()
+    assert found[0].std() > 0.05
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-5)
+
+
+def test_groups_without_variance_are_drawn_anew(make_trainer):
+    def reward(completions, id, **_):
+        varied = distinct_letters(completions)
+        return [0.5 if name == "pair-1" else r for name, r in zip(id, varied, strict=True)]
+
+    trainer = make_trainer(pairs(4), reward, max_redraws=8)
+    rollouts, asked = spy(trainer, "_generate_and_score_completions"), spy(trainer, "_rollout")
+    trainer.train()
+    [batch] = rollouts
+    assert len(asked) >= 2
+    assert batch["varied"].all()
+    number = {id(prompt): n for n, prompt in enumerate(trainer._encode(trainer._samples))}
+    names = [number[id(prompt)] for prompt in batch["prompts"]]
+    assert 1 not in names
+    for start in range(0, 16, GROUP):
+        assert len(set(names[start : start + GROUP])) == 1
+    first = asked[0]
+    same = first["varied"].nonzero()[:, 0]
+    width = first["completion_ids"].shape[1]
+    for name in ("completion_ids", "advantages"):
+        assert torch.equal(batch[name][same][:, :width], first[name][same])
+    log = trainer.state.log_history[0]
+    assert log["frac_reward_zero_std"] == 0.25  # of the first draw
+    assert log["redraw/frac_reward_zero_std"] == 0
+    assert batch["num_items_in_batch"] == batch["completion_mask"].sum()
+
+
+def test_redrawing_ends_at_its_limit(make_trainer):
+    trainer = make_trainer(
+        pairs(4), lambda completions, **_: [1.0] * len(completions), max_redraws=2
+    )
+    asked = spy(trainer, "_rollout")
+    before = parameters(trainer)
+    trainer.train()
+    assert [len(batch["prompts"]) for batch in asked] == [16, 16, 16]
+    assert trainer.state.log_history[0]["redraw/frac_reward_zero_std"] == 1
+    assert_equal(parameters(trainer), before, tolerance=0)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_old_scores_are_those_of_the_policy_that_sampled(make_trainer, checkpointing):
+    trainer = make_trainer(
+        pairs(2) + videos(2),
+        num_iterations=2,
+        max_steps=2,
+        gradient_checkpointing=checkpointing,
+    )
+    rollouts, scores = (
+        spy(trainer, "_generate_and_score_completions"),
+        spy(trainer, "_get_per_token_logps_and_entropies"),
+    )
+    trainer.train()
+    assert len(rollouts) == 1
+    scored = next(log_probs for log_probs, _, _ in scores if log_probs.requires_grad)
+    kept = trainer._buffered_inputs[0]
+    mask = kept["completion_mask"].bool()
+    torch.testing.assert_close(
+        scored.detach()[mask], kept["old_per_token_logps"][mask], rtol=1e-4, atol=1e-5
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"token_weighting": "loudness"}, "token_weighting is 'loudness'"),
         ({"use_vllm": True}, "leave them off"),
+        ({"max_redraws": 1, "scale_rewards": "batch"}, "would change with what is redrawn"),
         ({"eval_strategy": "steps", "eval_steps": 2}, "leave eval_strategy off"),
         ({"per_device_train_batch_size": 6}, "divisible by num_generations"),
     ],

@@ -1,0 +1,161 @@
+"""What token weights cost: time and extra memory against the published way and one head product.
+
+  python -m benchmarks.importance                  # CUDA: G=8, T=1024, V=152,064, H=3,584 in bf16
+  python -m benchmarks.importance --device cpu     # a scaled shape, in float32
+
+One group of completions. The published way holds the logits of the whole group and several tensors
+of that size (tests.reference.importance); ours goes through them tile by tile. The head product is
+the floor: the same multiplication, tile by tile, its results thrown away. Each method runs in a
+process of its own; memory is what it adds to its inputs. On a CPU the tile is as large a share of
+the positions as it is at the full shape.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from manifests.command import guard, option, parse, table
+from manifests.errors import WorkFailed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+METHODS = ("head product", "published", "official", "divergence", "geometric", "entropy")
+FULL = {"group": 8, "length": 1024, "vocabulary": 152_064, "width": 3584}
+SCALED = {"group": 8, "length": 256, "vocabulary": 19_008, "width": 448}
+
+
+@dataclass
+class Options:
+    device: str | None = option("cuda or cpu; cuda where there is one", default=None)
+    length: int | None = option("tokens of a completion; as in the module's text", default=None)
+    repeats: int = option("timed runs of each method, after one to warm up", default=3)
+    method: str | None = option(
+        "measure one and print JSON; all and a table", default=None, choices=METHODS
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return guard(run, parse(Options, argv, prog="benchmarks.importance", description=__doc__))
+
+
+def run(options: Options) -> None:
+    import torch
+
+    options.device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if options.method:
+        print(json.dumps(measure(options)))
+        return
+    shape = shape_of(options)
+    name = torch.cuda.get_device_name() if options.device == "cuda" else platform.machine()
+    print(f"{name}, {os.cpu_count()} cores, torch {torch.__version__}; {shape}\n")
+    found = {method: in_own_process(method, options) for method in METHODS}
+    floor, published = found["head product"], found["published"]
+    rows = [
+        (
+            method,
+            f"{1e3 * cost['seconds']:.1f}",
+            f"{cost['seconds'] / floor['seconds']:.2f}",
+            f"{cost['mib']:.0f}",
+            f"{100 * cost['mib'] / published['mib']:.1f}%",
+        )
+        for method, cost in found.items()
+    ]
+    header = ("method", "ms", "× head product", "extra MiB", "of published")
+    print(table(rows, header))
+
+
+def shape_of(options: Options) -> dict[str, int]:
+    """Sizes of the one group that is weighted."""
+    shape = FULL if options.device == "cuda" else SCALED
+    return shape | ({"length": options.length} if options.length else {})
+
+
+def in_own_process(method: str, options: Options) -> dict[str, float]:
+    """Seconds and MiB of one method."""
+    words = [sys.executable, "-m", "benchmarks.importance"]
+    given = asdict(options) | {"method": method}
+    words += [f"--{name}={value}" for name, value in given.items() if value is not None]
+    made = subprocess.run(words, capture_output=True, text=True, check=False)
+    if made.returncode:
+        raise WorkFailed(f"{method}: {made.stderr[-500:]}")
+    return json.loads(made.stdout)
+
+
+def measure(options: Options) -> dict[str, float]:
+    """Median seconds and most extra MiB of `options.method`."""
+    import torch
+
+    torch.manual_seed(0)
+    shape = shape_of(options)
+    dtype = torch.bfloat16 if options.device == "cuda" else torch.float32
+    group, length = shape["group"], shape["length"]
+    hidden = torch.randn(group, length, shape["width"], device=options.device, dtype=dtype)
+    head = torch.randn(shape["vocabulary"], shape["width"], device=options.device, dtype=dtype)
+    head *= 3 * shape["width"] ** -0.5  # logits of a decided policy
+    lengths = torch.linspace(length // 2, length, group, device=options.device)
+    mask = torch.arange(length, device=options.device) < lengths[:, None]
+    work = method(options.method, hidden, mask, head, tile_of(shape))
+    before = occupied(options.device)
+    seconds = sorted(timed(work, options.device) for _ in range(options.repeats + 1))
+    peak = occupied(options.device, most=True)
+    return {"seconds": seconds[len(seconds) // 2], "mib": max(peak - before, 1) / 2**20}
+
+
+def tile_of(shape: dict[str, int]) -> int:
+    """Positions of a tile: the share of the length that the default is at the full shape."""
+    from train.importance import TILE_ELEMENTS
+
+    full = TILE_ELEMENTS // (FULL["group"] * FULL["vocabulary"])
+    return max(1, round(full * shape["length"] / FULL["length"]))
+
+
+def method(
+    name: str, hidden: Tensor, mask: Tensor, head: Tensor, tile: int
+) -> Callable[[], object]:
+    """The work of a method on hidden (G, T, H), mask (G, T) and head (V, H)."""
+    from tests.reference.importance import official
+    from train.importance import token_weights
+
+    if name == "published":
+        return lambda: official((hidden @ head.T).float(), mask, 1.7)
+    if name == "head product":
+        columns = hidden.transpose(0, 1).split(tile)
+        return lambda: [(column @ head.T).shape for column in columns]
+    return lambda: token_weights(hidden[None], mask[None], head, measure=name, tile=tile)
+
+
+def timed(work: Callable[[], object], device: str) -> float:
+    import torch
+
+    wait = torch.cuda.synchronize if device == "cuda" else (lambda: None)
+    wait()
+    started = time.perf_counter()
+    with torch.no_grad():
+        work()
+    wait()
+    return time.perf_counter() - started
+
+
+def occupied(device: str, *, most: bool = False) -> int:
+    """Bytes in use now, or at most since the start."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated() if most else torch.cuda.memory_allocated()
+    field = "VmHWM" if most else "VmRSS"
+    with open("/proc/self/status", encoding="ascii") as status:
+        line = next(line for line in status if line.startswith(field))
+    return int(line.split()[1]) * 1024
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""Runs that are killed or spread over processes end where one undisturbed process ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.train.conftest import pairs, videos
+from train.journal import JsonLines
+
+ROOT = Path(__file__).resolve().parents[2]
+ALONE = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+pytestmark = pytest.mark.slow
+
+
+def weights(folder: Path) -> dict:
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("loss_type", ["dapo", "dr_grpo"])
+def test_two_processes_take_the_step_of_one(tiny_policy_dir, media_root, tmp_path, loss_type):
+    steps = []
+    for processes in (1, 2):
+        out = tmp_path / str(processes)
+        launch = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+        arguments = [str(tiny_policy_dir), str(media_root), str(out), loss_type]
+        done = subprocess.run(
+            [sys.executable, "-m", *launch, "-m", "tests.train.fixed_rollouts", *arguments],
+            env=ALONE,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        steps.append(weights(out))
+    before = weights(tiny_policy_dir)
+    change = max((steps[0][name] - before[name]).abs().max() for name in before)
+    difference = max((steps[0][name] - steps[1][name]).abs().max() for name in before)
+    assert change > 1e-4
+    assert difference < 1e-6
+
+
+@pytest.mark.parametrize("adapter", [(), ("--use_peft", "--lora_r=4")], ids=["full", "lora"])
+def test_two_kills_leave_no_trace(write_manifest, tiny_policy_dir, tmp_path, adapter):
+    manifests = [write_manifest(pairs(6), "pairs"), write_manifest(videos(2), "videos")]
+    command = [
+        *(sys.executable, "-m", "train.grpo", *manifests, *adapter),
+        f"--model_name_or_path={tiny_policy_dir}",
+        "--max_steps=40",
+        "--save_steps=5",
+        "--per_device_train_batch_size=8",
+        "--num_generations=4",
+        "--max_completion_length=8",
+        "--learning_rate=1e-3",
+        "--logging_steps=1",
+        "--gradient_checkpointing=false",
+        "--freeze_vision=false",
+        "--reward_funcs=tests.train.test_trainer.distinct_letters",
+    ]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for reached in (7, 23):
+        kill_after(reached, [*command, f"--output_dir={killed}"], killed)
+    for folder in (killed, whole):
+        with open(tmp_path / "output", "w") as output:
+            subprocess.run(
+                [*command, f"--output_dir={folder}"],
+                env=ALONE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                timeout=900,
+                check=True,
+            )
+    expected, found = weights(whole), weights(killed)
+    assert [name for name in expected if not expected[name].equal(found[name])] == []
+    before = weights(tiny_policy_dir)
+    assert any(not expected[name].equal(before[name]) for name in before)
+    told = [[entry["step"] for entry in JsonLines(run / "log.jsonl")] for run in (whole, killed)]
+    assert told == [list(range(1, 41))] * 2
+
+
+def kill_after(step: int, command: list[str], folder: Path) -> None:
+    """Start a run and kill -9 it as soon as its log has reached `step`."""
+    with open(folder.with_suffix(".out"), "w") as output:
+        process = subprocess.Popen(command, env=ALONE, stdout=output, stderr=subprocess.STDOUT)
+        limit = time.monotonic() + 600
+        while not any(entry["step"] >= step for entry in JsonLines(folder / "log.jsonl")):
+            assert process.poll() is None, "the run ended before it was killed"
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        process.wait()

@@ -1,0 +1,153 @@
+"""Draw the curves of training runs, side by side.
+
+    python -m train.plot runs/grpo
+    python -m train.plot runs/a runs/b --out compared.png
+
+Reads the log.jsonl of each run, or the trainer_state.json of one that kept no log. One panel for
+each of reward, groups without variance, length, token weights and loss that some run logged: each
+step thin, a running mean over it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from manifests.command import guard, option, parse, table
+from manifests.errors import BadInput
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# What is drawn, under its title, in this order; a panel that no run can fill is left out.
+PANELS = {
+    "reward": "mean reward",
+    "rewards/soft_accuracy/mean": "soft accuracy",
+    "frac_reward_zero_std": "share of groups without variance",
+    "completions/mean_length": "tokens of a completion",
+    "token_weight/mean": "mean token weight",
+    "token_weight/std": "spread of token weights",
+    "token_weight/think_share": "share of weight on think tokens",
+    "token_weight/answer_share": "share of weight on answer tokens",
+    "loss": "loss",
+    "eval_loss": "evaluation loss",
+}
+COLUMNS = 3
+
+History = list[dict[str, Any]]
+
+
+@dataclass
+class Options:
+    """Options of `python -m train.plot`."""
+
+    runs: list[str] = option("folders of runs", positional=True)
+    out: str | None = option("the picture; curves.png in the first run's folder", default=None)
+    smooth: int = option("steps of the running mean", default=10)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    return guard(run, parse(Options, argv, prog="train.plot", description=__doc__))
+
+
+def run(options: Options) -> None:
+    """Draw, and print the first and the last means."""
+    picture = Path(options.out or Path(options.runs[0], "curves.png"))
+    plot(options.runs, picture, smooth=options.smooth)
+    print(table(summary(options.runs, options.smooth), header=("run", "logged", "first", "last")))
+    print(f"\ncurves: {picture}")
+
+
+def plot(runs: Sequence[str | Path], picture: str | Path, *, smooth: int = 10) -> None:
+    """Draw the curves of runs into one PNG, one colour a run.
+
+    Raises `FileNotFoundError` for a folder without a log, `BadInput` for one that logged nothing.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    histories = {str(folder): read_log(folder) for folder in runs}
+    shown = [name for name in PANELS if any(series(h, name)[0] for h in histories.values())]
+    if not shown:
+        raise BadInput(f"{', '.join(histories)}: logged none of {', '.join(PANELS)}")
+    columns = min(COLUMNS, len(shown))
+    rows = -(-len(shown) // columns)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(4.2 * columns, 2.9 * rows), layout="constrained", squeeze=False
+    )
+    for axes, name in zip(grid.flat, shown, strict=False):
+        _draw(axes, {label: series(h, name) for label, h in histories.items()}, smooth)
+        axes.set(title=PANELS[name], xlabel="step")
+    for axes in grid.flat[len(shown) :]:
+        axes.remove()
+    if len(histories) > 1:
+        grid.flat[0].legend(fontsize="small")
+    Path(picture).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(picture, dpi=140)
+    plt.close(figure)
+
+
+def read_log(folder: str | Path) -> History:
+    """What a run logged, a dict a log; each has its `step`."""
+    from train.journal import LOG, JsonLines
+
+    log, state = Path(folder, LOG), Path(folder, "trainer_state.json")
+    if log.is_file():
+        return list(JsonLines(log))
+    if state.is_file():
+        return json.loads(state.read_text(encoding="utf-8"))["log_history"]
+    raise FileNotFoundError(
+        f"{folder}: holds neither {LOG} nor trainer_state.json; give a run's folder"
+    )
+
+
+def series(history: History, name: str) -> tuple[list[int], list[float]]:
+    """Steps and values of one metric.
+
+    >>> series([{"step": 1, "loss": 2.0}, {"step": 2}, {"step": 3, "loss": None}], "loss")
+    ([1], [2.0])
+    """
+    pairs = [(entry["step"], entry[name]) for entry in history if entry.get(name) is not None]
+    return [step for step, _ in pairs], [value for _, value in pairs]
+
+
+def running_mean(values: Sequence[float], width: int) -> list[float]:
+    """Means over the last `width` values, over as many as there are at the beginning.
+
+    >>> running_mean([1, 3, 5, 7], 2)
+    [1.0, 2.0, 4.0, 6.0]
+    """
+    return [
+        sum(values[max(0, i - width + 1) : i + 1]) / min(i + 1, width) for i in range(len(values))
+    ]
+
+
+def summary(runs: Sequence[str | Path], smooth: int) -> list[tuple[str, str, float, float]]:
+    """Mean of the first and of the last `smooth` values of each metric of each run."""
+    rows = []
+    for folder in runs:
+        history = read_log(folder)
+        for name in PANELS:
+            _, values = series(history, name)
+            if values:
+                first, last = values[:smooth], values[-smooth:]
+                rows.append((str(folder), name, sum(first) / len(first), sum(last) / len(last)))
+    return rows
+
+
+def _draw(axes: Axes, curves: dict[str, tuple[list[int], list[float]]], smooth: int) -> None:
+    for label, (steps, values) in curves.items():
+        [line] = axes.plot(steps, running_mean(values, smooth), linewidth=1.8, label=label)
+        axes.plot(steps, values, linewidth=0.6, alpha=0.35, color=line.get_color())
+    axes.grid(alpha=0.3)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
