@@ -6,8 +6,7 @@ signs, each with the reason it is reported under:
     same person      a and n carry different identities, yet each is the other's nearest negative,
                      and n is closer to a than a's best positive by a wide margin: a is mislabelled
     near-duplicate   two identities share what looks like one frame
-    two people       a and p carry one identity, yet look less alike than a and the average image,
-                     while each of them ranks another image of the identity first
+    two people       the images of one identity look like two people (`builders.merged`)
     split identity   two identities look like one person (`builders.halves`)
 
 An image doubted under the first two takes part in no pair. Of two people in one identity, and of
@@ -23,10 +22,12 @@ import numpy as np
 import polars as pl
 
 from builders.halves import find_halves
-from builders.neighbors import NOBODY, Pairs, Space, average, deviation, similarity
+from builders.merged import find_merged
+from builders.neighbors import NOBODY, Pairs, Space, deviation, similarity
 
 SAME_PERSON, NEAR_DUPLICATE = "same person", "near-duplicate"
 TWO_PEOPLE, SPLIT_IDENTITY = "two people", "split identity"
+OF_PAIRS = (TWO_PEOPLE, SPLIT_IDENTITY)
 
 
 @dataclass(frozen=True)
@@ -42,15 +43,19 @@ class Doubts:
     images: np.ndarray
     partner: np.ndarray
 
-    def clear(self, pairs: pl.DataFrame, pids: np.ndarray) -> pl.DataFrame:
-        """The pairs that no doubt touches; pids (N,) by row."""
+    def clear(self, pairs: pl.DataFrame) -> pl.DataFrame:
+        """The pairs that no doubt touches."""
         anchor, candidate = pairs["anchor"].to_numpy(), pairs["candidate"].to_numpy()
         doubted = self.images[anchor] | self.images[candidate]
-        doubted |= self.partner[anchor] == pids[candidate]
-        apart = self.frame.filter(pl.col("reason") == TWO_PEOPLE).select("anchor", "candidate")
-        either = pl.concat([apart, apart.select(anchor="candidate", candidate="anchor")])
         return pairs.filter(~pl.Series(doubted)).join(
-            either, on=["anchor", "candidate"], how="anti", maintain_order="left"
+            self.apart(), on=["anchor", "candidate"], how="anti", maintain_order="left"
+        )
+
+    def apart(self) -> pl.DataFrame:
+        """Pairs of rows, in both orders, of which only the pair is in doubt."""
+        pairs = self.frame.filter(pl.col("reason").is_in(OF_PAIRS)).select("anchor", "candidate")
+        return pl.concat([pairs, pairs.select(anchor="candidate", candidate="anchor")]).unique(
+            maintain_order=True
         )
 
     def believed_negatives(self, space: Space, nearest: np.ndarray) -> np.ndarray:
@@ -82,12 +87,12 @@ def find_doubts(
         [
             _same_person(space, nearest, values, best_positive, wide),
             _near_duplicates(space, nearest, values, best_positive, duplicate),
-            _two_people(known, average(space), best_positive > best_negative, best_negative),
+            _two_people(space, known, best_negative),
             halves,
         ]
     ).sort("anchor", "candidate", "reason")
     images = np.zeros(len(space.pids), bool)
-    whole = frame.filter(pl.col("reason").is_in([SAME_PERSON, NEAR_DUPLICATE]))
+    whole = frame.filter(~pl.col("reason").is_in(OF_PAIRS))
     images[whole["anchor"].to_numpy()] = True
     return Doubts(frame, images, partner)
 
@@ -148,12 +153,9 @@ def _near_duplicates(
     return _doubts(anchor, candidate, NEAR_DUPLICATE, value, value - best_positive[anchor])
 
 
-def _two_people(
-    positives: Pairs, mean: np.ndarray, recognised: np.ndarray, best_negative: np.ndarray
-) -> pl.DataFrame:
-    anchor, candidate, value = positives.anchor, positives.candidate, positives.similarity
-    apart = (value < mean[anchor]) & recognised[anchor] & recognised[candidate]
-    anchor, candidate, value = anchor[apart], candidate[apart], value[apart]
+def _two_people(space: Space, positives: Pairs, best_negative: np.ndarray) -> pl.DataFrame:
+    found = positives.where(find_merged(space, positives, best_negative))
+    anchor, candidate, value = found.anchor, found.candidate, found.similarity
     return _doubts(anchor, candidate, TWO_PEOPLE, value, best_negative[anchor] - value)
 
 

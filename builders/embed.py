@@ -18,7 +18,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
+    from builders.sources.data_set import Images
     from models.encoders import Encoder
 
 SHARD = 1024  # images; what a killed run loses at most
@@ -57,6 +58,19 @@ class Options:
     batch_size: int = option("images in one forward pass", default=64)
     workers: int = option("threads that decode; 0 takes all cores", default=0)
     max_bad: float = option("share of damaged images at which to give up", default=0.01)
+    precision: str = option(
+        "auto runs networks in half precision on a GPU", default="auto", choices=("auto", "full")
+    )
+    market1501_500k: bool = option("add the 500,000 distractors of market1501", default=False)
+    msmt17_val: bool = option("train on msmt17's validation list, too", default=False)
+    cuhk03_boxes: str = option(
+        "boxes of cuhk03", default="detected", choices=("detected", "labeled")
+    )
+    table: str | None = option("csv or parquet that `--source table` lists", default=None)
+    folder_pattern: str | None = option(
+        "regular expression with groups pid and camid for the paths of `--source folder`",
+        default=None,
+    )
 
 
 @dataclass(frozen=True)
@@ -74,7 +88,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(options: Options) -> None:
-    from builders.sources import read_source
     from manifests.parquet import claim, write_table
     from manifests.schema import validate_embeddings
     from models.encoders import load_encoders
@@ -82,8 +95,8 @@ def run(options: Options) -> None:
     check(options)
     target = Path(options.out, "embeddings", f"{'+'.join(options.source)}_{options.split}.parquet")
     with claim(target):
-        sources = [read_source(name, options.root, options.split) for name in options.source]
-        encoders = load_encoders(options.encoder)
+        sources = read_sources(options)
+        encoders = load_encoders(options.encoder, precision=options.precision)
         parts = [embed(images.frame, encoders, options) for images in sources]
         content = embeddings_table(parts)
         validate_embeddings(content, str(target))
@@ -110,6 +123,15 @@ def check(options: Options) -> None:
     for name, least in (("batch_size", 1), ("workers", 0), ("max_bad", 0)):
         if not getattr(options, name) >= least:
             raise BadInput(f"--{name} {getattr(options, name)}: needs at least {least}")
+
+
+def read_sources(options: Options) -> list[Images]:
+    """The images of the split, source by source."""
+    from builders.sources import read_source
+    from builders.sources.data_set import Variants
+
+    variants = Variants(**{f.name: getattr(options, f.name) for f in fields(Variants)})
+    return [read_source(name, options.root, options.split, variants) for name in options.source]
 
 
 def embed(frame: pl.DataFrame, encoders: Sequence[Encoder], options: Options) -> Embedded:

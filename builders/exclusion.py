@@ -12,7 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from builders.lexicon import BROAD_PLACES, IRREGULAR, NUMBERS, STOP_WORDS, SYNONYMS
+from builders.lexicon import (
+    AROUND,
+    BROAD_PLACES,
+    BROADER,
+    IRREGULAR,
+    NUMBERS,
+    STOP_WORDS,
+    SYNONYMS,
+    VAGUE,
+)
 
 LEAST = 3  # options that must remain, or picking blindly pays too much
 
@@ -30,6 +39,7 @@ _YES_NO = re.compile(r"^(?:yes|no|true|false)\s*(?:[,.;:!].*)?$", re.IGNORECASE 
 _NUMBER = re.compile(r"[\d.,:%/$€]+|one[- ]?half")
 _COUNTING = re.compile(r"\bhow (?:many|much)\b", re.IGNORECASE)
 _WHERE = re.compile(r"\bwhere\b|\bplace\b|\blocation\b|\bsetting\b", re.IGNORECASE)
+_COUNTERCLOCKWISE = re.compile(r"\b(?:counter|anti)[- ]?clockwise\b")
 _WORD = re.compile(r"[a-z0-9]+(?:['’][a-z]+)?")
 
 
@@ -61,34 +71,47 @@ def exclusive_options(question: str, options: Sequence[str], answer: int) -> Kep
         return NotExclusive(refusal)
     is_where = bool(_WHERE.search(question))
     right = content(options[answer])
-    if is_where and right and set(right) <= BROAD_PLACES:
+    if is_where and _is_broad_place(right):
         return NotExclusive("the answer is a place that contains others")
-    kept, seen = [answer], {right}
+    if right and set(right) <= VAGUE:
+        return NotExclusive("the answer is too general to exclude others")
+    kept, seen = [answer], set()
     for position, option in enumerate(options):
-        words = content(option)
-        if position == answer or words in seen or overlaps(words, right):
-            continue
-        if is_where and BROAD_PLACES.intersection(words):
+        words, text = content(option), " ".join(_WORD.findall(option.casefold()))
+        is_broad = set(words) <= VAGUE or (is_where and _is_broad_place(words))
+        if position == answer or text in seen or is_broad or overlaps(words, right):
             continue
         kept.append(position)
-        seen.add(words)
+        seen.add(text)
     if len(kept) < LEAST:
         few = len(options) < LEAST
         return NotExclusive("fewer than three options" if few else "the options overlap the answer")
     return Kept(sorted(kept), len(options) - len(kept))
 
 
+def _is_broad_place(words: Sequence[str]) -> bool:
+    return (bool(words) and BROAD_PLACES.issuperset(words)) or not AROUND.isdisjoint(words)
+
+
 def overlaps(first: Sequence[str], second: Sequence[str]) -> bool:
     """Whether one list of content words is contained in the other, in order.
 
+    A word also stands for the narrower ones that it takes in.
+
     >>> overlaps(content("talk"), content("talking to the lady"))
+    True
+    >>> overlaps(content("mother and son"), content("parent and offspring"))
     True
     >>> overlaps(content("from left to right"), content("from right to left"))
     False
     """
     short, long = sorted((first, second), key=len)
     rest = iter(long)
-    return all(word in rest for word in short)
+    return all(any(_is_alike(word, other) for other in rest) for word in short)
+
+
+def _is_alike(first: str, second: str) -> bool:
+    return first == second or second in BROADER.get(first, ()) or first in BROADER.get(second, ())
 
 
 @lru_cache(maxsize=200_000)
@@ -97,9 +120,14 @@ def content(text: str) -> tuple[str, ...]:
 
     >>> content("The boys are looking at a red car.")
     ('boy', 'see', 'red', 'car')
+    >>> content("zoom in"), content("anti-clockwise")
+    (('zoom', 'in'), ('counterclockwis',))
     """
-    stems = (_stem(word) for word in _WORD.findall(text.casefold()) if word not in STOP_WORDS)
-    return tuple(SYNONYMS.get(stem, stem) for stem in stems)
+    words = _WORD.findall(_COUNTERCLOCKWISE.sub("counterclockwise", text.casefold()))
+    # A last "in" or "on" is no preposition: it tells "zooming in" from "zooming out".
+    said = [word for word in words[:-1] if word not in STOP_WORDS]
+    said += [word for word in words[-1:] if word not in STOP_WORDS or word in ("in", "on")]
+    return tuple(SYNONYMS.get(stem, stem) for stem in map(_stem, said or words))
 
 
 def _refusal(question: str, options: Sequence[str]) -> str | None:
@@ -123,6 +151,7 @@ def is_number(text: str) -> bool:
 
 
 _BASE_OF = {form: base for base, forms in IRREGULAR.items() for form in forms}
+del _BASE_OF["left"]  # more often a side than a verb
 
 
 def _stem(word: str) -> str:

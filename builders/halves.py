@@ -4,7 +4,7 @@ Look-alikes are what mining is after, so being alike is not enough. Two identiti
 halves of one only where most images of each name the other first, where the two look as much alike
 as each looks like itself, and where nobody else comes as close:
 
-    mean s(A, B)  ≥  mean s(A, A), s(B, B) − one standard deviation of these
+    mean s(A, B)  ≥  mean − 2 standard deviations of s(A, A) and s(B, B)
     mean s(A, B)  >  s of any image of A or B with its best negative beyond the two
 """
 
@@ -15,7 +15,7 @@ import polars as pl
 
 from builders.neighbors import NOBODY, Pairs, Space, similarity
 
-SLACK = 1.0  # standard deviations
+SLACK = 2.0  # standard deviations
 
 
 def find_halves(

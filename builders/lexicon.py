@@ -45,6 +45,20 @@ ADVERBS = _words(
     first also then just still always all both even so very too only
     """
 )
+# Verbs with a clause of their own, where a NOT would land: "let the boy NOT do".
+GOVERNING = _words(
+    """
+    ask expect help helping hear let letting like make making need order see seeing tell think
+    try want watch watching
+    """
+)
+# "What is the change occurring in the sky" asks for the subject: the verb takes no object.
+INTRANSITIVE = _words(
+    """
+    appearing coming existing going happening kneeling lying moving occurring resting running
+    sitting sleeping standing swimming taking waiting walking working
+    """
+)
 COLOURS = _words(
     """
     red blue green yellow white black brown grey gray orange pink purple beige dark light
@@ -54,7 +68,7 @@ COLOURS = _words(
 STATES = _words(
     """
     happy sad angry afraid scared wet dirty empty full able unable ready alone awake asleep
-    there near upset nervous curious careful late sick thirsty hungry cold hot busy outside
+    there upset nervous curious careful late sick thirsty hungry cold hot busy outside
     inside
     """
 )
@@ -161,21 +175,41 @@ STOP_WORDS = _words(
     """
     a an the this that these those is are was were be been being am to of at in on with for and his
     her its their my your our he she it they him them himself herself itself themselves s t because
-    so by from as then very while some
+    so by from as then very while some each other together start starts started starting begin
+    begins began again want wants wanted try tries tried trying
     """
 )
 # Places that hold other places: "outdoor" is no wrong answer where "park" is right.
-BROAD_PLACES = _words("outdoor outsid indoor insid open area room hous hom home")
+BROAD_PLACES = _words("outdoor outsid indoor insid open area room hous hom home build")
+AROUND = _words("outdoor outsid indoor insid")  # those that are broad whatever else is said
 # Stems that say the same of what is seen; the first stands for all.
 _SYNONYM_SETS = """
-see look watch star gaz observ; talk speak chat convers discus; pick tak grab; mother mom mum;
-father dad; baby infant toddler; child kid children; lady woman women; man men guy; laugh giggl;
-run jog; happy joy glad; fast quick rapid; big larg; small littl; start begin; finish end;
-stop halt; cup mug; pictur photo; sofa couch; bicycl bik; cry weep; hug embrac; fall drop;
-caress strok; colleagu coworker; anticlockwis counterclockwis
+see look watch star gaz observ; talk speak chat convers discus speech presentation; pick tak grab;
+mother mom mum; father dad; baby infant toddler; child kid children; lady woman women; man men guy;
+laugh giggl; run jog; happy joy glad excit satisfi cheerful delight pleas thrill;
+sad upset unhappy; scar afraid frighten fearful; angry annoy mad; surpris shock amaz; tir exhaust;
+fast quick rapid; big larg; small littl; finish end; stop halt; cup mug; pictur photo; sofa couch;
+bicycl bik; cry weep; hug embrac; fall drop; caress strok pat pet; colleagu coworker; eat chew;
+away leav; shout yell scream; rest relax; protect safety; use using used; forest wood wooded
 """
 SYNONYMS: dict[str, str] = {
     word: words[0]
     for words in (entry.split() for entry in _SYNONYM_SETS.split(";"))
     for word in words
 }
+# A stem and the stems it takes in: where "parent" is right, "mother" is no wrong answer.
+_BROADER_SETS = """
+parent: mother father; offspr: son daughter child; sibl: brother sister;
+child: son daughter boy girl baby; person: man lady boy girl child baby;
+peopl: man lady boy girl child baby; adult: man lady mother father parent;
+animal: dog cat bird hors monkey bear; instrument: guitar piano drum violin flut trumpet;
+vehicl: car truck bus van motorcycl; food: fruit bread cak meat ric; toy: ball doll;
+ball: basketball football baseball; mov: walk run crawl swim;
+perform: danc sing play juggl drum strum; gestur: wav point nod clap
+"""
+BROADER: dict[str, frozenset[str]] = {
+    word.strip(): _words(narrow)
+    for word, narrow in (entry.split(":") for entry in _BROADER_SETS.split(";"))
+}
+# Stems of options that hold beside others: "use his hands", "doing an activity".
+VAGUE = _words("use do doing activity action hand thing someth")

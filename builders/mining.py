@@ -14,6 +14,8 @@ from builders.doubts import Doubts, best_by_row, changed, find_doubts, no_doubts
 from builders.neighbors import NOBODY, Pairs, Space
 from builders.pairs import (
     POSITIVES,
+    RANKED_NEGATIVE,
+    RANKED_POSITIVE,
     choose,
     choose_sets,
     draw_alike,
@@ -113,6 +115,26 @@ def mine(space: Space, rules: Rules, progress: Callable[[Any], Any] = iter) -> M
     return Mined(chosen, alike, doubts.frame, counts, values, recall)
 
 
+def first_ranked(space: Space, k: int) -> pl.DataFrame:
+    """The first k of each anchor's ranking: anchor, candidate, similarity, margin, kind, rank.
+
+    The kind says what the pair is, not how it was found; a ranking gives it no margin.
+    """
+    found = neighbors.nearest_ranked(space, k)
+    same = space.pids[found.anchor] == space.pids[found.candidate]
+    first = np.searchsorted(found.anchor, found.anchor)  # where each anchor's own begin
+    return pl.DataFrame(
+        {
+            "anchor": found.anchor,
+            "candidate": found.candidate,
+            "similarity": found.similarity,
+            "margin": np.full(len(same), -np.inf),
+            "kind": np.where(same, RANKED_POSITIVE, RANKED_NEGATIVE),
+            "rank": (np.arange(len(same)) - first + 1).astype(np.int32),
+        }
+    )
+
+
 @dataclass(frozen=True)
 class _References:
     """What margins are measured against: similarities of each row's best undoubted positive and
@@ -158,10 +180,11 @@ def _choose(
         "per_identity": rules.per_identity or identity,
     }
     if rules.candidates:
-        clear = doubts.clear(_candidates(space, *listed, reference), space.pids)
+        clear = doubts.clear(_candidates(space, *listed, reference))
         return choose_sets(clear, space.pids, rules.budget, rules.candidates, **caps)
-    for least in (_least_margin(space, *listed, reference, LOOKED_AT * rules.budget), -np.inf):
-        clear = doubts.clear(_candidates(space, *listed, reference, least), space.pids)
+    hardest = _least_margin(space, *listed[1:], reference, LOOKED_AT * rules.budget)
+    for least in (hardest, -np.inf):
+        clear = doubts.clear(_candidates(space, *listed, reference, least))
         chosen = choose(clear, space.pids, rules.budget, **caps)
         if len(chosen) == rules.budget:
             break
@@ -186,15 +209,11 @@ def _candidates(
 
 
 def _least_margin(
-    space: Space,
-    nearest: np.ndarray,
-    values: np.ndarray,
-    found: Pairs,
-    reference: _References,
-    count: int,
+    space: Space, values: np.ndarray, found: Pairs, reference: _References, count: int
 ) -> float:
     """A margin that at least `count` pairs of each label reach, or all there are."""
-    wrong = values - reference.positive[space.anchors, None]
+    known = np.isfinite(reference.positive[space.anchors])
+    wrong = values[known] - reference.positive[space.anchors[known], None]
     right = reference.negative[found.anchor] - found.similarity
     return min(_nth_largest(margins[np.isfinite(margins)], count) for margins in (wrong, right))
 
@@ -214,10 +233,11 @@ def _random(
     anchors, candidates = (
         np.sort(rows[~doubts.images[rows]]) for rows in (space.anchors, space.candidates)
     )
+    avoided = set(doubts.apart().rows())
     if rules.candidates:
-        drawn = draw_sets(chosen, candidates, space.pids, space.camids, rng)
+        drawn = draw_sets(chosen, candidates, space.pids, space.camids, rng, avoided)
     else:
-        drawn = draw_alike(chosen, anchors, candidates, space.pids, space.camids, rng)
+        drawn = draw_alike(chosen, anchors, candidates, space.pids, space.camids, rng, avoided)
     anchor, candidate = drawn["anchor"].to_numpy(), drawn["candidate"].to_numpy()
     value = neighbors.similarity(space, anchor, candidate)
     positive = drawn["kind"].is_in(POSITIVES).to_numpy()

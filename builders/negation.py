@@ -29,7 +29,16 @@ from builders.grammar import (
     read_clause,
     starts_noun_phrase,
 )
-from builders.lexicon import AUXILIARIES, BE, CLAUSE_OPENERS, DO, MODALS, PREPOSITIONS
+from builders.lexicon import (
+    AUXILIARIES,
+    BE,
+    CLAUSE_OPENERS,
+    DO,
+    GOVERNING,
+    INTRANSITIVE,
+    MODALS,
+    PREPOSITIONS,
+)
 
 FALLBACK = "Select every option that is NOT a correct answer to this question: "
 NEGATED = "the question is negative already"
@@ -53,8 +62,11 @@ class NotNegated:
 
 _NEGATIVE = re.compile(
     r"\b(not|never|no|none|nothing|nobody|nowhere|neither|nor|cannot|except|excluding|false|"
-    r"incorrect|incorrectly|untrue|wrong|wrongly|unlikely|hardly|"
-    r"(?:do|does|did|is|are|was|were|ca|could|wo|would|should|has|have|had|)n['’]?t|cant|wont)\b",
+    r"incorrect|incorrectly|inaccurate|invalid|untrue|wrong|wrongly|unlikely|impossible|hardly|"
+    r"fail(?:s|ed)? to|"
+    # Some benchmarks write "doesn t" for "doesn't".
+    r"(?:do|does|did|is|are|was|were|ca|could|wo|would|should|has|have|had|must|need|ai|)"
+    r"n['’ ]?t)\b",
     re.IGNORECASE,
 )
 _TOGGLES = (
@@ -69,8 +81,14 @@ _IS_NOT = re.compile(
 )
 # Several questions or sentences in one, or a superlative, whose scope a NOT would change.
 _INTRICATE = re.compile(
-    r"[.?!;]\s|\band,? (?:under )?(?:what|which|how|why|where|who)\b|"
+    r"[.?!;:]\s|\b(?:and|or),? (?:\w+ )?(?:what|which|how|why|where|who|when)\b|"
     r"\b(?:best|most|mostly|likely)\b",
+    re.IGNORECASE,
+)
+# Words that a NOT inside the clause may reach or not: "do all NOT sit" is not "not all sit".
+_SCOPED = re.compile(
+    r"\b(?:may|might|must|should|all|both|each|every|every(?:one|body|thing)|always|often|usually|"
+    r"sometimes|mainly|mostly|only|also|again|still|either|else|(?:what|which) other)\b",
     re.IGNORECASE,
 )
 _FRONTED = re.compile(
@@ -125,7 +143,8 @@ def negate(question: str, *, closed: bool = False) -> Negation | NotNegated:
     fronted = _FRONTED.match(body)
     front, core = (fronted["front"], fronted["core"]) if fronted else ("", body)
     if not _INTRICATE.search(core):
-        for rule in [_how_many] * closed + RULES:
+        rules = [_how_many] * closed + (OUTER if _SCOPED.search(core) else RULES)
+        for rule in rules:
             made = rule(core.split(" "))
             if made:
                 made = _cased(made, core) + end
@@ -157,7 +176,7 @@ def _cased(made: str, core: str) -> str:
 
 _EVENTS = re.compile(
     r"(?:what|which (?:event|one|of the following(?: events)?)) "
-    r"(?P<verb>will|would|could|might|may|can) happen(?P<rest>.*)",
+    r"(?P<verb>will|would|could|can) happen(?P<rest>.*)",
     re.IGNORECASE,
 )
 _COLOR = r"colou?r|shape|material|size|pattern|texture|brand|name|genre|style|weather|topic"
@@ -201,9 +220,7 @@ def _event(words: list[str]) -> str | None:
     text = " ".join(words)
     match = _EVENTS.fullmatch(text)
     if match:
-        return re.sub(
-            r"(?i)\b(will|would|could|might|may|can) happen", r"\1 NOT happen", text, count=1
-        )
+        return re.sub(r"(?i)\b(will|would|could|can) happen", r"\1 NOT happen", text, count=1)
     if len(words) < 2 or bare(words[0]) != "what" or bare(words[1]) not in ("happened", "happens"):
         return None
     aux = "did" if bare(words[1]) == "happened" else "does"
@@ -247,6 +264,10 @@ def _does(words: list[str]) -> str | None:
     subject, rest = words[2 : places[0]], words[places[0] :]
     if is_adverb(subject[-1]) or any(bare(word) in CLAUSE_OPENERS for word in subject):
         return None
+    if GOVERNING.intersection(map(bare, subject)):
+        return None
+    if bare(subject[-1]) == "to" or bare([*rest, "."][1]) in ("and", "or"):  # "want to NOT do"
+        return None
     return " ".join([_WHICH, aux, *subject, "NOT", *rest])
 
 
@@ -280,7 +301,10 @@ def _is_wh(words: list[str]) -> bool:
     """A wh-phrase that can be a subject: what, who, which (of the following) …, without a verb."""
     if not words or bare(words[0]) not in ("what", "which", "who"):
         return False
-    return not any(bare(word) in ("how", "that") or is_third_person(word) for word in words)
+    if bare(words[0]) != "which" and starts_noun_phrase([*words, "."][1]):  # "what the girl is"
+        return False
+    clausal = AUXILIARIES | CLAUSE_OPENERS | {"how", "that", "who", "which", "whose"}
+    return not any(bare(word) in clausal or is_third_person(word) for word in words[1:])
 
 
 _ADJUNCTS = {"why": "a reason why", "how": "how", "where": "where", "when": "when"}
@@ -292,7 +316,9 @@ def _adjunct(words: list[str]) -> str | None:
     if kind is None or len(words) < 4 or bare(words[1]) not in AUXILIARIES:
         return None
     clause = read_clause(words[1], words[2:]) or _short_place(words)
-    statement = clause.declarative() if clause else None
+    if clause is None or bare(clause.subject[0]) == "you":  # "why do you think …"
+        return None
+    statement = clause.declarative()
     return f"{_WHICH} is NOT {kind} {statement}" if statement else None
 
 
@@ -313,11 +339,13 @@ def _object(words: list[str]) -> str | None:
     phrase, lead = words[:place], bare(words[0])
     wh = bare(phrase[1]) if lead in PREPOSITIONS and len(phrase) > 1 else lead
     clause = read_clause(words[place], words[place + 1 :])
-    if wh not in ("what", "which") or clause is None:
+    if wh not in ("what", "which") or clause is None or bare(phrase[-1]) in _GROUNDS:
         return None
-    if not starts_noun_phrase(clause.subject[0]) or bare(clause.subject[0]) == "you":
+    if not starts_noun_phrase(clause.subject[0]) or bare(clause.subject[0]) in _READERS:
         return None
     if bare(phrase[-1]) == "following" or is_adverb(clause.subject[-1]):
+        return None
+    if bare(clause.auxiliary) in BE and bare(clause.predicate[0]) in PREPOSITIONS:  # "is it in"
         return None
     if len(phrase) == 1:
         if not _has_gap(clause):
@@ -326,6 +354,8 @@ def _object(words: list[str]) -> str | None:
     return " ".join([*phrase, clause.auxiliary, *clause.subject, "NOT", *clause.predicate])
 
 
+_GROUNDS = frozenset({"reason", "reasons", "purpose", "cause"})  # why in other words
+_READERS = frozenset({"you", "we", "i", "one"})  # "what do we NOT know" asks for something else
 _HEAVY = frozenset({"of", "for", "to", "that", "which", "who", "one"})
 _GOVERNED = frozenset({"in", "by", "with", "of", "at", "on", "to"})
 
@@ -342,14 +372,24 @@ def _has_gap(clause: Clause) -> bool:
     verbs = [i for i, word in enumerate(clause.predicate) if is_participle(word)]
     last = verbs[-1] if verbs else 0
     behind = [bare(word) for word in clause.predicate[last + 1 :]]
+    if bare(clause.predicate[last]) in INTRANSITIVE:
+        return _has_open_preposition(behind)
     if bare(clause.predicate[last]).endswith("ing"):
         return not behind or behind[0] in PREPOSITIONS or behind[0] in CLAUSE_OPENERS
     return bool(behind) and behind[0] in _GOVERNED and not starts_noun_phrase([*behind, "."][1])
 
 
+def _has_open_preposition(words: list[str]) -> bool:
+    """Whether a preposition lacks its object: "sitting in at the start"."""
+    pairs = zip(words, [*words[1:], "."], strict=False)
+    return any(a in PREPOSITIONS and b in PREPOSITIONS | CLAUSE_OPENERS | {"."} for a, b in pairs)
+
+
 def _person(words: list[str]) -> str | None:
     """Who did something: no verb is touched."""
     if bare(words[0]) != "who" or len(words) < 2 or bare(words[1]) in AUXILIARIES:
+        return None
+    if starts_noun_phrase(words[1]):
         return None
     return " ".join([_WHICH, "is NOT the one who", *words[1:]])
 
@@ -364,3 +404,5 @@ RULES: list[Callable[[list[str]], str | None]] = [
     _object,
     _person,
 ]
+# Those whose NOT stands in front of all that was asked.
+OUTER = [_attribute, _describes, _adjunct, _person]

@@ -31,7 +31,7 @@ from manifests.errors import require
 
 NOBODY = -1  # fills the places of negatives that do not exist
 BLOCK = 4096  # anchors searched at once
-GATHER = 4096  # rows whose vectors are copied at once
+GATHER = 1024  # rows whose vectors are copied at once
 RANKED = 512  # pairs ranked at once
 STEPS = 4096  # to a unit of length, 2^12
 SLACK = 8  # searched beyond k, so that ties at the end of a list are settled by rows
@@ -93,9 +93,10 @@ class Space:
         asking, answering = self.camids[anchors], self.camids[self.candidates]
         order = np.argsort(asking, kind="stable")
         cameras, starts = np.unique(asking[order], return_index=True)
-        for camera, places in zip(cameras, np.split(order, starts[1:]), strict=True):
+        edges = itertools.pairwise([*starts.tolist(), len(order)])
+        for camera, (start, end) in zip(cameras, edges, strict=True):
             low, high = np.searchsorted(answering, [camera, camera + 1])
-            yield places, slice(int(low), int(high))
+            yield order[start:end], slice(int(low), int(high))
 
     def _weighted(self, anchors: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         return zip(self.vectors, self.weight[anchors].T, strict=True)
@@ -303,6 +304,8 @@ def _moments(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """For each camera of (n,) anchors: their places, mean (D,) and covariance (D, D) of the keys
     that may answer them."""
+    if not len(anchors):
+        return
     everything = slice(0, len(space.index))
     total, square = _total(space, everything), _square(space, everything)
     for places, own in space.by_camera(anchors):

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -23,7 +23,8 @@ import polars as pl
 HARD_NEGATIVE, HARD_POSITIVE = "hard_negative", "hard_positive"
 POSITIVE = "positive"  # a positive that the first stage ranks first
 RANDOM_NEGATIVE, RANDOM_POSITIVE = "random_negative", "random_positive"
-POSITIVES = (HARD_POSITIVE, POSITIVE, RANDOM_POSITIVE)
+RANKED_NEGATIVE, RANKED_POSITIVE = "ranked_negative", "ranked_positive"
+POSITIVES = (HARD_POSITIVE, POSITIVE, RANDOM_POSITIVE, RANKED_POSITIVE)
 
 BUDGET = 0.209  # of a source's training images, ReID-R's share
 EVEN_SHARES = 4  # an image or an identity may come up to this many times its even share
@@ -44,10 +45,12 @@ def negatives(
     (N,) by row, −inf where an anchor has no positive in another camera: no margin is defined then
     and none of its negatives is taken. Returns columns anchor, candidate, similarity, margin, kind.
     """
-    margin = similarity - best_positive[anchors, None]
-    real = (index >= 0) & np.isfinite(margin) & (margin >= least)
+    real = (index >= 0) & np.isfinite(best_positive[anchors, None])
     anchor = np.broadcast_to(anchors[:, None], index.shape)[real]
-    return _pairs(anchor, index[real], similarity[real], margin[real], HARD_NEGATIVE)
+    candidate, value = index[real], similarity[real]
+    margin = value - best_positive[anchor]
+    kept = margin >= least
+    return _pairs(anchor[kept], candidate[kept], value[kept], margin[kept], HARD_NEGATIVE)
 
 
 def positives(
@@ -136,16 +139,19 @@ def draw_sets(
     pids: np.ndarray,
     camids: np.ndarray,
     rng: np.random.Generator,
+    avoided: Collection[tuple[int, int]] = (),
 ) -> pl.DataFrame:
     """For each set the same anchor and the same labels, with candidates drawn at random.
 
-    Positives are drawn from the anchor's own in other cameras, negatives from everybody else there;
+    Positives are drawn from the anchor's own in other cameras, negatives from everybody else there,
+    but no pairs that are `avoided`, in both orders;
     candidates (C,) are rows, pids and camids (N,) by row. Returns columns anchor, candidate, kind.
     """
     drawn: list[tuple[int, int, str]] = []
     by_anchor = sets.group_by("anchor", maintain_order=True)
     for (anchor,), rows in by_anchor:
         across = candidates[camids[candidates] != camids[anchor]]
+        across = across[[(anchor, c) not in avoided for c in across.tolist()]]
         same = pids[across] == pids[anchor]
         right = int(rows["kind"].is_in(POSITIVES).sum())
         for pool, count, kind in (
@@ -165,12 +171,14 @@ def draw_alike(
     pids: np.ndarray,
     camids: np.ndarray,
     rng: np.random.Generator,
+    avoided: Collection[tuple[int, int]] = (),
 ) -> pl.DataFrame:
     """Random pairs with the labels and the cameras of `pairs`, one for one.
 
     Each has the anchor's camera, the candidate's camera and the label of the pair it stands for. It
-    is drawn evenly from all such pairs, none twice in either order. anchors (A,) and candidates
-    (C,) are rows, pids and camids (N,) by row. Returns columns anchor, candidate, kind.
+    is drawn evenly from all such pairs but the `avoided`, none twice in either order. anchors (A,)
+    and candidates (C,) are rows, pids and camids (N,) by row. Returns columns anchor, candidate,
+    kind.
     """
     wanted = pairs.select(
         pl.Series("asks", camids[pairs["anchor"].to_numpy()]),
@@ -178,7 +186,7 @@ def draw_alike(
         pl.Series("positive", pairs["kind"].is_in(POSITIVES)),
     )
     counts = wanted.group_by(pl.all()).len().sort("asks", "answers", "positive")
-    seen: set[tuple[int, int]] = set()
+    seen = {(min(pair), max(pair)) for pair in avoided}
     drawn: list[tuple[int, int, str]] = []
     for asks, answers, positive, count in counts.rows():
         asking = anchors[camids[anchors] == asks]

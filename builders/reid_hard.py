@@ -1,4 +1,4 @@
-"""Mine non-trivial pairs of a person re-identification data set.
+"""Mine non-trivial pairs of person re-identification data sets.
 
   python -m builders.reid_hard --source market1501
       -> manifests/market1501_reid_hard.parquet          hard pairs of training identities
@@ -6,17 +6,22 @@
       -> manifests/market1501_reid_random.parquet        random pairs of the same cameras and labels
   python -m builders.reid_hard --source market1501 --split test
       -> manifests/eval/market1501_reid_hard_test.parquet
+  python -m builders.reid_hard --source market1501 --split test --pairs top --top_k 5
+      -> manifests/eval/market1501_reid_top_test.parquet  what a verifier judges again
+  python -m builders.reid_hard --source market1501 msmt17 cuhk03 prcc
+      -> manifests/market1501+msmt17+cuhk03+prcc_reid_hard.parquet
 
 Among images of other cameras a hard negative is another person within the anchor's nearest ones, a
 hard positive the same person behind at least one other. `difficulty` is the margin by which the
 first stage errs, in units of `similarity`. Pairs with doubtful labels go to manifests/quarantine/.
+Where a data set knows clothes, positives are pairs in changed clothes.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +31,8 @@ from manifests.command import guard, option, parse, table
 from manifests.errors import BadInput
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from builders.embed import Embedded
     from builders.mining import Mined
     from builders.neighbors import Space
@@ -39,18 +46,27 @@ class Options(embed.Options):
     """The options of `builders.embed`, and how pairs are chosen."""
 
     pairs: str = option(
-        "the hardest pairs, or random ones of the same cameras and labels",
+        "the hardest pairs, random ones of the same cameras and labels, or each query's first "
+        "top_k of the ranked gallery",
         default="hard",
-        choices=("hard", "random"),
+        choices=("hard", "random", "top"),
     )
+    form: str = option(
+        "ask about one candidate, or which of several show the person",
+        default="pair",
+        choices=("pair", "choice"),
+    )
+    candidates: int = option("candidates of a choice, none to several of them right", default=4)
+    swap_twins: bool = option("write each pair in both orders", default=False)
     budget: float = option(
-        "share of the images that ask (up to 1) or number of pairs (above 1)", default=0.209
+        "share of the images that ask (up to 1) or number of questions (above 1)", default=0.209
     )
     top_k: int = option("nearest other identities among which negatives are hard", default=50)
     per_image: int | None = option("most pairs of an image; by default 4 even shares", default=None)
     per_identity: int | None = option(
         "most pairs of an identity; by default 4 even shares", default=None
     )
+    any_clothes: bool = option("pair images in the same clothes as positives, too", default=False)
     keep_doubts: bool = option("pair images whose labels are in doubt, too", default=False)
     doubt_margin: float = option(
         "a nearest image of another identity that beats the best positive by so many standard "
@@ -58,10 +74,26 @@ class Options(embed.Options):
         default=1.0,
     )
     duplicate: float = option("cosine from which two images are one frame", default=0.995)
+    ivf_probes: int | None = option(
+        "search so many cells of an inverted file instead of everything; its recall is reported",
+        default=None,
+    )
     seed: int = option("draws the order of options and the random pairs", default=0)
     embed_media: bool = option(
         "store the images in the manifest, so that it travels", default=False
     )
+
+
+@dataclass(frozen=True)
+class Part:
+    """What became of one source."""
+
+    name: str
+    images: Images
+    embedded: Embedded
+    space: Space
+    pairs: pl.DataFrame  # anchor, candidate, similarity, margin, kind, rank
+    mined: Mined | None  # None for the first of a ranking, which nothing is mined for
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,30 +111,34 @@ def run(options: Options) -> None:
 
 def target_path(options: Options) -> Path:
     """Where the manifest lands: training pairs beside the other manifests, test pairs in eval/."""
-    name = f"{'+'.join(options.source)}_reid_{options.pairs}"
+    form = "" if options.form == "pair" else f"_{options.form}"
+    name = f"{'+'.join(options.source)}_reid_{options.pairs}{form}"
     if options.split == "train":
         return Path(options.out, f"{name}.parquet")
     return Path(options.out, "eval", f"{name}_{options.split}.parquet")
 
 
-def space_of(embedded: Embedded) -> Space:
+def space_of(embedded: Embedded, *, ranked: bool = False) -> Space:
     """The images that may be paired: training ones with each other, or queries with the gallery.
 
-    Junk and distractors show nobody in particular, so they are in no pair.
+    Junk and distractors show nobody in particular, so they are in no pair; a ranking has
+    distractors, too.
     """
     import numpy as np
 
     from builders.neighbors import space
-    from builders.sources.data_set import GALLERY, QUERY, TRAIN
+    from builders.sources.data_set import DISTRACTOR, GALLERY, QUERY, TRAIN
 
     frame = embedded.frame
     role = frame["role"].to_numpy()
+    answering = (TRAIN, GALLERY, DISTRACTOR) if ranked else (TRAIN, GALLERY)
     return space(
         list(embedded.vectors.values()),
         pids=frame["pid"].rank("dense").to_numpy().astype(np.int64),
         camids=frame["camid"].to_numpy().astype(np.int64),
         anchors=np.flatnonzero((role == TRAIN) | (role == QUERY)),
-        candidates=np.flatnonzero((role == TRAIN) | (role == GALLERY)),
+        candidates=np.flatnonzero(np.isin(role, answering)),
+        clothes=frame["clothes"].rank("dense").fill_null(-1).to_numpy().astype(np.int64),
     )
 
 
@@ -110,33 +146,56 @@ def _check(options: Options) -> None:
     embed.check(options)
     if not options.budget > 0:
         raise BadInput(f"--budget {options.budget}: needs a share up to 1 or a number of pairs")
-    for name in ("top_k", "per_image", "per_identity"):
+    for name in ("top_k", "per_image", "per_identity", "ivf_probes"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise BadInput(f"--{name} {value}: needs at least 1")
+    if not 2 <= options.candidates <= 25:
+        raise BadInput(f"--candidates {options.candidates}: needs 2 to 25")
+    if options.swap_twins and options.form != "pair":
+        raise BadInput("--swap_twins: only pairs have two orders; leave --form at pair")
+    if options.pairs == "top" and (options.form != "pair" or options.split != "test"):
+        raise BadInput("--pairs top: is for --split test and --form pair")
 
 
 def _build(options: Options) -> None:
     from builders.pairs import quotas
-    from builders.sources import read_source
     from manifests.parquet import write_samples
     from manifests.schema import samples_table
     from models.encoders import load_encoders
 
-    sources = [read_source(name, options.root, options.split) for name in options.source]
-    encoders = load_encoders(options.encoder)
+    sources = embed.read_sources(options)
+    encoders = load_encoders(options.encoder, precision=options.precision)
     embedded = [embed.embed(images.frame, encoders, options) for images in sources]
-    spaces = [space_of(part) for part in embedded]
-    budgets = quotas(options.budget, [len(space.anchors) for space in spaces])
-    mined = [_mine(*item, options) for item in zip(options.source, spaces, budgets, strict=True)]
-    rows = _samples(options, sources, embedded, mined, [encoder.name for encoder in encoders])
-    about = _about(options, sources, embedded, mined)
+    asking = [int(part.frame["role"].is_in(["train", "query"]).sum()) for part in embedded]
+    budgets = quotas(options.budget, asking)
+    parts = [
+        _part(*item, options)
+        for item in zip(options.source, sources, embedded, budgets, strict=True)
+    ]
+    rows = _samples(options, parts, "+".join(encoder.name for encoder in encoders))
+    about = _about(options, parts)
     about["encoders"] = {encoder.name: encoder.digest for encoder in encoders}
     digest = write_samples(samples_table(rows), target_path(options), about)
-    # A benchmark's test labels are what it is scored by: they are not doubted.
-    if options.split == "train" and not options.keep_doubts:
-        _write_quarantine(options, embedded, mined)
+    if _doubting(options):
+        _write_quarantine(options, parts)
     _report(options, rows, about, digest)
+
+
+def _doubting(options: Options) -> bool:
+    """A benchmark's test labels are what it is scored by: they are not doubted."""
+    return options.split == "train" and not options.keep_doubts
+
+
+def _part(name: str, images: Images, embedded: Embedded, budget: int, options: Options) -> Part:
+    space = space_of(embedded, ranked=options.pairs == "top")
+    if options.pairs == "top":
+        from builders.mining import first_ranked
+
+        return Part(name, images, embedded, space, first_ranked(space, options.top_k), None)
+    mined = _mine(name, space, budget, options)
+    pairs = mined.hard if options.pairs == "hard" else mined.random
+    return Part(name, images, embedded, space, mined.ranked(space, pairs), mined)
 
 
 def _mine(name: str, space: Space, budget: int, options: Options) -> Mined:
@@ -149,9 +208,12 @@ def _mine(name: str, space: Space, budget: int, options: Options) -> Mined:
         top_k=options.top_k,
         per_image=options.per_image,
         per_identity=options.per_identity,
+        candidates=options.candidates if options.form == "choice" else None,
         wide=options.doubt_margin,
         duplicate=options.duplicate,
-        trust_labels=options.keep_doubts or options.split == "test",
+        trust_labels=not _doubting(options),
+        any_clothes=options.any_clothes,
+        probes=options.ivf_probes,
         seed=options.seed,
     )
     return mine(space, rules, lambda blocks: tqdm(blocks, f"neighbours in {name}", unit="block"))
@@ -169,106 +231,109 @@ def read_truth(images: Images, root: str) -> dict[str, list[str]]:
     return {f"{folder}/{row.pop('path')}": [str(word) for word in row.values()] for row in rows}
 
 
-def _samples(
-    options: Options,
-    sources: Sequence[Images],
-    embedded: Sequence[Embedded],
-    mined: Sequence[Mined],
-    encoders: Sequence[str],
-) -> list[dict[str, Any]]:
-    from builders.forms import pair_samples
-    from manifests.media import resolve
-
-    rows: list[dict[str, Any]] = []
-    for images, part, found in zip(sources, embedded, mined, strict=True):
-        pairs = found.hard if options.pairs == "hard" else found.random
-        truth = read_truth(images, options.root)
-        fused = "+".join(encoders)
-        rows += pair_samples(pairs, part.frame, encoder=fused, seed=options.seed, truth=truth)
+def _samples(options: Options, parts: Sequence[Part], encoder: str) -> list[dict[str, Any]]:
+    rows = [row for part in parts for row in _samples_of(part, options, encoder)]
     if not rows:
         raise BadInput("no identity was seen by two cameras: there is nothing to pair")
     if options.embed_media:
+        from manifests.media import resolve
+
         for image in (image for row in rows for image in row["images"]):
             image["bytes"] = resolve(options.root, image["path"]).read_bytes()
     return rows
 
 
-def _about(
-    options: Options,
-    sources: Sequence[Images],
-    embedded: Sequence[Embedded],
-    mined: Sequence[Mined],
-) -> dict[str, Any]:
+def _samples_of(part: Part, options: Options, encoder: str) -> Iterator[dict[str, Any]]:
+    from builders.forms import Wording, choice_samples, pair_samples
+
+    truth = read_truth(part.images, options.root)
+    wording = Wording(options.pairs, encoder, options.seed, truth)
+    if options.form == "choice":
+        return choice_samples(part.pairs, part.embedded.frame, wording)
+    return pair_samples(part.pairs, part.embedded.frame, wording, twins=options.swap_twins)
+
+
+def _about(options: Options, parts: Sequence[Part]) -> dict[str, Any]:
+    mined = {part.name: part.mined for part in parts if part.mined}
     return {
         "builder": "builders.reid_hard",
         "options": asdict(options),
         "seed": options.seed,
         "media_root": options.root,
         "difficulty": "margin by which the first stage errs, in units of similarity",
-        "counts": {
-            name: {
-                **{f"ignored: {reason}": count for reason, count in images.ignored.items()},
-                "images": len(images.frame),
-                "damaged": len(part.damaged),
-                **found.counts,
-                **dict(Counter(sorted(found.doubts["reason"]))),
-            }
-            for name, images, part, found in zip(
-                options.source, sources, embedded, mined, strict=True
-            )
-        },
-        "first_stage_auc": {
-            name: found.auc() for name, found in zip(options.source, mined, strict=True)
-        },
-        "differences": [text for images in sources for text in images.differences],
+        "counts": {part.name: _counts(part) for part in parts},
+        "coverage": {part.name: _coverage(part) for part in parts},
+        "first_stage_auc": {name: found.auc() for name, found in mined.items()},
+        "recall": {name: found.recall for name, found in mined.items()},
+        "differences": [text for part in parts for text in part.images.differences],
     }
+
+
+def _counts(part: Part) -> dict[str, int]:
+    counts = {f"ignored: {reason}": count for reason, count in part.images.ignored.items()}
+    counts |= {"images": len(part.images.frame), "damaged": len(part.embedded.damaged)}
+    if part.mined:
+        counts |= part.mined.counts
+        counts |= Counter(f"in doubt: {reason}" for reason in sorted(part.mined.doubts["reason"]))
+    return counts
+
+
+def _coverage(part: Part) -> dict[str, Any]:
+    from builders.coverage import coverage
+
+    frame = part.embedded.frame
+    return coverage(part.pairs, frame["pid"].to_numpy(), frame["camid"].to_numpy())
 
 
 def _quarantine_path(options: Options) -> Path:
     return Path(options.out, "quarantine", f"{'+'.join(options.source)}_reid.parquet")
 
 
-def _write_quarantine(
-    options: Options, embedded: Sequence[Embedded], mined: Sequence[Mined]
-) -> None:
+def _write_quarantine(options: Options, parts: Sequence[Part]) -> None:
     """Doubted pairs with both images and the reason."""
     import polars as pl
 
     from manifests.parquet import write_table
 
-    parts = []
-    for part, found in zip(embedded, mined, strict=True):
+    tables = []
+    for part in parts:
+        found = part.mined.doubts
         sides = [
-            part.frame[found.doubts[side].to_numpy()].select(
+            part.embedded.frame[found[side].to_numpy()].select(
                 pl.col("path", "pid", "camid").name.prefix(f"{side}_")
             )
             for side in ("anchor", "candidate")
         ]
-        doubts = found.doubts.select("reason", "similarity", "margin")
-        parts.append(pl.concat([*sides, doubts], how="horizontal"))
+        doubts = found.select("reason", "similarity", "margin")
+        tables.append(pl.concat([*sides, doubts], how="horizontal"))
     about = {
         "builder": "builders.reid_hard",
         "options": asdict(options),
         "media_root": options.root,
     }
-    write_table(pl.concat(parts).to_arrow(), _quarantine_path(options), about)
+    write_table(pl.concat(tables).to_arrow(), _quarantine_path(options), about)
 
 
 def _report(
     options: Options, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any], digest: str
 ) -> None:
     for name, counts in about["counts"].items():
-        auc = about["first_stage_auc"][name].items()
+        auc = about["first_stage_auc"].get(name, {}).items()
         scores = [(f"first-stage AUC, {kind} pairs", value) for kind, value in auc]
+        if about["recall"].get(name, 1) < 1:
+            scores.append(("recall of the approximate search", about["recall"][name]))
         print(f"{name}\n{table(list(counts.items()))}\n{table(scores)}\n")
+        for title, cells in about["coverage"][name].items():
+            print(f"{title}: " + ", ".join(f"{key} {value}" for key, value in cells.items()))
+        print()
     kinds = Counter(row["reid"]["kind"] for row in rows)
-    letters = Counter(f"answer {row['answer'][0]}" for row in rows)
-    print(table([*sorted(kinds.items()), *sorted(letters.items())]) + "\n")
+    answers = Counter(f"answer {','.join(row['answer'])}" for row in rows)
+    print(table([*sorted(kinds.items()), *sorted(answers.items())]) + "\n")
     for text in [*about["differences"], *_shortfalls(about["counts"], kinds)]:
         print(f"note: {text}")
-    if options.split == "train" and not options.keep_doubts:
+    if _doubting(options):
         print(f"{_quarantine_path(options)}: label doubts, kept out of the pairs")
-    print(f"{target_path(options)}: {len(rows)} pairs, content digest {digest[:16]}")
+    print(f"{target_path(options)}: {len(rows)} samples, content digest {digest[:16]}")
 
 
 def _shortfalls(counts: Mapping[str, Mapping[str, int]], kinds: Mapping[str, int]) -> list[str]:
@@ -277,7 +342,7 @@ def _shortfalls(counts: Mapping[str, Mapping[str, int]], kinds: Mapping[str, int
         f"{name}: {count['chosen']} pairs for a budget of {count['budget']}; raise --per_image, "
         "--per_identity or --top_k"
         for name, count in counts.items()
-        if count["chosen"] < count["budget"]
+        if count.get("chosen", 0) < count.get("budget", 0)
     ]
     easy = kinds.get("positive", 0)
     if easy:

@@ -42,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(options: Options) -> None:
+    from train.plot import plot
+
     out, began = Path(options.out), time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     for command in commands(options):
@@ -50,7 +52,7 @@ def run(options: Options) -> None:
     print("\nHeld-out identities and videos; soft accuracy with its 95 % interval.\n")
     print(table(rows, header=("asked", "n", "best blind rule", *STAGES)))
     picture = out / "reward.png"
-    plot_rewards(out / "grpo", picture)
+    plot([out / "grpo"], picture)
     print(f"\nreward curve: {picture}\nin {(time.monotonic() - began) / 60:.1f} minutes")
 
 
@@ -125,27 +127,6 @@ def results(out: Path) -> list[tuple[str, ...]]:
         first = lines["pre-trained"][name]
         rows.append((title, str(first["n"]), f"{first['blind_soft']:.3f}", *scores))
     return rows
-
-
-def plot_rewards(run: Path, picture: Path, smooth: int = 10) -> None:
-    """The mean reward of each step, thin, and its running mean over `smooth` steps."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    import numpy as np
-
-    history = json.loads((run / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
-    steps, rewards = zip(*((h["step"], h["reward"]) for h in history if "reward" in h), strict=True)
-    figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
-    axes.plot(steps, rewards, linewidth=0.7, alpha=0.5, label="each step")
-    width = min(smooth, len(rewards))
-    mean = np.convolve(rewards, np.ones(width) / width, mode="valid")
-    axes.plot(steps[width - 1 :], mean, linewidth=2, label=f"mean of {width} steps")
-    axes.set(xlabel="step", ylabel="reward", title="GRPO on hard pairs and inverted questions")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(picture, dpi=140)
 
 
 def _score(line: dict) -> str:

@@ -11,12 +11,14 @@ from builders.neighbors import Space, space
 
 @dataclass(frozen=True)
 class World:
-    """vectors: of each encoder (N, width); pids as labelled, people as they are; camids (N,)."""
+    """vectors: of each encoder (N, width); pids as labelled, people as they are; camids (N,);
+    clothes (N,) where they are known."""
 
     vectors: list[np.ndarray]
     pids: np.ndarray
     people: np.ndarray
     camids: np.ndarray
+    clothes: np.ndarray | None = None
 
     def space(
         self, anchors: np.ndarray | None = None, candidates: np.ndarray | None = None
@@ -28,6 +30,7 @@ class World:
             self.camids,
             rows if anchors is None else anchors,
             rows if candidates is None else candidates,
+            self.clothes,
         )
 
 

@@ -77,6 +77,43 @@ def test_a_broad_place_does_not_exclude_a_park():
     assert isinstance(exclusive_options("where is this", options, 1), NotExclusive)
 
 
+def test_a_room_is_no_broad_place():
+    made = exclusive_options("where is this", ["garage", "living room", "house", "bus"], 0)
+    assert made == Kept([0, 1, 3], 1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "option"),
+    [
+        ("parent and child", "mother and son"),
+        ("play the drum", "performing"),
+        ("stroke the cat", "patting the cat"),
+        ("wave", "using his hand"),
+        ("they clap", "starts clapping"),
+        ("leave", "ran away"),
+    ],
+)
+def test_an_option_that_may_hold_beside_the_answer_is_left_out(answer, option):
+    made = exclusive_options("What do they do?", [answer, option, *OTHERS[1:], "dig"], 0)
+    assert made == Kept([0, 2, 3, 4], 1)
+
+
+@pytest.mark.parametrize(
+    "pair", [("zooming in", "zooming out"), ("clockwise", "counter clockwise"), ("left", "right")]
+)
+def test_opposites_exclude_each_other(pair):
+    assert exclusive_options("Which way?", [*pair, "upwards"], 0) == Kept([0, 1, 2], 0)
+
+
+def test_wrong_options_that_say_the_same_both_stay():
+    assert exclusive_options("How is he?", ["sad", "happy", "glad"], 0) == Kept([0, 1, 2], 0)
+
+
+def test_an_answer_that_holds_beside_everything_is_refused():
+    made = exclusive_options("Why?", ["doing an activity", "to eat", "to run", "to sing"], 0)
+    assert made == NotExclusive("the answer is too general to exclude others")
+
+
 def test_equal_wrong_options_are_one():
     assert exclusive_options("What?", ["sing", "hat", "hat", "run"], 0) == Kept([0, 1, 3], 1)
 

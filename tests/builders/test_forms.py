@@ -7,7 +7,7 @@ from collections import Counter
 import polars as pl
 import pytest
 
-from builders.forms import NO, YES, first_options, pair_samples
+from builders.forms import NO, NONE, YES, Wording, choice_samples, first_options, pair_samples
 from builders.pairs import HARD_NEGATIVE, HARD_POSITIVE
 from manifests.schema import samples_table, validate
 
@@ -36,14 +36,21 @@ PAIRS = pl.DataFrame(
 )
 
 
-def rows_of(pairs: pl.DataFrame = PAIRS, seed: int = 0, truth: dict | None = None) -> list[dict]:
-    return list(pair_samples(pairs, frame(), encoder="e", seed=seed, truth=truth or {}))
+def wording(kind: str = "hard", seed: int = 0, truth: dict | None = None) -> Wording:
+    return Wording(kind, encoder="e", seed=seed, truth=truth or {})
+
+
+def rows_of(pairs: pl.DataFrame = PAIRS, twins: bool = False, **words) -> list[dict]:
+    return list(pair_samples(pairs, frame(), wording(**words), twins=twins))
 
 
 def test_a_pair_becomes_a_row_of_the_contract():
     rows = rows_of()
     validate(samples_table(rows))
-    assert [row["id"] for row in rows] == ["set/train/image0~image1", "set/train/image2~image3"]
+    assert [row["id"] for row in rows] == [
+        "set/train/hard/image0~image1",
+        "set/train/hard/image2~image3",
+    ]
     assert [row["group"] for row in rows] == ["set/train/0", "set/train/0"]
     assert rows[1]["images"] == [{"bytes": None, "path": f"set/{i}.jpg"} for i in (2, 3)]
     reid = rows[1]["reid"]
@@ -87,3 +94,67 @@ def test_the_order_of_options_is_drawn_by_the_seed_and_not_by_the_order_of_rows(
     other = first_options(verdicts, seed=2)
     agreeing = sum(other[name] == first for name, first in first_options(verdicts, 1).items())
     assert 60 < agreeing < 140
+
+
+def test_the_same_pair_has_another_id_in_a_table_of_another_kind():
+    hard, random = ({row["id"] for row in rows_of(kind=kind)} for kind in ("hard", "random"))
+    assert not hard & random
+
+
+def test_a_twin_asks_the_same_with_the_images_swapped():
+    first, twin, *_ = rows_of(twins=True)
+    assert len({row["id"] for row in rows_of(twins=True)}) == 4
+    validate(samples_table(rows_of(twins=True)))
+    assert twin["images"] == first["images"][::-1]
+    for key in ("question", "options", "answer", "difficulty"):
+        assert twin[key] == first[key]
+    assert twin["reid"]["query_camid"] == first["reid"]["candidate_camids"][0] == 1
+
+
+def sets_of(right: list[int], size: int = 3) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Sets of an anchor and `size` candidates, so many of them right, and their images."""
+    rows = [
+        (6 * n, 6 * n + c + 1, 0.5, 0.25, HARD_POSITIVE if c < count else HARD_NEGATIVE, 1)
+        for n, count in enumerate(right)
+        for c in range(size)
+    ]
+    return pl.DataFrame(rows, schema=PAIRS.columns, orient="row"), frame(6 * len(right))
+
+
+def test_a_choice_asks_for_every_right_candidate_and_says_when_there_is_none():
+    sets, images = sets_of([0, 1, 2])
+    rows = list(choice_samples(sets, images, wording()))
+    validate(samples_table(rows))
+    for row, count in zip(rows, (0, 1, 2), strict=True):
+        assert row["task"] == "reid_choice"
+        assert len(row["images"]) == 4
+        assert row["options"] == ["Candidate 1", "Candidate 2", "Candidate 3", NONE]
+        kinds = dict(
+            sets.filter(
+                pl.col("anchor") == int(row["id"][len("set/train/hard/image") :].split("~")[0])
+            )
+            .select("candidate", "kind")
+            .rows()
+        )
+        shown = [int(image["path"][4:-4]) for image in row["images"][1:]]
+        right = [
+            letter for letter, c in zip("ABC", shown, strict=True) if kinds[c] == HARD_POSITIVE
+        ]
+        assert row["answer"] == (right or ["D"])
+        assert len(right) == count
+
+
+def test_candidates_come_in_an_order_that_tells_nothing():
+    sets, images = sets_of([1] * 300)
+    rows = list(choice_samples(sets, images, wording()))
+    letters = Counter(row["answer"][0] for row in rows)
+    assert all(70 < letters[letter] < 130 for letter in "ABC")
+
+
+def test_a_choice_is_reasoned_about_candidate_by_candidate():
+    sets, images = sets_of([1], size=2)
+    truth = {f"set/{i}.jpg": [word] for i, word in enumerate(["red", "red", "blue"])}
+    (row,) = choice_samples(sets, images, wording(truth=truth))
+    same, other = "red red same; Yes;", "red blue differ; No;"
+    texts = (same, other) if row["answer"] == ["A"] else (other, same)
+    assert row["rationale"] == f"A {texts[0]} B {texts[1]}"

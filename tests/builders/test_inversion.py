@@ -89,7 +89,7 @@ def test_only_a_right_option_is_ever_left_out_and_rarely():
     kept = [leave_one_out(range(5), 2, f"0/{number}") for number in range(3000)]
     assert all(2 in positions for positions in kept)
     assert {len(positions) for positions in kept} == {4, 5}
-    assert 0.08 < np.mean([len(positions) == 4 for positions in kept]) < 0.12
+    assert 0.03 < np.mean([len(positions) == 4 for positions in kept]) < 0.07
     assert all(leave_one_out(range(3), 0, f"0/{n}") == [0, 1, 2] for n in range(50))
 
 

@@ -1,0 +1,316 @@
+"""How fast non-trivial pairs are mined, in how much memory, and how many negatives are false.
+
+  python -m benchmarks.mining --scale reid_r      # four data sets, 68,445 images, 14,305 pairs
+  python -m benchmarks.mining --scale 500k        # one gallery of 500,000, some of its queries
+  python -m benchmarks.mining --scale market      # the smallest of the four
+
+Vectors are drawn with the identity and camera counts of the real data sets. Every part runs in a
+process of its own and is measured there: seconds, and memory over what the process holds once its
+imports are done and the vectors drawn. `bare search` is FAISS's exact search for as many
+neighbours of the same vectors, all cameras at once, and nothing else. With sentence-transformers
+installed its `mine_hard_negatives` is timed on market1501's vectors as well.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from manifests.command import guard, option, parse, table
+from manifests.errors import WorkFailed
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Size(NamedTuple):
+    """Images, identities and cameras of a training set."""
+
+    images: int
+    identities: int
+    cameras: int
+
+
+REID_R = {
+    "market1501": Size(12_936, 751, 6),
+    "msmt17": Size(30_248, 1_041, 15),
+    "cuhk03": Size(7_365, 767, 2),
+    "prcc": Size(17_896, 150, 3),
+}
+SCALES = {
+    "reid_r": REID_R,
+    "market": {"market1501": REID_R["market1501"]},
+    "500k": {"gallery": Size(500_000, 25_000, 20)},
+}
+SUBSET = 8_000  # queries of a gallery too large to search whole here
+WHOLE = 100_000
+PARTS = ("bare", "ours", "peer")
+NOISE, CAMERA = 1.0, 0.5  # lengths of what is added to an identity's vector of length 1
+
+
+@dataclass
+class Options:
+    scale: str = option("how many vectors", default="reid_r", choices=tuple(SCALES))
+    width: int = option("dimensions of a vector", default=512)
+    top_k: int = option("neighbours of an anchor", default=50)
+    threads: int = option("threads; 0 takes all cores", default=0)
+    seed: int = option("draws the vectors", default=0)
+    part: str | None = option("measure one part in this process", default=None, choices=PARTS)
+
+
+class Drawn(NamedTuple):
+    """Vectors (N, width) float32 of length 1, identities and cameras (N,) int64."""
+
+    vectors: np.ndarray
+    pids: np.ndarray
+    camids: np.ndarray
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return guard(run, parse(Options, argv, prog="benchmarks.mining", description=__doc__))
+
+
+def run(options: Options) -> None:
+    if options.part:
+        print(json.dumps(MEASURED[options.part](options)))
+        return
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    sizes = SCALES[options.scale].values()
+    images = sum(size.images for size in sizes)
+    print(f"{images:,} vectors of {options.width} in {len(sizes)} data sets\n")
+    bare, ours = measure("bare", options), measure("ours", options)
+    kept = images * options.width * 4
+    largest = max(size.images for size in sizes) * options.width * 4
+    result = bare["result"]
+    needed = kept + largest + result
+    print(
+        table(
+            [
+                ("bare search", bare["seconds"], bare["peak"] / 2**20, ""),
+                ("mining", ours["seconds"], ours["peak"] / 2**20, ours["pairs"]),
+            ],
+            header=("", "seconds", "MiB beyond the vectors", "pairs"),
+        )
+    )
+    print(f"\ntime: {ours['seconds'] / bare['seconds']:.2f} × the bare search")
+    print(
+        f"memory: {(kept + ours['peak']) / needed:.2f} × embeddings + index + result "
+        f"({kept >> 20} + {largest >> 20} + {result >> 20} MiB)"
+    )
+    print(f"negatives of the anchor's own identity: {ours['false']}")
+    if ours["queries"] < images:
+        print(
+            f"measured on {ours['queries']:,} of {images:,} queries; projected for all: "
+            f"{ours['seconds'] * images / ours['queries'] / 60:.0f} minutes"
+        )
+    elif options.scale != "500k":
+        report_peer(options)
+
+
+def report_peer(options: Options) -> None:
+    """The same for sentence-transformers on market1501's vectors, or why not."""
+    from dataclasses import replace
+
+    try:
+        peer = measure("peer", options)
+    except WorkFailed as error:
+        print(f"no peer: {error}")
+        return
+    ours = measure("ours", replace(options, scale="market"))
+    print(
+        f"on market1501 alone: mining {ours['seconds']:.1f} s, mine_hard_negatives "
+        f"{peer['seconds']:.1f} s with {peer['false']:.1%} negatives of the anchor's own identity"
+    )
+
+
+def measure(part: str, options: Options) -> dict[str, Any]:
+    """One part in a process of its own."""
+    words = [f"--{name}={getattr(options, name)}" for name in ("scale", "width", "top_k", "seed")]
+    threads = options.threads or os.cpu_count() or 1
+    command = [sys.executable, "-m", "benchmarks.mining", f"--part={part}", *words]
+    command.append(f"--threads={threads}")
+    env = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "POLARS_MAX_THREADS"), str(threads))
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise WorkFailed(f"{part}: {done.stderr.strip().splitlines()[-1]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def draw(size: Size, width: int, seed: int) -> Drawn:
+    """Images of people: the identity's vector, the camera's share, and noise; a block at a time."""
+    import numpy as np
+
+    rng = np.random.default_rng([seed, size.images])
+    pids = np.sort(rng.integers(0, size.identities, size.images))
+    camids = rng.integers(0, size.cameras, size.images)
+    people = rng.standard_normal((size.identities, width), np.float32) / width**0.5
+    views = rng.standard_normal((size.cameras, width), np.float32) * (CAMERA / width**0.5)
+    vectors = np.empty((size.images, width), np.float32)
+    for start in range(0, size.images, 4096):
+        part = slice(start, start + 4096)
+        block = people[pids[part]] + views[camids[part]]
+        noise = rng.standard_normal(block.shape, np.float32)
+        block += noise * np.float32(NOISE / width**0.5)
+        vectors[part] = block / np.linalg.norm(block, axis=1, keepdims=True)
+    return Drawn(vectors, pids, camids)
+
+
+def measure_bare(options: Options) -> dict[str, Any]:
+    """FAISS's exact search of as many neighbours, data set by data set."""
+    import faiss
+
+    found = []
+    worlds = drawn(options)
+    with watched() as seen:
+        for world in worlds:
+            queries = world.vectors[asking(len(world.pids))]
+            found.append(
+                faiss.knn(queries, world.vectors, options.top_k, metric=faiss.METRIC_INNER_PRODUCT)
+            )
+    # What a search returns here: an int64 row and a float32 similarity for each neighbour.
+    result = sum(rows.nbytes + values.nbytes for values, rows in found)
+    return {**seen, "result": result}
+
+
+def measure_ours(options: Options) -> dict[str, Any]:
+    """Mining as `builders.reid_hard` does it, from vectors to chosen pairs with their ranks."""
+    import numpy as np
+
+    from builders.mining import Rules, mine
+    from builders.neighbors import space
+    from builders.pairs import BUDGET, quotas
+
+    worlds = drawn(options)
+    pairs = false = queries = 0
+    with watched() as seen:
+        for world in worlds:
+            anchors = asking(len(world.pids))
+            everybody = np.arange(len(world.pids))
+            images = space([world.vectors], world.pids, world.camids, anchors, everybody)
+            (budget,) = quotas(BUDGET, [len(anchors)])
+            mined = mine(images, Rules(budget=budget, top_k=options.top_k))
+            hard = mined.ranked(images, mined.hard)
+            same = world.pids[hard["anchor"]] == world.pids[hard["candidate"]]
+            false += int((same & (hard["kind"] == "hard_negative").to_numpy()).sum())
+            pairs, queries = pairs + len(hard), queries + len(anchors)
+            del images, mined
+    return {**seen, "pairs": pairs, "false": false, "queries": queries}
+
+
+def measure_peer(options: Options) -> dict[str, Any]:
+    """sentence-transformers on the same vectors, a positive of another camera for each anchor."""
+    import numpy as np
+    from datasets import Dataset
+    from sentence_transformers.util import mine_hard_negatives
+
+    (world,) = (draw(size, options.width, options.seed) for size in SCALES["market"].values())
+    count = len(world.pids)
+    same = np.flatnonzero(np.diff(world.pids) == 0)
+    pairs = Dataset.from_dict(
+        {"anchor": [str(i) for i in same], "positive": [str(i + 1) for i in same]}
+    )
+    corpus = [str(i) for i in range(count)]
+    with watched() as seen:
+        mined = mine_hard_negatives(
+            pairs,
+            Lookup(world.vectors),
+            corpus=corpus,
+            num_negatives=1,
+            range_max=options.top_k,
+            use_faiss=True,
+            verbose=False,
+        )
+    anchor, negative = (np.array(mined[name], int) for name in ("anchor", "negative"))
+    return {**seen, "false": float((world.pids[anchor] == world.pids[negative]).mean())}
+
+
+class Lookup:
+    """A model to sentence-transformers: a text is the number of a vector."""
+
+    similarity_fn_name = "cosine"
+
+    def __init__(self, vectors: np.ndarray) -> None:
+        self.vectors = vectors
+
+    def encode(self, texts: Sequence[str], **_: Any) -> np.ndarray:
+        import numpy as np
+
+        return self.vectors[np.array(list(texts), int)]
+
+    encode_query = encode_document = encode
+
+    def similarity(self, a: Any, b: Any) -> Any:
+        from sentence_transformers.util import cos_sim
+
+        return cos_sim(a, b)
+
+    def similarity_pairwise(self, a: Any, b: Any) -> Any:
+        from sentence_transformers.util import pairwise_cos_sim
+
+        return pairwise_cos_sim(a, b)
+
+
+MEASURED: dict[str, Callable[[Options], dict[str, Any]]] = {
+    "bare": measure_bare,
+    "ours": measure_ours,
+    "peer": measure_peer,
+}
+
+
+def drawn(options: Options) -> list[Drawn]:
+    import faiss
+
+    faiss.omp_set_num_threads(options.threads or os.cpu_count() or 1)
+    sizes = SCALES[options.scale].values()
+    return [draw(size, options.width, options.seed) for size in sizes]
+
+
+def asking(images: int) -> np.ndarray:
+    """All images, or evenly spread ones where there are too many."""
+    import numpy as np
+
+    if images <= WHOLE:
+        return np.arange(images)
+    return np.linspace(0, images - 1, SUBSET).astype(np.int64)
+
+
+@contextmanager
+def watched() -> Iterator[dict[str, float]]:
+    """Seconds, and the most memory in bytes over that at the start, sampled every 5 ms."""
+    seen: dict[str, float] = {}
+    before, highest, over = resident(), [0], threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.005):
+            highest[0] = max(highest[0], resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    began = time.perf_counter()
+    try:
+        yield seen
+    finally:
+        seen["seconds"] = time.perf_counter() - began
+        over.set()
+        watcher.join()
+        seen["peak"] = max(highest[0], resident()) - before
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""What chosen pairs cover: ranks and margins, cameras and identities."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import polars as pl
+
+RANKS = (1, 2, 5, 10, 20, 50, 100)
+QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def coverage(
+    pairs: pl.DataFrame, pids: np.ndarray, camids: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """Histograms of pairs (anchor, candidate, margin, rank); pids and camids are by row.
+
+    Ranks are counted up to each bound and above the one before it; margins are given by quantiles.
+    A pair counts for both its cameras, and once for each of its identities.
+    """
+    members = pairs.select("anchor", "candidate").to_numpy()
+    cameras = Counter(camids[members].ravel().tolist())
+    people = Counter(pid for row in pids[members].tolist() for pid in set(row))
+    per_person = np.array(sorted(people.values()) or [0])
+    return {
+        "rank": rank_histogram(pairs["rank"].to_numpy()),
+        "margin": margin_quantiles(pairs["margin"].to_numpy()),
+        "pairs of a camera": {str(camera): cameras[camera] for camera in sorted(cameras)},
+        "pairs of an identity": {
+            "identities": len(people),
+            "of": len(np.unique(pids)),
+            "median": float(np.median(per_person)),
+            "most": int(per_person[-1]),
+        },
+    }
+
+
+def rank_histogram(ranks: np.ndarray) -> dict[str, int]:
+    """How many ranks lie up to each of `RANKS` and above the one before.
+
+    >>> rank_histogram(np.array([1, 1, 4, 300]))
+    {'1': 2, '3-5': 1, '101-': 1}
+    """
+    places = Counter(np.searchsorted(RANKS, ranks, side="left").tolist())
+    lows = [1, *(bound + 1 for bound in RANKS)]
+    bounds = zip(lows, RANKS, strict=False)
+    names = [str(low) if low == high else f"{low}-{high}" for low, high in bounds]
+    names.append(f"{lows[-1]}-")
+    return {names[place]: places[place] for place in sorted(places)}
+
+
+def margin_quantiles(margins: np.ndarray) -> dict[str, float]:
+    """Quantiles of the finite margins.
+
+    >>> margin_quantiles(np.array([0.0, 1.0, np.inf]))
+    {'0%': 0.0, '25%': 0.25, '50%': 0.5, '75%': 0.75, '100%': 1.0}
+    """
+    finite = margins[np.isfinite(margins)]
+    if not len(finite):
+        return {}
+    values = np.quantile(finite, QUANTILES)
+    return {f"{q:.0%}": round(float(v), 4) for q, v in zip(QUANTILES, values, strict=True)}
