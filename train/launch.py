@@ -10,6 +10,7 @@ import hashlib
 import json
 import shutil
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -84,6 +85,8 @@ def prepare(
     words: Sequence[str], script: type, config: type, *, prog: str, embedded: Mapping[str, Any]
 ) -> Job:
     """Read the command line and the manifests, and check their media before anything is loaded."""
+    # TRL still uses names that transformers renames, and is told so at every step.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
     from trl import ModelConfig
 
     from train.data import check_media, read_manifests
