@@ -153,8 +153,8 @@ def embed(frame: pl.DataFrame, encoders: Sequence[Encoder], options: Options) ->
             raise BadInput(_too_many(damaged, options.max_bad))
 
     for lacking, rows in _missing(keys, encoders, caches):
-        todo = [(keys[row], paths[row]) for row in rows]
-        _fill(todo, root, lacking, caches, options, leave_out)
+        pending = [(keys[row], paths[row]) for row in rows]
+        _fill(pending, root, lacking, caches, options, leave_out)
     for reason in damaged.values():
         logger.warning("left out: %s", reason)
     whole = np.array([path not in damaged for path in paths])
@@ -275,7 +275,7 @@ def _missing(
 
 
 def _fill(
-    todo: Sequence[tuple[str, str]],
+    pending: Sequence[tuple[str, str]],
     root: Path,
     encoders: Sequence[Encoder],
     caches: Mapping[str, VectorCache],
@@ -291,8 +291,8 @@ def _fill(
     from tqdm import tqdm
 
     label = " + ".join(encoder.name for encoder in encoders)
-    with tqdm(total=len(todo), desc=label, unit="image") as bar:
-        decoded = _decode(todo, root, encoders, options, leave_out, bar.update)
+    with tqdm(total=len(pending), desc=label, unit="image") as bar:
+        decoded = _decode(pending, root, encoders, options, leave_out, bar.update)
         batches = iter(lambda: list(itertools.islice(decoded, options.batch_size)), [])
         encoded = ((keys, _encode(encoders, arrays)) for keys, arrays in map(_unzip, batches))
         while shard := list(itertools.islice(encoded, max(1, SHARD // options.batch_size))):
@@ -303,7 +303,7 @@ def _fill(
 
 
 def _decode(
-    todo: Sequence[tuple[str, str]],
+    pending: Sequence[tuple[str, str]],
     root: Path,
     encoders: Sequence[Encoder],
     options: Options,
@@ -322,7 +322,7 @@ def _decode(
         return key, path, [encoder.preprocess(image) for encoder in encoders]
 
     workers = options.workers or os.cpu_count() or 1
-    for key, path, arrays in ahead(todo, prepare, workers, window=4 * options.batch_size):
+    for key, path, arrays in ahead(pending, prepare, workers, window=4 * options.batch_size):
         progress()
         if isinstance(arrays, MediaError):
             leave_out(path, str(arrays))

@@ -18,12 +18,10 @@ import polars as pl
 
 from builders.pairs import POSITIVES
 from builders.rationales import comparison
-from manifests.answers import letters
+from manifests.answers import NONE, letters
+from models.prompts import NO, SAME_PERSON, YES
 
-QUESTION = "Do both images show the same person?"
-YES, NO = "Yes", "No"
 CHOICE = "Which of the candidates show the person in the first image?"
-NONE = "None of the options"
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ def pair_samples(
         for query, candidate in (pair, pair[::-1]) if twins else (pair,):
             yield {
                 **_sample("reid_pair", query, [candidate], [row], wording),
-                "question": QUESTION,
+                "question": SAME_PERSON,
                 "options": options,
                 "answer": [letters(2)[options.index(verdict)]],
                 "reid": _reid(row["kind"], [row], query, [candidate], wording),

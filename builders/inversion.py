@@ -25,7 +25,6 @@ from builders.benches.question import EXCLUSIVE, INDEPENDENT
 from builders.exclusion import NotExclusive, exclusive_options
 from builders.negation import NotNegated, negate, toggle
 
-NONE = "None of the options"
 LEAVE_OUT = 20  # one inverted question in so many loses a right option
 DECOYS = 3  # questions that offer NONE where it is wrong, for each where it is right
 SEVERAL = "several options are right already"

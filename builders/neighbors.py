@@ -223,14 +223,14 @@ def ranks(space: Space, pairs: Pairs, values: np.ndarray | None = None) -> np.nd
     the similarities (A, k) of the anchors' nearest negatives only those beyond k are searched for.
     """
     result = np.ones(len(pairs.anchor), np.int32)
-    todo = np.arange(len(pairs.anchor))
+    pending = np.arange(len(pairs.anchor))
     if values is not None and len(values):
         listed = values[np.searchsorted(space.anchors, pairs.anchor)]
         result += (listed > pairs.similarity[:, None]).sum(axis=1, dtype=np.int32)
-        todo = np.flatnonzero(listed[:, -1] > pairs.similarity)
-        result[todo] = 1
-    for places, own in space.by_camera(pairs.anchor[todo]):
-        for part in _blocks(todo[places], RANKED):
+        pending = np.flatnonzero(listed[:, -1] > pairs.similarity)
+        result[pending] = 1
+    for places, own in space.by_camera(pairs.anchor[pending]):
+        for part in _blocks(pending[places], RANKED):
             result[part] += _count_above(space, pairs, part, own)
     return result
 

@@ -191,7 +191,7 @@ def describe(
 
 def blind_before(decided: pl.DataFrame) -> dict[str, dict[str, Any]]:
     """What the best blind strategies earn if every question stays as it was."""
-    from builders.inversion import NONE
+    from manifests.answers import NONE
 
     options, right = decided["options"].to_list(), decided["right"].to_list()
     offers = [not any(values) for values in right]

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from builders.benches.question import INDEPENDENT
 from builders.inversion import (
-    NONE,
     NotInverted,
     blind_soft,
     deal,
@@ -24,7 +23,7 @@ from builders.inversion import (
     uniform,
 )
 from builders.rationales import option_by_option
-from manifests.answers import LETTERS
+from manifests.answers import LETTERS, NONE
 
 if TYPE_CHECKING:
     import polars as pl

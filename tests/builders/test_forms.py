@@ -7,9 +7,11 @@ from collections import Counter
 import polars as pl
 import pytest
 
-from builders.forms import NO, NONE, YES, Wording, choice_samples, first_options, pair_samples
+from builders.forms import Wording, choice_samples, first_options, pair_samples
 from builders.pairs import HARD_NEGATIVE, HARD_POSITIVE
+from manifests.answers import NONE
 from manifests.schema import samples_table, validate
+from models.prompts import NO, YES
 
 
 def frame(count: int = 6) -> pl.DataFrame:

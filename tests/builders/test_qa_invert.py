@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from builders import qa_invert
-from builders.inversion import NONE
+from manifests.answers import NONE
 from manifests.parquet import read_about, read_samples
 from tests.builders.questions import clevrer_scene, video_r1, write_clevrer, write_json
 from tests.reference.inversion_faults import is_doubly_negated, is_unchanged, negates_a_clause
