@@ -323,10 +323,16 @@ def _adjunct(words: list[str]) -> str | None:
 
 
 def _short_place(words: list[str]) -> Clause | None:
-    """Where is this place: nothing but a short noun phrase behind the verb."""
+    """Where is this place: nothing but a short noun phrase behind the verb.
+
+    In "where is this happening" the last word may be a verb, and "this building" a noun: neither is
+    read.
+    """
     rest = words[2:]
     short = len(rest) <= 2 and bare(rest[0]) in ("this", "the", "that")
     if bare(words[0]) != "where" or bare(words[1]) not in BE or not short:
+        return None
+    if is_participle(bare(rest[-1])):
         return None
     return Clause(words[1], rest, [""])
 

@@ -212,3 +212,9 @@ def test_questions_of_real_files_have_no_fault(shared_data):
                 assert not is_unchanged(question, made.text)
                 assert not negates_a_clause(made.text), made.text
                 assert not is_doubly_negated(made.text), made.text
+
+
+@pytest.mark.parametrize("question", ["where is this happening", "where was this filmed"])
+def test_a_verb_behind_this_is_not_taken_for_a_place(question):
+    assert negate(question).rule == "fallback"
+    assert negate("where is this place").text == "which of the following is NOT where this place is"
