@@ -2,6 +2,7 @@
 
   python -m benchmarks.inversion                       # CLEVRER at its published size, generated
   python -m benchmarks.inversion --files DIR/*.json    # real annotation files as well
+  python -m benchmarks.inversion --scenes 0 --files DIR/*.json --samples 40    # to be read
 
 Three lines for each file: the questions as they were, inverted here, and inverted by the published
 algorithm (`tests.reference.published_inversion`), timed in the same run on the same records.
@@ -53,6 +54,7 @@ class Options:
     files: list[str] = option("annotation files to measure as well", default=[])
     scenes: int = option("scenes of generated CLEVRER; 0 leaves it out", default=SCENES)
     ratio: float = option("share of the eligible questions that are inverted", default=1.0)
+    samples: int = option("inverted questions of each family to print as well", default=0)
     seed: int = option("draws everything random", default=0)
 
 
@@ -81,8 +83,11 @@ def reader(path: Path) -> str:
 
 def speed(bench: str, path: Path, folder: Path, options: Options) -> None:
     """Time the whole command and the published algorithm, and compare blind strategies."""
+    from manifests.parquet import read_about
+
     seconds, peak = command(bench, path, folder, options)
-    about = newest_about(folder / "manifests")
+    manifest = max((folder / "manifests").glob("*.parquet"), key=lambda p: p.stat().st_mtime)
+    about = read_about(manifest)
     counts = about["counts"]
     published = published_inversion(bench, path, folder, options.seed)
     rows = [
@@ -103,6 +108,8 @@ def speed(bench: str, path: Path, folder: Path, options: Options) -> None:
         for when in ("before", "after", "published")
     ]
     print(table(lines, ("best blind strategy", "soft", "strict")), end="\n\n")
+    if options.samples:
+        print(*sampled(manifest, options.samples, options.seed), sep="\n", end="\n\n")
 
 
 def command(bench: str, path: Path, folder: Path, options: Options) -> tuple[float, float]:
@@ -118,11 +125,20 @@ def command(bench: str, path: Path, folder: Path, options: Options) -> tuple[flo
     return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 
 
-def newest_about(folder: Path) -> dict[str, Any]:
-    from manifests.parquet import read_about
+def sampled(manifest: Path, count: int, seed: int) -> Iterator[str]:
+    """Lines that show `count` inverted questions of each family beside their originals."""
+    from manifests.parquet import read_samples
 
-    newest = max(folder.glob("*.parquet"), key=lambda path: path.stat().st_mtime)
-    return read_about(newest)
+    families: dict[str, list[tuple[str, str]]] = {}
+    for row in read_samples(manifest).to_pylist():
+        if row["qa"]["inverted"]:
+            pair = row["qa"]["original_question"], row["question"]
+            families.setdefault(row["qa"]["family"], []).append(pair)
+    rng = random.Random(seed)
+    for family, pairs in sorted(families.items()):
+        yield f"{family}: {len(pairs)} inverted"
+        for original, inverted in rng.sample(pairs, min(count, len(pairs))):
+            yield f"  {original}\n  -> {inverted}"
 
 
 def published_inversion(bench: str, path: Path, folder: Path, seed: int) -> dict[str, Any]:

@@ -19,12 +19,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from builders.sources import SOURCES
 from manifests.command import guard, option, parse, table
-from manifests.errors import BadInput
+from manifests.errors import BadInput, require
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,6 +62,7 @@ class Options:
     precision: str = option(
         "auto runs networks in half precision on a GPU", default="auto", choices=("auto", "full")
     )
+    engine: str = option("where images are encoded", default="local", choices=("local", "ray"))
     market1501_500k: bool = option("add the 500,000 distractors of market1501", default=False)
     msmt17_val: bool = option("train on msmt17's validation list, too", default=False)
     cuhk03_boxes: str = option(
@@ -282,52 +284,120 @@ def _fill(
     options: Options,
     leave_out: Callable[[str, str], None],
 ) -> None:
-    """Decode and encode the (key, path) items into the caches, a shard at a time.
-
-    Threads decode while this one encodes. A batch holds whole images only, so a run that goes on
-    after a kill forms the same batches as one that was never killed.
-    """
+    """Decode and encode the (key, path) items into the caches, a shard at a time."""
     import numpy as np
     from tqdm import tqdm
 
     label = " + ".join(encoder.name for encoder in encoders)
+    engine = {"local": _here, "ray": _on_ray}[options.engine]
     with tqdm(total=len(pending), desc=label, unit="image") as bar:
-        decoded = _decode(pending, root, encoders, options, leave_out, bar.update)
-        batches = iter(lambda: list(itertools.islice(decoded, options.batch_size)), [])
-        encoded = ((keys, _encode(encoders, arrays)) for keys, arrays in map(_unzip, batches))
-        while shard := list(itertools.islice(encoded, max(1, SHARD // options.batch_size))):
+        batches = engine(pending, root, encoders, options, leave_out, bar.update)
+        while shard := list(itertools.islice(batches, max(1, SHARD // options.batch_size))):
             keys = [key for batch, _ in shard for key in batch]
             for number, encoder in enumerate(encoders):
                 vectors = np.concatenate([vectors[number] for _, vectors in shard])
                 caches[encoder.name].write(keys, vectors)
 
 
-def _decode(
+def _here(
     pending: Sequence[tuple[str, str]],
     root: Path,
     encoders: Sequence[Encoder],
     options: Options,
     leave_out: Callable[[str, str], None],
-    progress: Callable[[], Any],
-) -> Iterator[tuple[str, list[np.ndarray]]]:
-    """Each whole image's key and its array for each encoder, in order."""
+    progress: Callable[[int], Any],
+) -> Iterator[tuple[Sequence[str], list[np.ndarray]]]:
+    """Keys and vectors (B, width) for each encoder, batch by batch.
+
+    Threads decode while this one encodes. A batch holds whole images only, so a run that goes on
+    after a kill forms the same batches as one that was never killed.
+    """
+    workers = options.workers or os.cpu_count() or 1
+    prepare = partial(_prepare, root, encoders)
+
+    def whole() -> Iterator[tuple[str, list[np.ndarray]]]:
+        for key, path, arrays in ahead(pending, prepare, workers, window=4 * options.batch_size):
+            progress(1)
+            if isinstance(arrays, str):
+                leave_out(path, arrays)
+            else:
+                yield key, arrays
+
+    decoded = whole()
+    while batch := list(itertools.islice(decoded, options.batch_size)):
+        keys, arrays = zip(*batch, strict=True)
+        yield keys, _encode(encoders, arrays)
+
+
+def _on_ray(
+    pending: Sequence[tuple[str, str]],
+    root: Path,
+    encoders: Sequence[Encoder],
+    options: Options,
+    leave_out: Callable[[str, str], None],
+    progress: Callable[[int], Any],
+) -> Iterator[tuple[Sequence[str], list[np.ndarray]]]:
+    """The same by workers of Ray Data, batches in any order.
+
+    Every worker sees the files under the same root and loads the encoders itself: its digests have
+    to be ours. A batch that has a damaged image is smaller here, which may change the last bit.
+    """
+    import numpy as np
+
+    data = require("ray.data", "ray", "--engine ray")
+    size = options.batch_size
+    rows = [{"batch": pending[low : low + size]} for low in range(0, len(pending), size)]
+    wanted = {encoder.spec: encoder.digest for encoder in encoders}
+    on_gpu = any(getattr(encoder, "device", "cpu") != "cpu" for encoder in encoders)
+    made = data.from_items(rows, override_num_blocks=len(rows)).map(
+        _RayWorker,
+        fn_constructor_args=(str(root.absolute()), wanted, options.precision),
+        concurrency=(1, options.workers or os.cpu_count() or 1),
+        num_gpus=1 if on_gpu else None,
+    )
+    for row in made.iter_rows():
+        progress(len(row["keys"]) + len(row["damaged"]))
+        for path, reason in row["damaged"]:
+            leave_out(path, reason)
+        if len(row["keys"]):
+            vectors = (np.asarray(row[f"vectors{n}"], np.float32) for n in range(len(encoders)))
+            yield list(row["keys"]), list(vectors)
+
+
+class _RayWorker:
+    """Decodes and encodes one batch after the other with encoders of its own."""
+
+    def __init__(self, root: str, wanted: Mapping[str, str], precision: str) -> None:
+        from models.encoders import load_encoders
+
+        self.root, self.encoders = Path(root), load_encoders(list(wanted), precision=precision)
+        found = [encoder.digest for encoder in self.encoders]
+        if found != list(wanted.values()):
+            raise BadInput(
+                f"a Ray worker has other weights of {' '.join(wanted)} than this machine"
+            )
+
+    def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        prepared = [_prepare(self.root, self.encoders, tuple(item)) for item in row["batch"]]
+        damaged = [(path, arrays) for _, path, arrays in prepared if isinstance(arrays, str)]
+        whole = [(key, arrays) for key, _, arrays in prepared if not isinstance(arrays, str)]
+        made: dict[str, Any] = {"keys": [key for key, _ in whole], "damaged": damaged}
+        encoded = _encode(self.encoders, [arrays for _, arrays in whole]) if whole else []
+        return made | {f"vectors{n}": vectors for n, vectors in enumerate(encoded)}
+
+
+def _prepare(
+    root: Path, encoders: Sequence[Encoder], item: tuple[str, str]
+) -> tuple[str, str, list[np.ndarray] | str]:
+    """Key, path, and an array for each encoder, or what is wrong with the image."""
     from manifests.media import MediaError, decode_image, resolve
 
-    def prepare(item: tuple[str, str]) -> tuple[str, str, list[np.ndarray] | MediaError]:
-        key, path = item
-        try:
-            image = decode_image(resolve(root, path))
-        except MediaError as error:
-            return key, path, error
-        return key, path, [encoder.preprocess(image) for encoder in encoders]
-
-    workers = options.workers or os.cpu_count() or 1
-    for key, path, arrays in ahead(pending, prepare, workers, window=4 * options.batch_size):
-        progress()
-        if isinstance(arrays, MediaError):
-            leave_out(path, str(arrays))
-        else:
-            yield key, arrays
+    key, path = item
+    try:
+        image = decode_image(resolve(root, path))
+    except MediaError as error:
+        return key, path, str(error)
+    return key, path, [encoder.preprocess(image) for encoder in encoders]
 
 
 def _encode(
@@ -340,11 +410,6 @@ def _encode(
         encoder.encode(np.stack(batch))
         for encoder, batch in zip(encoders, zip(*arrays, strict=True), strict=True)
     ]
-
-
-def _unzip(pairs: Iterable[tuple[Item, Result]]) -> tuple[list[Item], list[Result]]:
-    firsts, seconds = zip(*pairs, strict=True)
-    return list(firsts), list(seconds)
 
 
 def _shard_keys(shard: Path) -> list[str]:

@@ -2,7 +2,7 @@
 
 A synthetic data set keeps `truth.parquet` beside its files. For people it holds a row an image:
 `path` and one column an attribute, in words. For clips it holds a row a choice: `scene_index`,
-`question_id`, `choice_id` (−1 for a question without choices) and `fact`.
+`question_id`, `choice_id` and `fact`; choice −1 of every question is what is seen.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ def comparison(query: Sequence[str], candidate: Sequence[str], verdict: str) -> 
 
 
 def option_by_option(facts: Sequence[str], answer: Collection[str]) -> str:
-    """What holds for each option and whether it is right.
+    """What holds for each option and whether it is right, an option a line.
 
-    >>> option_by_option(["red blue hit", "red green miss"], {"A"})
-    'A red blue hit yes; B red green miss no;'
+    >>> print(option_by_option(["red blue hit", "red green miss"], {"A"}))
+    A red blue hit yes;
+    B red green miss no;
     """
-    return " ".join(
+    return "\n".join(
         f"{letter} {fact} {'yes' if letter in answer else 'no'};"
         for letter, fact in zip(letters(len(facts)), facts, strict=True)
     )

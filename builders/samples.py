@@ -162,14 +162,12 @@ def _letters(truth: Sequence[bool]) -> list[str]:
 
 
 def _rationale(row: dict[str, Any], offered: bool, answer: list[str]) -> str | None:
-    """What holds for the clip or for each option, where the source carries its truth."""
-    facts = row["facts"]
-    if not facts:
+    """What is seen and what holds for each option, where the source carries its truth."""
+    seen, *facts = row["facts"] or [None]
+    independent = row["kind"] == INDEPENDENT
+    if len(facts) != (len(row["options"]) if independent else 1):
         return None
-    none = ["none"] * offered
-    if row["kind"] != INDEPENDENT:
-        texts = [row["options"][position] for position in row["order"]]
-        return f"{facts[0]} {option_by_option(texts + none, answer)}"
-    if len(facts) != len(row["options"]):
-        return None
-    return option_by_option([facts[position] for position in row["order"]] + none, answer)
+    told = facts if independent else row["options"]
+    options = [told[position] for position in row["order"]] + ["none"] * offered
+    concluded = "" if independent else f" {facts[0]};"
+    return f"seen {seen} so{concluded}\n{option_by_option(options, answer)}"

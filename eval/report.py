@@ -1,38 +1,43 @@
 """One HTML page of what policies answered and how they ranked: worst cases first, runs compared.
 
-    python -m eval.report runs/eval/warmup runs/eval/grpo runs/reid --out report.html
+    python -m eval.report runs/eval/warmup runs/eval/grpo runs/reid runs/grpo --out report.html
 
-A run is a folder that `eval.qa` or `eval.reid` wrote. The page holds their tables, reliability of
-P(same), rank lists with right and wrong marked, and questions with every run's reasoning. With
-`--token_weights` (JSON Lines of id, tokens, weights) texts are shaded by their tokens' weights.
+A run is a folder that `eval.qa`, `eval.reid` or `train.grpo` wrote. The page holds their tables,
+reliability of P(same), rank lists with right and wrong marked, and questions with every run's
+reasoning. Of a training run it shows the groups in samples.jsonl: every completion of one question
+with its rewards, its advantage and each token shaded by its weight.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from manifests.answers import LETTERS, letters
 from manifests.command import guard, option, parse, table
 from manifests.errors import BadInput
 
 if TYPE_CHECKING:
     from manifests.page import Card, Thumbnails
 
+GROUPS = "samples.jsonl"  # of a training run
+
 
 @dataclass
 class Options:
     """Options of `python -m eval.report`."""
 
-    runs: list[str] = option("folders written by eval.qa or eval.reid", positional=True)
+    runs: list[str] = option("folders of eval.qa, eval.reid or train.grpo", positional=True)
     out: str = option("the page", default="report.html")
     rows: int = option("cards of each kind, worst first", default=300)
     max_mb: float = option("thumbnails at most, in MB", default=16.0)
     media_root: str | None = option("where media lie, over what manifests say", default=None)
-    token_weights: str | None = option("JSON Lines of id, tokens, weights", default=None)
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class Run:
     answers: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
     rankings: Sequence[Mapping[str, Any]] = ()
     lists: Mapping[tuple[str, ...], Mapping[str, Any]] = field(default_factory=dict)
+    groups: Sequence[Mapping[str, Any]] = ()  # sampled in training
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,13 +65,13 @@ def run(options: Options) -> None:
 
     runs = read_runs([Path(folder) for folder in options.runs])
     thumbnails = Thumbnails(int(options.max_mb * 1e6))
-    weights = _read_weights(options.token_weights)
     missing = [name for run in runs for name in run.tables if not Path(name).is_file()]
     lists = _worst(list_cards(runs, thumbnails, options), "AP", options.rows)
-    answers = _worst(answer_cards(runs, thumbnails, weights, options), "soft", options.rows)
+    answers = _worst(answer_cards(runs, thumbnails, options), "soft", options.rows)
+    groups = list(itertools.islice(group_cards(runs), options.rows))
     page = render(
         "report",
-        [*lists, *answers],
+        [*lists, *answers, *groups],
         thumbnails,
         notes=_notes(thumbnails, missing),
         tables=[*answer_tables(runs), *ranking_tables(runs)],
@@ -74,6 +80,7 @@ def run(options: Options) -> None:
     with atomic_path(options.out) as path:
         path.write_text(page, encoding="utf-8", errors="backslashreplace")
     counts = [("runs", len(runs)), ("rank lists", len(lists)), ("questions", len(answers))]
+    counts += [("sampled groups", len(groups))]
     counts += [("thumbnails", len(thumbnails.data)), ("MB", round(len(page) / 1e6, 1))]
     print(f"{table(counts)}\n\n{options.out}: open it in a browser")
 
@@ -170,7 +177,6 @@ def list_cards(
 def answer_cards(
     runs: Sequence[Run],
     thumbnails: Thumbnails,
-    weights: Mapping[str, Sequence[tuple[str, float]]],
     options: Options,
 ) -> Iterator[tuple[float, Any]]:
     """(mean soft score, card maker) of each question, all runs on one card."""
@@ -181,13 +187,11 @@ def answer_cards(
         soft = sum(line["soft"] for _, line in found) / len(found)
 
         def make(key: Any = key, found: Any = found, soft: float = soft) -> Card:
-            from manifests.page import Card, text
+            from manifests.page import Card
 
             sample, root = samples.find(*key)
             blocks = _question_blocks(sample, root, thumbnails)
             blocks += [_answer_block(name, line) for name, line in found]
-            if key[1] in weights:
-                blocks.append(text("tokens by weight", "", tokens=weights[key[1]]))
             line = found[0][1]
             facets = {"page": "answers", "manifest": key[0], "task": line["task"]}
             facets["family"] = line["family"]
@@ -199,6 +203,30 @@ def answer_cards(
             return Card(key[1], blocks, facets, numbers)
 
         yield soft, make
+
+
+def group_cards(runs: Sequence[Run]) -> Iterator[Card]:
+    """The groups of training runs, the latest first: what a prompt's completions disagree about."""
+    from manifests.page import Card, text
+
+    for run in runs:
+        for group in reversed(run.groups):
+            lines = zip(letters(len(group["options"])), group["options"], strict=True)
+            asked = "\n".join([group["question"], *(f"{a} {option}" for a, option in lines)])
+            blocks = [text(f"right: {', '.join(group['answer'])}", asked)]
+            rewards = []
+            for completion in group["completions"]:
+                told = [f"{name} {value:.2f}" for name, value in completion["rewards"].items()]
+                rewards.append(sum(completion["rewards"].values()))
+                advantage = completion["advantage"]
+                title = f"advantage {advantage:+.2f} ({', '.join(told)})"
+                tone = "right" if advantage > 0 else "wrong" if advantage < 0 else ""
+                tokens = list(zip(completion["tokens"], completion["weights"], strict=True))
+                blocks.append(text(title, "", tone, tokens=tokens))
+            facets = {"page": "sampled in training", "run": run.name, "task": group["task"]}
+            facets["token weights"] = group["token_weighting"]
+            numbers = {"step": group["step"], "reward": sum(rewards) / len(rewards)}
+            yield Card(f"step {group['step']}: {group['id']}", blocks, facets, numbers)
 
 
 class _Samples:
@@ -233,10 +261,12 @@ def _read_run(folder: Path, name: str) -> Run:
     from manifests.parquet import expand
 
     qa, reid = _read_json(folder / "summary.json"), _read_json(folder / "reid.json")
-    if qa is None and reid is None:
+    sampled = folder / GROUPS
+    if qa is None and reid is None and not sampled.is_file():
         raise BadInput(
-            f"{folder}: holds neither summary.json nor reid.json; runs are folders that "
-            "`python -m eval.qa --out` or `python -m eval.reid --out` wrote"
+            f"{folder}: holds neither summary.json nor reid.json nor {GROUPS}; runs are folders "
+            "that `python -m eval.qa --out`, `python -m eval.reid --out` or `python -m train.grpo "
+            "--output_dir` wrote"
         )
     tables: list[str] = []
     for record, option_name in ((qa, "manifests"), (reid, "tables")):
@@ -257,6 +287,7 @@ def _read_run(folder: Path, name: str) -> Run:
             for file in sorted(folder.glob("*.lists.jsonl"))
             for line in _lines(file)
         },
+        [_checked(line, sampled) for line in _lines(sampled)],
     )
 
 
@@ -279,19 +310,27 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
         yield from (line for _, line in read_lines(path))
 
 
-def _read_weights(path: str | None) -> dict[str, list[tuple[str, float]]]:
-    from eval.predictions import read_lines
-
-    weights = {}
-    for number, line in read_lines(Path(path)) if path else ():
-        try:
-            pairs = zip(line["tokens"], map(float, line["weights"]), strict=True)
-            weights[str(line["id"])] = [(str(token), weight) for token, weight in pairs]
-        except (KeyError, TypeError, ValueError) as error:
-            raise BadInput(
-                f"{path}, line {number}: needs id, tokens and as many weights ({error!r})"
-            ) from error
-    return weights
+def _checked(group: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A line of samples.jsonl that has all a card shows."""
+    try:
+        for name in ("id", "task", "question", "token_weighting"):
+            group[name] = str(group[name])
+        for name in ("options", "answer"):
+            group[name] = [str(text) for text in group[name]]
+        group["step"] = int(group["step"])
+        for completion in group["completions"]:
+            completion["tokens"] = [str(token) for token in completion["tokens"]]
+            completion["weights"] = [float(weight) for weight in completion["weights"]]
+            rewards = {str(k): float(value) for k, value in completion["rewards"].items()}
+            completion["rewards"] = {k: v for k, v in rewards.items() if math.isfinite(v)}
+            completion["advantage"] = float(completion["advantage"])
+            if len(completion["tokens"]) != len(completion["weights"]):
+                raise ValueError("as many weights as tokens are needed")
+        if not group["completions"] or len(group["options"]) > len(LETTERS):
+            raise ValueError("needs completions, and a letter for every option")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"{path}: a line that train.grpo did not write ({error!r})") from error
+    return group
 
 
 def _list_roots(runs: Sequence[Run], options: Options) -> dict[tuple[str, ...], str | None]:

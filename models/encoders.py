@@ -50,9 +50,10 @@ class Encoder(Protocol):
     """Images to unit vectors.
 
     `preprocess` runs in many threads at once, `encode` in one. `digest` changes with the weights
-    and with the preprocessing, and with nothing else.
+    and with the preprocessing, and with nothing else; `spec` loads the same encoder again.
     """
 
+    spec: str
     name: str
     width: int
     digest: str
@@ -82,6 +83,23 @@ def load_encoders(
 
 def load_encoder(spec: str, device: str | None = None, precision: str = "auto") -> Encoder:
     """One encoder by its specification; `device` defaults to a GPU where there is one."""
+    encoder = _load(spec, device, precision)
+    encoder.spec = spec
+    return encoder
+
+
+def find_encoders() -> list[str]:
+    """What `auto` stands for here: specifications whose weights are on this machine already."""
+    found = [spec for spec in (_cached_clip(), _cached_osnet()) if spec]
+    if not found:
+        logger.warning(
+            "no weights of CLIP or OSNet on this machine: using `stripes`, a weight-free stand-in; "
+            "name real encoders with --encoder osnet_x1_0=FILE openclip:ViT-B-16@laion2b_s34b_b88k"
+        )
+    return found or ["stripes"]
+
+
+def _load(spec: str, device: str | None, precision: str) -> Encoder:
     name, _, file = spec.partition("=")
     if name == "stripes" and not file:
         return Stripes()
@@ -96,21 +114,10 @@ def load_encoder(spec: str, device: str | None = None, precision: str = "auto") 
     )
 
 
-def find_encoders() -> list[str]:
-    """What `auto` stands for here: specifications whose weights are on this machine already."""
-    found = [spec for spec in (_cached_clip(), _cached_osnet()) if spec]
-    if not found:
-        logger.warning(
-            "no weights of CLIP or OSNet on this machine: using `stripes`, a weight-free stand-in; "
-            "name real encoders with --encoder osnet_x1_0=FILE openclip:ViT-B-16@laion2b_s34b_b88k"
-        )
-    return found or ["stripes"]
-
-
 class Stripes:
     """The weight-free descriptor of `models.stripes`."""
 
-    name = "stripes"
+    spec = name = "stripes"
     width = stripes.LENGTH
     digest = hashlib.sha256(
         b"stripes 1"

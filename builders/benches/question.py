@@ -32,7 +32,7 @@ class Question:
     group   what must stay on one side of a split, usually the video
     right   one truth value an option
     start   seconds; with `end` the part of the clip that is asked about
-    facts   what holds for each option, or one text in all, where the source carries its truth
+    facts   what is seen, then what holds for each option, where the source carries its truth
     """
 
     id: str

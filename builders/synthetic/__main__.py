@@ -134,7 +134,8 @@ def _write_clip(folder: Path, split: str, index: int, seed: int) -> tuple[dict, 
     target = folder / f"video_{split}" / f"video_{low:05d}-{low + 1000:05d}" / name
     target.parent.mkdir(parents=True, exist_ok=True)
     write_video(target, clips.render(world, motion, rng), clips.FPS)
-    return clips.scene(index, name, clips.ask(world, motion, rng))
+    seen = clips.states(world, motion)
+    return clips.scene(index, name, seen, clips.ask(world, motion, rng))
 
 
 def write_video(path: Path, frames: np.ndarray, fps: int) -> None:

@@ -189,7 +189,7 @@ def _drawing(shape: str, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.n
 
 @dataclass(frozen=True)
 class Question:
-    """A question with its truth: `facts` has one entry a choice, or one in all without choices."""
+    """A question with its truth: what holds for each choice, or what follows without choices."""
 
     kind: str  # descriptive | explanatory | predictive | counterfactual
     text: str
@@ -211,26 +211,30 @@ def _describe(world: World, motion: Motion, rng: np.random.Generator) -> Iterato
 
 
 def _descriptions(world: World, motion: Motion, rng: np.random.Generator) -> Iterator[Question]:
-    """One question of each subtype; the fact is the whole scene and what follows from it."""
+    """One question of each subtype; the fact is which objects are meant, and the answer."""
     moving = motion_of(motion)
-    scene_facts = describe(world, motion)
     state = bool(rng.integers(2))
     word, which = ("moving", moving) if state else ("stationary", ~moving)
-    chosen = [name.split() for name, is_it in zip(world.names, which, strict=True) if is_it]
+    chosen = [world.names[k] for k in _ranked(world) if which[k]]
 
-    def question(subtype: str, text: str, answer: str) -> Question:
-        return Question("descriptive", text, (f"{scene_facts} so {answer};",), (), answer, subtype)
+    def question(subtype: str, text: str, meant: list[str], answer: str) -> Question:
+        fact = f"{' '.join(meant or ['none'])}; {answer}"
+        return Question("descriptive", text, (fact,), (), answer, subtype)
 
     shape = SHAPES[int(rng.integers(3))]
-    there = any(shape == other for _, other in chosen)
-    yield question("exist", f"Are there any {word} {shape}s?", "yes" if there else "no")
-    yield question("count", f"How many {word} objects are there?", str(len(chosen)))
-    alone = [pair for pair in chosen if sum(pair[1] == other for _, other in chosen) == 1]
+    alike = [name for name in chosen if name.endswith(shape)]
+    text = f"Are there any {word} {shape}s?"
+    yield question("exist", text, alike, "yes" if alike else "no")
+    yield question("count", f"How many {word} objects are there?", chosen, str(len(chosen)))
+    shapes = [name.split()[1] for name in chosen]
+    alone = [name for name in chosen if shapes.count(name.split()[1]) == 1]
     if alone:
-        colour, shape = alone[int(rng.integers(len(alone)))]
-        yield question("query_color", f"What color is the {word} {shape}?", colour)
-    colour, shape = world.names[int(rng.integers(len(world.names)))].split()
-    yield question("query_shape", f"What shape is the {colour} object?", shape)
+        name = alone[int(rng.integers(len(alone)))]
+        colour, shape = name.split()
+        yield question("query_color", f"What color is the {word} {shape}?", [name], colour)
+    name = world.names[int(rng.integers(len(world.names)))]
+    colour, shape = name.split()
+    yield question("query_shape", f"What shape is the {colour} object?", [name], shape)
 
 
 def _explain(world: World, motion: Motion, rng: np.random.Generator) -> Iterator[Question]:
@@ -318,17 +322,26 @@ def motion_of(motion: Motion) -> np.ndarray:
     return np.linalg.norm(seen, axis=-1).sum(0) > 0
 
 
-def describe(world: World, motion: Motion) -> str:
-    """Every object and whether it moves, in the order of colours: what descriptions rest on."""
-    moving = dict(zip(world.names, motion_of(motion), strict=True))
-    named = sorted(moving, key=lambda name: list(COLOURS).index(name.split()[0]))
-    return " ".join(f"{name} {'moves' if moving[name] else 'still'};" for name in named)
+def states(world: World, motion: Motion) -> str:
+    """What is seen: the objects that move and those that don't, in order of colour."""
+    moving = motion_of(motion)
+    groups = []
+    for word, which in (("moves", moving), ("still", ~moving)):
+        names = [world.names[k] for k in _ranked(world) if which[k]]
+        groups.append(f"{word} {' '.join(names or ['none'])};")
+    return " ".join(groups)
+
+
+def _ranked(world: World) -> list[int]:
+    """The objects in the order of their colours."""
+    ranks = [list(COLOURS).index(name.split()[0]) for name in world.names]
+    return [int(k) for k in np.argsort(ranks)]
 
 
 def scene(
-    index: int, filename: str, questions: list[Question]
+    index: int, filename: str, seen: str, questions: list[Question]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """One entry of a CLEVRER question file, and its rows of truth."""
+    """One entry of a CLEVRER question file, and its rows of truth; choice -1 is what is `seen`."""
     entries, truth = [], []
     for number, question in enumerate(questions):
         entry: dict[str, Any] = {
@@ -337,7 +350,7 @@ def scene(
             "question_type": question.kind,
             "program": [],
         }
-        key = {"scene_index": index, "question_id": number}
+        facts = [seen, *question.facts]
         if question.choices:
             entry["choices"] = [
                 {
@@ -348,11 +361,11 @@ def scene(
                 }
                 for k, (text, right) in enumerate(question.choices)
             ]
-            truth += [
-                {**key, "choice_id": k, "fact": fact} for k, fact in enumerate(question.facts)
-            ]
         else:
             entry.update(question_subtype=question.subtype, answer=question.answer)
-            truth.append({**key, "choice_id": -1, "fact": question.facts[0]})
+        truth += [
+            {"scene_index": index, "question_id": number, "choice_id": k, "fact": fact}
+            for k, fact in enumerate(facts, start=-1)
+        ]
         entries.append(entry)
     return {"scene_index": index, "video_filename": filename, "questions": entries}, truth

@@ -20,14 +20,16 @@ NFRAMES = 8
 MAX_MIB = 8
 
 # (stage, steps, learning-rate factor). A joint stage at the full rate undoes part of what was
-# taught before it and learns it again otherwise; the last one, at a low rate, only joins.
+# taught before it; at a low rate it only joins. Sight of both is short on purpose: with 900 steps
+# the policy answers nine in ten hard pairs, and little is left for reinforcement to gain.
 CURRICULUM = (
-    ("text", 300, 1.0),
-    ("look", 700, 1.0),
-    ("sight of people", 1200, 1.0),
-    ("sight of clips", 1200, 1.0),
-    ("joint", 700, 1.0),
-    ("joint", 400, 0.25),
+    ("text", 500, 1.0),
+    ("look", 1700, 1.0),
+    ("look", 700, 0.5),
+    ("sight of people", 700, 1.0),
+    ("sight of clips", 1400, 1.0),
+    ("sight", 240, 1.0),
+    ("joint", 300, 0.25),
 )
 
 

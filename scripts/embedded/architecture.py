@@ -45,10 +45,11 @@ SPECIAL = {
 }
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 
-# A colour or shape belongs to its noun: " red shirt" and " blue cube" become one token each.
+# A colour or shape belongs to its noun: " red shirt" and " blue cube" become one token each. A line
+# ends with the verdict before it, so the letter of an option is one token in question and reasons.
 PHRASES = Regex(
-    r" ?[a-z]+ (?:shirt|trousers|hair|sphere|cube|cylinder)\b| ?no bag\b"
-    r"| ?(?:same|differ|yes|no|moves|still);| ?\w+| ?[^\w\s]|\s+"
+    r" so\b| ?[a-z]+ (?:shirt|trousers|hair|sphere|cube|cylinder)\b| ?no bag\b"
+    r"| ?(?:same|differ|yes|no);\n?| ?\w+| ?[^\w\s]|\s+"
 )
 
 CHAT_TEMPLATE = (

@@ -14,8 +14,6 @@ from models.inputs import load_media, metadata
 from models.prompts import messages, question_text, target_text
 from scripts.embedded.stages import IGNORED, Encoded
 
-STATES = ("hit", "miss", "needed", "idle", "moves;", "still;")
-
 
 def texts(row: Mapping[str, Any]) -> list[str]:
     """What the tokenizer learns from: the prompt and the completion of a row."""
@@ -31,7 +29,7 @@ class Encoder:
         self.tokenizer = processor.tokenizer
         self.media: dict[str, tuple[torch.Tensor, ...]] = {}
         self.told_by_pictures = self._token_ids(
-            [*(word for words in ATTRIBUTES.values() for word in words), *STATES]
+            [word for words in ATTRIBUTES.values() for word in words]
         )
 
     def __call__(self, row: Mapping[str, Any]) -> Encoded:
@@ -103,7 +101,7 @@ class Encoder:
 
     def _guessed(self, row: Mapping[str, Any], labels: torch.Tensor) -> torch.Tensor:
         """Completion tokens that follow from the pictures and not from the text before them."""
-        if (row["qa"] or {}).get("family") == "descriptive":
+        if row["task"] == "video_qa":
             # The scene is seen; what follows from it, after "so", is concluded.
             conclusion = (labels == self._ids(" so")[0]).int().cumsum(0)
             return (labels != IGNORED) & (conclusion == 0)

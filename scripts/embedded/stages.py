@@ -19,8 +19,11 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
+from scripts.embedded.muon import Muon
+
 IGNORED = -100
-TURNS = ("reid_pair", "video_qa", "video_qa")  # clips have more to teach
+PEOPLE, CLIPS = ("reid_pair",), ("video_qa",)
+TURNS = PEOPLE + CLIPS * 2  # clips have more to teach
 
 
 @dataclass
@@ -61,7 +64,7 @@ class Optimisers:
         matrices = [p for name, p in named if is_matrix(name, p)]
         rest = [p for name, p in named if not is_matrix(name, p)]
         self.optimisers = [
-            torch.optim.Muon(matrices, lr=0.02, momentum=0.95, weight_decay=0.01),
+            Muon(matrices),
             torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.0),
         ]
         self.rates = [[g["lr"] for g in o.param_groups] for o in self.optimisers]
@@ -89,14 +92,14 @@ def learn(
     """One stage of the curriculum, by name; `factor` scales the learning rates."""
     if stage == "text":
         everything = [sample for task in samples.values() for sample in task]
-        learn_text(model, everything, steps, rng)
+        learn_text(model, everything, steps, factor, rng)
     elif stage == "look":
-        learn_look(model, samples, words, steps, rng)
+        learn_look(model, samples, words, steps, factor, rng)
     elif stage == "joint":
         learn_jointly(model, samples, steps, factor, rng)
     else:
-        task = {"sight of people": "reid_pair", "sight of clips": "video_qa"}[stage]
-        learn_sight(model, samples[task], words, steps, rng)
+        tasks = {"sight of people": PEOPLE, "sight of clips": CLIPS, "sight": TURNS}[stage]
+        learn_sight(model, samples, tasks, words, steps, factor, rng)
 
 
 def schedule(step: int, steps: int, *, warmup: int = 30, floor: float = 0.02) -> float:
@@ -108,6 +111,7 @@ def learn_text(
     model: nn.Module,
     samples: Sequence[Encoded],
     steps: int,
+    factor: float,
     rng: np.random.Generator,
     batch: int = 32,
 ) -> None:
@@ -120,7 +124,7 @@ def learn_text(
         inputs.pop("mm_token_type_ids")
         positions = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
         loss, hit = _loss(model, {**inputs, "position_ids": positions.expand(3, -1, -1)}, labels)
-        optimisers.step(loss, schedule(step, steps, floor=0.3))
+        optimisers.step(loss, factor * schedule(step, steps, floor=0.3))
         _show(bar, step, loss=loss, right=hit)
 
 
@@ -129,6 +133,7 @@ def learn_look(
     samples: dict[str, Sequence[Encoded]],
     words: torch.Tensor,
     steps: int,
+    factor: float,
     rng: np.random.Generator,
     batch: int = 32,
 ) -> None:
@@ -149,34 +154,40 @@ def learn_look(
         hidden = model.get_input_embeddings()(inputs["input_ids"])
         hidden = hidden.masked_scatter((inputs["mm_token_type_ids"] > 0)[..., None], spelled)
         loss, hit = _loss(model, _without_tower(model, inputs, hidden), labels)
-        optimisers.step(loss, schedule(step, steps, floor=0.1))
+        optimisers.step(loss, factor * schedule(step, steps, floor=0.1))
         _show(bar, step // len(TURNS), task=task, loss=loss, right=hit)
 
 
 def learn_sight(
     model: nn.Module,
-    samples: Sequence[Encoded],
+    samples: dict[str, Sequence[Encoded]],
+    tasks: Sequence[str],
     words: torch.Tensor,
     steps: int,
+    factor: float,
     rng: np.random.Generator,
     batch: int = 16,
 ) -> None:
-    """Stage 3: the tower alone; each of its tokens spells what it shows, in the word embeddings."""
+    """Stage 3: the tower alone; each of its tokens spells what it shows, in the word embeddings.
+
+    Batches go round the `tasks`: a tower that sees one of them only forgets the other.
+    """
     tower, embed = model.model.visual, model.get_input_embeddings().weight.detach()
     bias, scale = nn.Parameter(torch.full((len(words),), -2.0)), nn.Parameter(torch.tensor(1.0))
     named = [*tower.named_parameters(), ("head.bias", bias), ("head.scale", scale)]
-    optimisers, bar = Optimisers(named), tqdm(range(steps), f"sight ({samples[0].task})")
+    optimisers, bar = Optimisers(named), tqdm(range(steps), "sight")
     for step in bar:
-        rows = [samples[i] for i in rng.integers(0, len(samples), batch)]
+        task = tasks[step % len(tasks)]
+        rows = [samples[task][i] for i in rng.integers(0, len(samples[task]), batch)]
         truth = torch.cat([row.shown for row in rows])
         seen = see(tower, _pixels(rows), torch.cat([row.grid for row in rows]))
         scores = scale * (seen @ embed[words].T) + bias
         ideal = spell(model, truth, words).detach()
         closeness = F.cosine_similarity(seen, ideal, dim=-1).mean()
         loss = F.binary_cross_entropy_with_logits(scores, truth) + 0.2 * (1 - closeness)
-        optimisers.step(loss, schedule(step, steps))
+        optimisers.step(loss, factor * schedule(step, steps))
         found = ((scores > 0) & (truth > 0)).sum() / truth.sum()
-        _show(bar, step, loss=loss, found=found)
+        _show(bar, step // len(tasks), task=task, loss=loss, found=found)
 
 
 def spell(model: nn.Module, shown: torch.Tensor, words: torch.Tensor) -> torch.Tensor:

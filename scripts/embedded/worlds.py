@@ -19,7 +19,7 @@ from manifests.parquet import read_table
 
 CELL = 32  # pixels a side: what one output token of the vision tower covers
 MARGIN = 5  # pixels: an object this close to a cell reaches into it
-STATES = ("moves;", "still;")
+STATES = ("moves", "still")
 HIT = "hit"
 WORDS = [
     *(word for words in people.ATTRIBUTES.values() for word in words),
@@ -55,17 +55,15 @@ def draw(folder: Path, seed: int, size: Size) -> None:
     call(synthetic.main, [*words, "--out", str(folder)])
 
 
-def manifests(folder: Path, seed: int, size: Size) -> tuple[Path, Path]:
-    """Random pairs of people and half-inverted questions, built as a user builds them."""
+def manifests(folder: Path, seed: int, size: Size) -> list[Path]:
+    """Half-inverted questions and random pairs of people, built as a user builds them."""
     from builders import qa_invert, reid_hard
 
     common = ["--root", str(folder), "--out", str(folder / "manifests"), "--seed", str(seed)]
     pairs = ["--pairs", "random", "--budget", str(size.pairs), "--encoder", "stripes"]
     call(reid_hard.main, ["--source", "market1501", *pairs, *common])
     call(qa_invert.main, ["--bench", "clevrer", *common])
-    built = sorted((folder / "manifests").glob("*.parquet"))
-    reid, qa = (next(p for p in built if word in p.name) for word in ("reid", "qa"))
-    return reid, qa
+    return sorted((folder / "manifests").glob("*.parquet"))
 
 
 class Truth:

@@ -168,6 +168,18 @@ def test_an_encoder_that_is_added_leaves_the_others_vectors_alone(data, tmp_path
     assert {"vector_stripes", "vector_osnet_x0_25"} < set(schema.names)
 
 
+def test_ray_gives_the_same_result(data, tmp_path):
+    pytest.importorskip("ray", reason="--engine ray needs the extra `ray`")
+    (data / market.FOLDER / "bounding_box_train" / "0001_c1s1_999999_01.jpg").write_bytes(b"broken")
+    digests, words = set(), ("--batch_size", "20", "--max_bad", "0.1")
+    for engine in ("local", "ray"):
+        assert run(data, tmp_path / engine, *words, "--engine", engine) == 0
+        about = read_about(table_of(tmp_path / engine))
+        assert about["counts"]["damaged"] == 1
+        digests.add(about["content_digest"])
+    assert len(digests) == 1
+
+
 def test_workers_and_batches_do_not_change_the_result(data, tmp_path):
     digests = set()
     for words in (("--workers", "1", "--batch_size", "5"), ("--workers", "4")):

@@ -144,6 +144,38 @@ def test_counterfactual_choices_are_what_happens_without_the_object():
     assert asked > 10
 
 
+def test_descriptions_follow_from_what_is_seen():
+    asked = set()
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        world, motion = clips.draw_world(rng)
+        seen = re.fullmatch("moves (.+); still (.+);", clips.states(world, motion))
+        moving, resting = (
+            re.findall(r"\w+ (?:cube|sphere|cylinder)", part) for part in seen.groups()
+        )
+        assert sorted(moving + resting) == sorted(world.names)
+        for question in clips.ask(world, motion, rng):
+            if question.kind != "descriptive":
+                continue
+            asked.add(question.subtype)
+            meant, answer = question.facts[0].split("; ")
+            assert answer == question.answer
+            group = moving if "moving" in question.text else resting
+            shape = re.search("cube|sphere|cylinder", question.text)
+            alike = [name for name in group if shape and name.endswith(shape[0])]
+            if question.subtype == "count":
+                assert (meant, answer) == (" ".join(group or ["none"]), str(len(group)))
+            elif question.subtype == "exist":
+                assert (meant, answer) == (" ".join(alike or ["none"]), "yes" if alike else "no")
+            elif question.subtype == "query_color":
+                assert [meant] == alike
+                assert meant.startswith(answer)
+            else:
+                assert meant in world.names
+                assert meant == f"{question.text.split()[4]} {answer}"
+    assert asked == {"exist", "count", "query_color", "query_shape"}
+
+
 def test_questions_have_clevrers_layout(drawn):
     scenes = json.loads((drawn / CLEVRER / "train.json").read_text())
     assert [scene["scene_index"] for scene in scenes] == [0, 1, 2]

@@ -93,12 +93,55 @@ def test_rank_lists_mark_right_and_wrong_and_say_what_the_policy_thought(runs):
     assert [row[4] for row in table["rows"]] == ["first stage", "policy, reasoned"]
 
 
-def test_tokens_carry_their_weights(runs, tmp_path):
-    weights = tmp_path / "weights.jsonl"
-    weights.write_text(json.dumps({"id": "pair0", "tokens": ["red", ","], "weights": [1.7, 1]}))
-    cards = build(runs, "first", words=("--token_weights", str(weights)))["cards"]
-    (card,) = (card for card in cards if card["title"] == "pair0")
-    assert card["blocks"][-1]["tokens"] == [["red", 1.7], [",", 1.0]]
+GROUP = {
+    "step": 3,
+    "id": "pair0",
+    "task": "video_qa",
+    "question": HOSTILE,
+    "options": ["red", "blue"],
+    "answer": ["B"],
+    "token_weighting": "divergence",
+    "completions": [
+        {"tokens": ["B", "</answer>"], "weights": [1.7, 1], "rewards": {"soft": 1}, "advantage": 1},
+        {"tokens": ["A"], "weights": [1.2], "rewards": {"soft": 0}, "advantage": -1},
+    ],
+}
+
+
+def sampled(runs: Path, *groups: dict) -> None:
+    (runs / "grpo").mkdir()
+    lines = [json.dumps(group) + "\n" for group in groups]
+    (runs / "grpo" / "samples.jsonl").write_text("".join(lines))
+
+
+def test_groups_of_training_show_each_tokens_weight_latest_first(runs):
+    sampled(runs, GROUP, GROUP | {"step": 13})
+    cards = build(runs, "first", "grpo")["cards"]
+    cards = [card for card in cards if card["facets"]["page"] == "sampled in training"]
+    assert [card["title"] for card in cards] == ["step 13: pair0", "step 3: pair0"]
+    asked, right, wrong = cards[0]["blocks"]
+    assert asked["title"] == "right: B"
+    assert asked["text"] == f"{HOSTILE}\nA red\nB blue"
+    assert (right["tokens"], right["mark"]) == ([["B", 1.7], ["</answer>", 1.0]], "right")
+    assert (wrong["tokens"], wrong["mark"]) == ([["A", 1.2]], "wrong")
+    assert wrong["title"] == "advantage -1.00 (soft 0.00)"
+    assert cards[0]["numbers"] == {"step": 13, "reward": 0.5}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"step": None},
+        {"completions": []},
+        {"completions": [GROUP["completions"][0] | {"weights": [1.0]}]},
+        {"options": ["x"] * 27},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_line_that_training_did_not_write_is_refused(runs, change, capsys):
+    sampled(runs, GROUP | change)
+    assert main([str(runs / "grpo"), "--out", str(runs / "page.html")]) == 2
+    assert "samples.jsonl: a line that train.grpo did not write" in capsys.readouterr().err
 
 
 def test_cards_are_bounded_and_a_moved_manifest_is_named(runs):
@@ -112,14 +155,12 @@ def test_cards_are_bounded_and_a_moved_manifest_is_named(runs):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["."], "holds neither summary.json nor reid.json"),
-        (["runs/first", "--token_weights", "bad.jsonl"], "bad.jsonl, line 1: needs id, tokens"),
+        (["."], "holds neither summary.json nor reid.json nor samples.jsonl"),
         (["broken"], "summary.json: is not JSON"),
     ],
 )
 def test_bad_input_is_named_without_a_traceback(words, message, runs, monkeypatch, capsys):
     monkeypatch.chdir(runs.parent)
-    Path("bad.jsonl").write_text('{"id": "pair0", "tokens": ["a"], "weights": []}\n')
     Path("broken").mkdir()
     Path("broken/summary.json").write_text("{")
     assert main(words) == 2

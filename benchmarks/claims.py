@@ -1,0 +1,187 @@
+"""Do soft rewards and token weights help? Four ways to train the embedded policy, seed by seed.
+
+  python -m benchmarks.claims            # over an hour on two cores; goes on where it was stopped
+
+    binary GRPO            a completion is right or wrong
+    soft GRPO              partly right answers earn a part
+    TW-GRPO, divergence    soft, and tokens weighted by how much a group disagrees (exactly)
+    TW-GRPO, official      soft, and the weights of the published code
+
+All start from one warm-up and see the same questions on videos, half of them inverted, and choices
+among four people with none to several right. On single-answer pairs soft and binary are the same,
+so there are none. Held-out questions are answered greedily after the last step. Interval: two
+standard errors over the seeds. The learning rate is the one at which plain GRPO was stable.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from manifests.command import guard, option, parse, table
+from scripts.demo import step
+
+# All ways log all rewards; the weights say which of them train.
+REWARDS = ("soft_accuracy", "exact_accuracy", "format")
+SOFT, BINARY = ("1", "0", "0.5"), ("0", "1", "0.5")
+ARMS = {
+    "binary GRPO": (BINARY, "none"),
+    "soft GRPO": (SOFT, "none"),
+    "TW-GRPO, divergence": (SOFT, "divergence"),
+    "TW-GRPO, official": (SOFT, "official"),
+}
+LAST = 20  # steps whose mean stands for the end of training
+CURVES = {
+    "rewards/soft_accuracy/mean": "soft accuracy",
+    "rewards/exact_accuracy/mean": "strict accuracy",
+    "frac_reward_zero_std": "share of groups without variance",
+    "completions/mean_length": "tokens of a completion",
+}
+
+
+@dataclass
+class Options:
+    out: str = option("folder of everything that is made", default="runs/claims")
+    picture: str = option("the curves", default="docs/claims.png")
+    seeds: int = option("seeds of each way", default=5)
+    steps: int = option("steps of GRPO", default=120)
+    warmup_steps: int = option("steps of the common warm-up", default=120)
+    limit: int = option("held-out questions of each kind", default=500)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    return guard(run, parse(Options, argv, prog="benchmarks.claims", description=__doc__))
+
+
+def run(options: Options) -> None:
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    for command in commands(options):
+        step(command, out / ".done")
+    runs = {arm: [folder(out, arm, seed) for seed in range(options.seeds)] for arm in ARMS}
+    lines = [line(arm, folders) for arm, folders in runs.items()]
+    header = ("", "soft", "strict", "groups without variance", "tokens of a completion")
+    print(f"\nMeans of {options.seeds} seeds, two standard errors in brackets.\n")
+    print(table(lines, header=header))
+    draw(runs, Path(options.picture))
+    print(f"\ncurves: {options.picture}")
+
+
+def commands(options: Options) -> list[list[str]]:
+    """Every command, as a user would type it after `python -m`; the data are drawn once."""
+    out = options.out
+    data, tables = f"{out}/data", f"{out}/manifests"
+    built = ["--root", data, "--out", tables]
+    reid = ["builders.reid_hard", "--source", "market1501", "--encoder", "stripes", *built]
+    choice = [*reid, "--form", "choice"]
+    train = [f"{tables}/market1501_reid_hard.parquet", f"{tables}/clevrer_qa_invert.parquet"]
+    made = [
+        ["builders.synthetic", "--out", data, "--videos", "600", "--test_videos", "300"],
+        [*choice, "--budget", "1200"],
+        [*choice, "--split", "test", "--budget", str(options.limit)],
+        ["builders.qa_invert", "--bench", "clevrer", *built],
+        ["builders.qa_invert", "--bench", "clevrer", "--split", "validation", *built],
+        [
+            *("train.warmup", *train, "--max_steps", str(options.warmup_steps)),
+            *("--learning_rate", "3e-4", "--output_dir", f"{out}/warmup"),
+        ],
+    ]
+    # Seed by seed: whoever stops early has every way for the seeds so far.
+    for seed in range(options.seeds):
+        for arm in ARMS:
+            made += [grpo(options, train, arm, seed), evaluation(options, tables, arm, seed)]
+    return made
+
+
+def grpo(options: Options, train: Sequence[str], arm: str, seed: int) -> list[str]:
+    """One run of training."""
+    weights, weighting = ARMS[arm]
+    return [
+        *("train.grpo", *train, "--model_name_or_path", f"{options.out}/warmup"),
+        *("--reward_funcs", *REWARDS, "--reward_weights", *weights),
+        *("--token_weighting", weighting, "--max_steps", str(options.steps)),
+        *("--seed", str(seed), "--output_dir", str(folder(Path(options.out), arm, seed))),
+    ]
+
+
+def evaluation(options: Options, tables: str, arm: str, seed: int) -> list[str]:
+    """Greedy answers of the policy it left."""
+    asked = ("market1501_reid_hard_test", "clevrer_qa_invert_val")
+    where = folder(Path(options.out), arm, seed)
+    return [
+        *("eval.qa", *(f"{tables}/eval/{name}.parquet" for name in asked)),
+        *("--model_name_or_path", str(where), "--out", str(where / "held_out")),
+        *("--limit", str(options.limit), "--batch_size", "125", "--max_new_tokens", "64"),
+    ]
+
+
+def folder(out: Path, arm: str, seed: int) -> Path:
+    """Where a run keeps its policy and log."""
+    return out / f"{arm.lower().replace(',', '').replace(' ', '_')}_{seed}"
+
+
+def line(arm: str, folders: Sequence[Path]) -> tuple[str, ...]:
+    """What the table says of one way to train."""
+    from train.plot import read_log, series
+
+    scores: dict[str, list[float]] = {"soft": [], "strict": []}
+    ends: dict[str, list[float]] = {"frac_reward_zero_std": [], "completions/mean_length": []}
+    for where in folders:
+        held_out = json.loads((where / "held_out" / "summary.json").read_text(encoding="utf-8"))
+        totals = [lines[0] for lines in held_out["manifests"].values()]
+        for name, values in scores.items():
+            values.append(statistics.mean(total[name] for total in totals))
+        history = read_log(where)
+        for name, values in ends.items():
+            values.append(statistics.mean(series(history, name)[1][-LAST:]))
+    return (arm, *map(with_error, [*scores.values(), *ends.values()]))
+
+
+def with_error(values: Sequence[float]) -> str:
+    """Mean and two standard errors.
+
+    >>> with_error([1.0, 2.0, 3.0])
+    '2.000 (±1.155)'
+    """
+    if len(values) < 2:
+        return f"{values[0]:.3f}"
+    error = 2 * statistics.stdev(values) / math.sqrt(len(values))
+    return f"{statistics.mean(values):.3f} (±{error:.3f})"
+
+
+def draw(runs: dict[str, list[Path]], picture: Path) -> None:
+    """A panel a curve: each way's mean over its seeds and the band between lowest and highest."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from train.plot import read_log, running_mean, series
+
+    figure, panels = plt.subplots(1, len(CURVES), figsize=(16, 3.6), layout="constrained")
+    for axes, (name, title) in zip(panels, CURVES.items(), strict=True):
+        for arm, folders in runs.items():
+            curves: list[Any] = [series(read_log(where), name) for where in folders]
+            steps = curves[0][0]
+            smooth = [running_mean(values, LAST) for _, values in curves]
+            columns = list(zip(*smooth, strict=True))
+            [drawn] = axes.plot(steps, [statistics.mean(each) for each in columns], label=arm)
+            low, high = [min(each) for each in columns], [max(each) for each in columns]
+            axes.fill_between(steps, low, high, alpha=0.15, color=drawn.get_color(), linewidth=0)
+        axes.set(title=title, xlabel="step")
+        axes.grid(alpha=0.3)
+    panels[0].legend(fontsize="small")
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(picture, dpi=140)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

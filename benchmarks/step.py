@@ -1,0 +1,234 @@
+"""How long a GRPO step takes on long visual prompts, against TRL's own trainer.
+
+  python -m benchmarks.step
+  python -m benchmarks.step --model Qwen/Qwen2.5-VL-7B-Instruct --cells 1296   # on a GPU
+
+Every part takes the same steps in a process of its own: the same weights, images, seeds and reward,
+completions of one length. `TRL` is `trl.GRPOTrainer` as it comes from PyPI; `ours, plain` sends
+every prompt through the network G times as TRL does; `ours` encodes it once; `ours, weighted` adds
+token weights, which change the loss. Loss and gradient norm of the first step are compared: from
+the second on, rounding may sample another token.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from manifests.command import guard, option, parse, table
+from manifests.errors import WorkFailed
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+PARTS = ("TRL", "ours, plain", "ours", "ours, weighted")
+TOLERANCE = 1e-4
+QUESTION = "Which of the following is seen?"
+OPTIONS = ["red", "green", "blue"]
+
+
+@dataclass
+class Options:
+    model: str = option("policy", default="embedded")
+    cells: int = option("vision tokens of a prompt's image", default=1024)
+    prompts: int = option("prompts in a step", default=2)
+    group: int = option("completions of a prompt", default=8)
+    tokens: int = option("tokens of a completion", default=32)
+    steps: int = option("timed steps, after one that is not", default=3)
+    part: str | None = option("measure one part in this process", default=None, choices=PARTS)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns its exit status."""
+    return guard(run, parse(Options, argv, prog="benchmarks.step", description=__doc__))
+
+
+def run(options: Options) -> None:
+    if options.part:
+        print(json.dumps(measure(options)))
+        return
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    print(
+        f"{options.prompts} prompts of {options.cells} vision tokens, "
+        f"{options.group} completions of {options.tokens} tokens each\n"
+    )
+    measured = {part: in_process(part, options) for part in PARTS}
+    stock = measured["TRL"]
+    rows = [
+        (part, of["seconds"], stock["seconds"] / of["seconds"], of["loss"], of["grad_norm"])
+        for part, of in measured.items()
+    ]
+    print(table(rows, header=("", "seconds a step", "× as fast", "first loss", "gradient norm")))
+    for part in ("ours, plain", "ours"):
+        for name in ("loss", "grad_norm"):
+            if abs(measured[part][name] - stock[name]) > TOLERANCE * max(1, abs(stock[name])):
+                raise WorkFailed(f"{part}: {name} {measured[part][name]}, TRL's is {stock[name]}")
+
+
+def in_process(part: str, options: Options) -> dict[str, float]:
+    """One part in a process of its own."""
+    names = ("model", "cells", "prompts", "group", "tokens", "steps")
+    words = [f"--{name}={getattr(options, name)}" for name in names]
+    command = [sys.executable, "-m", "benchmarks.step", f"--part={part}", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise WorkFailed(f"{part}: {done.stderr.strip().splitlines()[-1]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(options: Options) -> dict[str, float]:
+    """Median seconds of a step; loss and gradient norm of the first."""
+    import torch
+    from transformers import TrainerCallback
+
+    from models.policy import load_policy
+
+    model, processor = load_policy(options.model)  # before trl: it applies the remedy
+    side = 2 * processor.image_processor.patch_size
+    room = options.cells * side**2
+    processor.image_processor.size = {"shortest_edge": side**2, "longest_edge": room}
+    pictures = [picture(options.cells, side, seed) for seed in range(options.prompts)]
+
+    generate, seeds = model.generate, iter(range(options.steps + 1))
+
+    def seeded(*args: Any, **kwargs: Any) -> Any:
+        torch.manual_seed(next(seeds))
+        return generate(*args, **kwargs)
+
+    model.generate = seeded
+    times: list[float] = []
+
+    class Clock(TrainerCallback):
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            times.append(time.perf_counter())
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            times[-1] = time.perf_counter() - times[-1]
+
+    make = stock_trainer if options.part == "TRL" else our_trainer
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = make(model, processor, pictures, settings(options, folder), options)
+        trainer.add_callback(Clock())
+        trainer.train()
+    first = next(entry for entry in trainer.state.log_history if "grad_norm" in entry)
+    return {
+        "seconds": statistics.median(times[1:]),
+        "loss": first["loss"],
+        "grad_norm": first["grad_norm"],
+    }
+
+
+def settings(options: Options, folder: str) -> dict[str, Any]:
+    """What both trainers are told."""
+    return {
+        "output_dir": folder,
+        "per_device_train_batch_size": options.prompts * options.group,
+        "num_generations": options.group,
+        "max_completion_length": options.tokens,
+        "max_steps": options.steps + 1,
+        "learning_rate": 1e-4,
+        "max_grad_norm": 1.0,
+        "loss_type": "dapo",
+        "beta": 0.0,
+        "gradient_checkpointing": False,
+        "shuffle_dataset": False,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+
+
+def stock_trainer(
+    model: Any,
+    processor: Any,
+    pictures: Sequence[Image],
+    common: Mapping[str, Any],
+    options: Options,
+) -> Any:
+    """TRL's trainer on a data set with an `image` column, as its documentation has it."""
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer
+
+    from models.policy import vision_token_ids
+    from models.prompts import question_text
+
+    asked = [{"role": "user", "content": question_text(QUESTION, OPTIONS, "video_qa")}]
+    sampling = {"suppress_tokens": vision_token_ids(model), "min_new_tokens": options.tokens}
+    return GRPOTrainer(
+        model,
+        args=GRPOConfig(**common, generation_kwargs=sampling),
+        train_dataset=Dataset.from_list([{"prompt": asked, "image": each} for each in pictures]),
+        processing_class=processor,
+        reward_funcs=variety,
+    )
+
+
+def our_trainer(
+    model: Any,
+    processor: Any,
+    pictures: Sequence[Image],
+    common: Mapping[str, Any],
+    options: Options,
+) -> Any:
+    """Ours on the same prompts."""
+    from train.config import TokenWeightedGRPOConfig
+    from train.data import PromptEncoder
+    from train.options import DataOptions
+    from train.trainer import TokenWeightedGRPOTrainer
+
+    empty = {"task": "video_qa", "answer": ["A"], "videos": None, "clips": None, "media_root": None}
+    asked = empty | {"question": QUESTION, "options": OPTIONS}
+    rows = [
+        asked | {"id": str(number), "images": [{"bytes": encoded(each), "path": None}]}
+        for number, each in enumerate(pictures)
+    ]
+    args = TokenWeightedGRPOConfig(
+        **common,
+        generation_kwargs={"min_new_tokens": options.tokens},
+        share_prompt=options.part != "ours, plain",
+        token_weighting="divergence" if options.part == "ours, weighted" else "none",
+        freeze_vision=False,
+        log_completions=False,
+    )
+    longest = model.config.get_text_config().max_position_embeddings - options.tokens
+    prompts = PromptEncoder(processor, DataOptions(), longest=longest)
+    return TokenWeightedGRPOTrainer(
+        model, args=args, samples=rows, prompts=prompts, reward_funcs=variety
+    )
+
+
+def variety(completions: Sequence[Any], **_: Any) -> list[float]:
+    """How many different letters a completion has: any reward that varies would do."""
+    texts = [c if isinstance(c, str) else c[0]["content"] for c in completions]
+    return [len(set(text)) / 26 for text in texts]
+
+
+def picture(cells: int, side: int, seed: int) -> Image:
+    """A noisy image of about so many cells."""
+    import numpy as np
+    from PIL import Image
+
+    rows = round(cells**0.5)
+    shape = (rows * side, cells // rows * side, 3)
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
+
+
+def encoded(image: Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
