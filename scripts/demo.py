@@ -32,8 +32,8 @@ QUESTIONS = {
 class Options:
     out: str = option("folder for everything the demo makes", default="runs/demo")
     seed: int = option("draws everything random", default=0)
-    warmup_steps: int = option("steps of the supervised warm-up", default=60)
-    grpo_steps: int = option("steps of GRPO", default=200)
+    warmup_steps: int = option("steps of the supervised warm-up", default=30)
+    grpo_steps: int = option("steps of GRPO", default=130)
     limit: int = option("evaluation samples of each kind", default=1000)
 
 
