@@ -15,15 +15,14 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from benchmarks.alone import alone
 from manifests.command import guard, option, parse, table
-from manifests.errors import WorkFailed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,7 +56,7 @@ def run(options: Options) -> None:
     shape = shape_of(options)
     name = torch.cuda.get_device_name() if options.device == "cuda" else platform.machine()
     print(f"{name}, {os.cpu_count()} cores, torch {torch.__version__}; {shape}\n")
-    found = {method: in_own_process(method, options) for method in METHODS}
+    found = {method: alone("benchmarks.importance", options, method=method) for method in METHODS}
     floor, published = found["head product"], found["published"]
     rows = [
         (
@@ -77,17 +76,6 @@ def shape_of(options: Options) -> dict[str, int]:
     """Sizes of the one group that is weighted."""
     shape = FULL if options.device == "cuda" else SCALED
     return shape | ({"length": options.length} if options.length else {})
-
-
-def in_own_process(method: str, options: Options) -> dict[str, float]:
-    """Seconds and MiB of one method."""
-    words = [sys.executable, "-m", "benchmarks.importance"]
-    given = asdict(options) | {"method": method}
-    words += [f"--{name}={value}" for name, value in given.items() if value is not None]
-    made = subprocess.run(words, capture_output=True, text=True, check=False)
-    if made.returncode:
-        raise WorkFailed(f"{method}: {made.stderr[-500:]}")
-    return json.loads(made.stdout)
 
 
 def measure(options: Options) -> dict[str, float]:

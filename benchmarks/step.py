@@ -17,7 +17,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.alone import alone
 from manifests.command import guard, option, parse, table
 from manifests.errors import WorkFailed
 
@@ -62,7 +62,7 @@ def run(options: Options) -> None:
         f"{options.prompts} prompts of {options.cells} vision tokens, "
         f"{options.group} completions of {options.tokens} tokens each\n"
     )
-    measured = {part: in_process(part, options) for part in PARTS}
+    measured = {part: alone("benchmarks.step", options, part=part) for part in PARTS}
     stock = measured["TRL"]
     rows = [
         (part, of["seconds"], stock["seconds"] / of["seconds"], of["loss"], of["grad_norm"])
@@ -73,17 +73,6 @@ def run(options: Options) -> None:
         for name in ("loss", "grad_norm"):
             if abs(measured[part][name] - stock[name]) > TOLERANCE * max(1, abs(stock[name])):
                 raise WorkFailed(f"{part}: {name} {measured[part][name]}, TRL's is {stock[name]}")
-
-
-def in_process(part: str, options: Options) -> dict[str, float]:
-    """One part in a process of its own."""
-    names = ("model", "cells", "prompts", "group", "tokens", "steps")
-    words = [f"--{name}={getattr(options, name)}" for name in names]
-    command = [sys.executable, "-m", "benchmarks.step", f"--part={part}", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise WorkFailed(f"{part}: {done.stderr.strip().splitlines()[-1]}")
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def measure(options: Options) -> dict[str, float]:

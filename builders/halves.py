@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from builders.neighbors import NOBODY, Pairs, Space, similarity
+from builders.neighbors import NOBODY, Pairs, Space, joined
 
 SLACK = 2.0  # standard deviations
 
@@ -26,12 +26,11 @@ def find_halves(
     nearest, values (A, k) are the anchors' nearest negatives. The margin is against the mean
     similarity of the positives of both halves.
     """
-    named = _name_each_other(space, nearest)
-    between = _between(space, named)
+    partner = _partners(space, nearest)
+    asking, answering = (space.pids[rows] for rows in (space.anchors, space.candidates))
+    between = _by_pair(space, joined(space, partner[asking], answering), partner)
     within = (
-        _with_partner(pl.DataFrame({"pid": space.pids[positives.anchor]}), named)
-        .with_columns(similarity=pl.Series(positives.similarity))
-        .drop_nulls("pair")
+        _by_pair(space, positives, partner)
         .group_by("pair")
         .agg(
             mean=pl.col("similarity").mean(),
@@ -39,12 +38,14 @@ def find_halves(
         )
     )
     level = between.group_by("pair").agg(level=pl.col("similarity").mean())
-    known = level.join(within, on="pair").join(
-        _best_of_others(space, nearest, values, named), "pair"
-    )
-    split = known.filter(
-        pl.col("level") >= pl.col("mean") - SLACK * pl.col("spread"),
-        pl.col("level") > pl.col("others"),
+    others = _best_of_others(space, nearest, values, partner)
+    split = (
+        level.join(within, on="pair")
+        .join(others, on="pair")
+        .filter(
+            pl.col("level") >= pl.col("mean") - SLACK * pl.col("spread"),
+            pl.col("level") > pl.col("others"),
+        )
     )
     return (
         between.join(split, on="pair")
@@ -54,8 +55,9 @@ def find_halves(
     )
 
 
-def _name_each_other(space: Space, nearest: np.ndarray) -> pl.DataFrame:
-    """Identities `pid` and `other` each of which is most often the other's nearest negative."""
+def _partners(space: Space, nearest: np.ndarray) -> np.ndarray:
+    """For each identity the one that is most often its nearest negative, where that holds the other
+    way round, too; else `NOBODY`. (P,) int64 by identity."""
     real = nearest[:, 0] != NOBODY
     asked = space.pids[space.anchors[real]]
     most = (
@@ -65,40 +67,33 @@ def _name_each_other(space: Space, nearest: np.ndarray) -> pl.DataFrame:
         .sort("pid", "len", "other", descending=[False, True, False])
         .unique("pid", keep="first", maintain_order=True)
     )
-    back = most.select(other="pid", back="other")
-    return (
-        most.join(back, on="other")
-        .filter(pl.col("back") == pl.col("pid"))
-        .select("pid", "other", pair=pl.min_horizontal("pid", "other"))
-    )
+    pid, other = most["pid"].to_numpy(), most["other"].to_numpy()
+    named = np.full(int(space.pids.max(initial=0)) + 1, NOBODY)
+    named[pid] = other
+    mutual = named[other] == pid
+    partner = np.full_like(named, NOBODY)
+    partner[pid[mutual]] = other[mutual]
+    return partner
 
 
-def _with_partner(frame: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
-    return frame.join(named, on="pid", how="left", maintain_order="left")
-
-
-def _between(space: Space, named: pl.DataFrame) -> pl.DataFrame:
-    """Every pair of images of two such identities across cameras, with its similarity."""
-    asking = pl.DataFrame({"anchor": space.anchors, "pid": space.pids[space.anchors]})
-    answering = pl.DataFrame({"candidate": space.candidates, "other": space.pids[space.candidates]})
-    pairs = asking.join(named, on="pid").join(answering, on="other").sort("anchor", "candidate")
-    anchor, candidate = pairs["anchor"].to_numpy(), pairs["candidate"].to_numpy()
-    across = space.camids[anchor] != space.camids[candidate]
-    value = similarity(space, anchor[across], candidate[across])
-    return pairs.filter(pl.Series(across)).with_columns(similarity=pl.Series(value))
+def _by_pair(space: Space, found: Pairs, partner: np.ndarray) -> pl.DataFrame:
+    """Pairs of images whose anchors' identities have partners; `pair` is the lower identity."""
+    found = found.where(partner[space.pids[found.anchor]] != NOBODY)
+    pid = space.pids[found.anchor]
+    columns = {"anchor": found.anchor, "candidate": found.candidate, "similarity": found.similarity}
+    return pl.DataFrame({"pair": np.minimum(pid, partner[pid]), **columns})
 
 
 def _best_of_others(
-    space: Space, nearest: np.ndarray, values: np.ndarray, named: pl.DataFrame
+    space: Space, nearest: np.ndarray, values: np.ndarray, partner: np.ndarray
 ) -> pl.DataFrame:
     """The best negative of each pair of identities that belongs to neither."""
-    asked = _with_partner(pl.DataFrame({"pid": space.pids[space.anchors]}), named)
-    other = asked["other"].fill_null(NOBODY).to_numpy()
-    beyond = (nearest != NOBODY) & (space.pids[nearest] != other[:, None])
+    pid = space.pids[space.anchors]
+    beyond = (nearest != NOBODY) & (space.pids[nearest] != partner[pid][:, None])
     best = np.where(beyond, values, -np.inf).max(axis=1)
     return (
-        asked.with_columns(others=pl.Series(best))
-        .drop_nulls("pair")
+        pl.DataFrame({"pair": np.minimum(pid, partner[pid]), "others": best})
+        .filter(pl.col("pair") != NOBODY)
         .group_by("pair")
         .agg(pl.col("others").max())
     )

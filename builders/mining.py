@@ -26,8 +26,8 @@ from builders.pairs import (
     positives,
 )
 
-# Pairs of each label that are looked at first, for each one wanted; all only where these run out.
-LOOKED_AT = 32
+# Pairs of each label that are looked at for each one wanted: first few, more where these run out.
+LOOKED_AT = (4, 32, None)
 RECALL_SAMPLE = 1000  # anchors that the recall of an approximate search is measured on
 
 
@@ -182,8 +182,8 @@ def _choose(
     if rules.candidates:
         clear = doubts.clear(_candidates(space, *listed, reference))
         return choose_sets(clear, space.pids, rules.budget, rules.candidates, **caps)
-    hardest = _least_margin(space, *listed[1:], reference, LOOKED_AT * rules.budget)
-    for least in (hardest, -np.inf):
+    for times in LOOKED_AT:
+        least = _least_margins(space, *listed[1:], reference, times and times * rules.budget)
         clear = doubts.clear(_candidates(space, *listed, reference, least))
         chosen = choose(clear, space.pids, rules.budget, **caps)
         if len(chosen) == rules.budget:
@@ -197,25 +197,31 @@ def _candidates(
     values: np.ndarray,
     found: Pairs,
     reference: _References,
-    least: float = -np.inf,
+    least: tuple[float, float] = (-np.inf, -np.inf),
 ) -> pl.DataFrame:
     columns = (found.anchor, found.candidate, found.similarity)
     return pl.concat(
         [
-            negatives(space.anchors, nearest, values, reference.positive, least),
-            positives(*columns, reference.negative, least),
+            negatives(space.anchors, nearest, values, reference.positive, least[0]),
+            positives(*columns, reference.negative, least[1]),
         ]
     )
 
 
-def _least_margin(
-    space: Space, values: np.ndarray, found: Pairs, reference: _References, count: int
-) -> float:
-    """A margin that at least `count` pairs of each label reach, or all there are."""
+def _least_margins(
+    space: Space, values: np.ndarray, found: Pairs, reference: _References, count: int | None
+) -> tuple[float, float]:
+    """The margin that `count` negatives, and that `count` positives, reach; −inf for all.
+
+    Where the pairs above these fill the budget, the ones below could not have changed the choice:
+    a label's quota is full before its first pair that was left out.
+    """
+    if count is None:
+        return -np.inf, -np.inf
     known = np.isfinite(reference.positive[space.anchors])
     wrong = values[known] - reference.positive[space.anchors[known], None]
     right = reference.negative[found.anchor] - found.similarity
-    return min(_nth_largest(margins[np.isfinite(margins)], count) for margins in (wrong, right))
+    return tuple(_nth_largest(margins[np.isfinite(margins)], count) for margins in (wrong, right))
 
 
 def _nth_largest(values: np.ndarray, n: int) -> float:

@@ -29,10 +29,12 @@ import numpy as np
 
 from manifests.errors import require
 
+ROW = np.int32  # of rows in lists and pairs, of which there are many
 NOBODY = -1  # fills the places of negatives that do not exist
 BLOCK = 4096  # anchors searched at once
 GATHER = 1024  # rows whose vectors are copied at once
 RANKED = 512  # pairs ranked at once
+JOINED = 2**16  # pairs of one label compared at once
 STEPS = 4096  # to a unit of length, 2^12
 SLACK = 8  # searched beyond k, so that ties at the end of a list are settled by rows
 # A camera of so few images is searched along with the others and its images are left out after.
@@ -104,7 +106,7 @@ class Space:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Rows of anchors and candidates (P,) int64, and their similarities (P,) float32."""
+    """Rows of anchors and candidates (P,) `ROW`, and their similarities (P,) float32."""
 
     anchor: np.ndarray
     candidate: np.ndarray
@@ -112,6 +114,8 @@ class Pairs:
 
     def where(self, kept: np.ndarray) -> Pairs:
         """The pairs that a mask (P,) keeps."""
+        if kept.all():
+            return self
         return Pairs(self.anchor[kept], self.candidate[kept], self.similarity[kept])
 
 
@@ -155,12 +159,12 @@ def nearest_negatives(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k most similar negatives of each anchor, exactly, however large its identity is.
 
-    Returns rows (A, k) int64 in the order of `space.anchors`, best first, equal ones by row, and
+    Returns rows (A, k) `ROW` in the order of `space.anchors`, best first, equal ones by row, and
     similarities (A, k) float32; where there are fewer than k negatives the rest is `NOBODY` with
     −inf. `progress` wraps the iterator over blocks of anchors. With `probes` an inverted file is
     searched instead, so many of its cells, and the result is approximate.
     """
-    rows = np.full((len(space.anchors), k), NOBODY, np.int64)
+    rows = np.full((len(space.anchors), k), NOBODY, ROW)
     values = np.full((len(space.anchors), k), -np.inf, np.float32)
     search = _exact if probes is None else _inverted_file(space, probes)
     for places, found, products in progress(_searched(space, k, search)):
@@ -182,25 +186,37 @@ def recall(space: Space, rows: np.ndarray, sample: int, rng: np.random.Generator
 
 def positives(space: Space) -> Pairs:
     """All positives of all anchors, in the order of the anchors and then of their rows."""
-    order = np.lexsort((space.candidates, space.pids[space.candidates]))
-    answering = space.candidates[order]
-    known = space.pids[answering]
-    asked = space.pids[space.anchors]
-    first = np.searchsorted(known, asked, side="left")
-    count = np.searchsorted(known, asked, side="right") - first
-    anchor = np.repeat(space.anchors, count)
-    step = np.arange(len(anchor)) - np.repeat(np.cumsum(count) - count, count)
-    candidate = answering[np.repeat(first, count) + step]
-    across = space.camids[candidate] != space.camids[anchor]
-    anchor, candidate = anchor[across], candidate[across]
-    return Pairs(anchor, candidate, similarity(space, anchor, candidate))
+    return joined(space, space.pids[space.anchors], space.pids[space.candidates])
+
+
+def joined(space: Space, asking: np.ndarray, answering: np.ndarray) -> Pairs:
+    """All pairs across cameras of an anchor and a candidate that carry the same label.
+
+    asking (A,) int64 labels the anchors and answering (C,) the candidates; `NOBODY` is no label.
+    In the order of the anchors and then of their rows. One matrix product for each label.
+    """
+    by_label = np.lexsort((space.candidates, answering))
+    low, high = (np.searchsorted(answering[by_label], asking, side) for side in ("left", "right"))
+    size = np.where(asking == NOBODY, 0, high - low)
+    count = np.where(asking == NOBODY, 0, size - _shared(space, asking, answering))
+    begin = np.cumsum(count) - count
+    candidate, value = np.empty(count.sum(), ROW), np.empty(count.sum(), np.float32)
+    for part in _by_sum(np.argsort(asking, kind="stable"), size, JOINED):
+        places = np.repeat(part, size[part])
+        numbers = by_label[low[places] + _steps(size[part])]
+        across = space.camids[space.anchors[places]] != space.camids[space.candidates[numbers]]
+        at = np.repeat(begin[part], count[part]) + _steps(count[part])
+        candidate[at] = space.candidates[numbers[across]]
+        products = _products(space, part, asking, by_label, low, high)
+        value[at] = space.scores(space.anchors[places[across]], products[across])
+    return Pairs(np.repeat(space.anchors.astype(ROW), count), candidate, value)
 
 
 def nearest_ranked(space: Space, k: int) -> Pairs:
     """The first k of each anchor's ranking, as benchmarks rank: all that may answer but images of
     the same identity *and* camera. In the order of the anchors and then of similarity."""
-    own = [_shared(space, part) for part in _blocks(np.arange(len(space.anchors)))]
-    fetch = min(k + SLACK + max((int(n.max()) for n in own if len(n)), default=0), len(space.index))
+    own = _shared(space, space.pids[space.anchors], space.pids[space.candidates])
+    fetch = min(k + SLACK + int(own.max(initial=0)), len(space.index))
     found = []
     for places in _blocks(np.arange(len(space.anchors))):
         anchors = space.anchors[places]
@@ -449,10 +465,9 @@ def _counts(values: np.ndarray, asked: np.ndarray) -> np.ndarray:
 
 
 def _by_size(wanted: np.ndarray, limit: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Group places by how many rows to fetch, rounded up to quarters of a power of two, so that one
-    large identity doesn't make the search longer for all."""
-    step = np.maximum(1, 2 ** (np.floor(np.log2(wanted)).astype(np.int64) - 2))
-    fetch = np.minimum(-(-wanted // step) * step, limit)
+    """Group places by how many rows to fetch, rounded up to powers of two, so that one large
+    identity doesn't make the search longer for all, nor many small groups for each."""
+    fetch = np.minimum(2 ** np.ceil(np.log2(wanted)).astype(np.int64), limit)
     return ((int(size), np.flatnonzero(fetch == size)) for size in np.unique(fetch))
 
 
@@ -465,11 +480,43 @@ def _best_negatives(
     return _best(never, found, products, k)
 
 
-def _shared(space: Space, places: np.ndarray) -> np.ndarray:
-    """How many candidates are of both the identity and the camera of each anchor, (n,)."""
+def _shared(space: Space, asking: np.ndarray, answering: np.ndarray) -> np.ndarray:
+    """How many candidates have both the label and the camera of each anchor, (A,)."""
     cameras = int(space.camids.max()) + 1
-    key = space.pids * cameras + space.camids
-    return _counts(key[space.candidates], key[space.anchors[places]])
+    return _counts(
+        answering * cameras + space.camids[space.candidates],
+        asking * cameras + space.camids[space.anchors],
+    )
+
+
+def _products(
+    space: Space,
+    places: np.ndarray,
+    asking: np.ndarray,
+    by_label: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+) -> np.ndarray:
+    """Inner products of anchors at places with the index at by_label[low : high], flat."""
+    queries = space.queries(space.anchors[places])
+    edges = [0, *(np.flatnonzero(np.diff(asking[places])) + 1).tolist(), len(places)]
+    blocks = []
+    for start, end in itertools.pairwise(edges):
+        members = by_label[low[places[start]] : high[places[start]]]
+        blocks.append((queries[start:end] @ space.index[members].T).ravel())
+    return np.concatenate(blocks)
+
+
+def _by_sum(items: np.ndarray, sizes: np.ndarray, most: int) -> Iterator[np.ndarray]:
+    """Cut items with sizes into runs whose sizes sum to about `most`, those of size 0 left out."""
+    items = items[sizes[items] > 0]
+    runs = np.cumsum(sizes[items]) // most
+    return iter(np.split(items, np.flatnonzero(np.diff(runs)) + 1)) if len(items) else iter(())
+
+
+def _steps(count: np.ndarray) -> np.ndarray:
+    """0 to count − 1 for each of (n,) counts, one after the other."""
+    return np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
 
 
 def _best(

@@ -29,6 +29,7 @@ POSITIVES = (HARD_POSITIVE, POSITIVE, RANDOM_POSITIVE, RANKED_POSITIVE)
 BUDGET = 0.209  # of a source's training images, ReID-R's share
 EVEN_SHARES = 4  # an image or an identity may come up to this many times its even share
 REDRAWS = 100
+CHUNK = 4096  # pairs sifted at once
 NO_ONE = -1
 
 
@@ -45,12 +46,11 @@ def negatives(
     (N,) by row, −inf where an anchor has no positive in another camera: no margin is defined then
     and none of its negatives is taken. Returns columns anchor, candidate, similarity, margin, kind.
     """
-    real = (index >= 0) & np.isfinite(best_positive[anchors, None])
-    anchor = np.broadcast_to(anchors[:, None], index.shape)[real]
-    candidate, value = index[real], similarity[real]
-    margin = value - best_positive[anchor]
-    kept = margin >= least
-    return _pairs(anchor[kept], candidate[kept], value[kept], margin[kept], HARD_NEGATIVE)
+    best = best_positive[anchors, None]
+    margin = np.where(np.isfinite(best), similarity - best, -np.inf)
+    kept = (index >= 0) & np.isfinite(margin) & (margin >= least)
+    anchor = np.broadcast_to(anchors[:, None], index.shape)[kept]
+    return _pairs(anchor, index[kept], similarity[kept], margin[kept], HARD_NEGATIVE)
 
 
 def positives(
@@ -66,9 +66,10 @@ def positives(
     Returns columns anchor, candidate, similarity, margin, kind.
     """
     margin = best_negative[anchor] - similarity
-    kind = np.where(margin > 0, HARD_POSITIVE, POSITIVE)
     real = np.isfinite(margin) & (margin >= least)
-    return _pairs(anchor[real], candidate[real], similarity[real], margin[real], kind[real])
+    margin = margin[real]
+    kind = np.where(margin > 0, HARD_POSITIVE, POSITIVE)
+    return _pairs(anchor[real], candidate[real], similarity[real], margin, kind)
 
 
 def choose(
@@ -250,9 +251,8 @@ def _pairs(
     margin: np.ndarray,
     kind: str | np.ndarray,
 ) -> pl.DataFrame:
-    frame = pl.DataFrame(
-        {"anchor": anchor, "candidate": candidate, "similarity": similarity, "margin": margin}
-    )
+    rows = {"anchor": anchor.astype(np.int64), "candidate": candidate.astype(np.int64)}
+    frame = pl.DataFrame({**rows, "similarity": similarity, "margin": margin})
     return frame.with_columns(kind=pl.lit(kind) if isinstance(kind, str) else pl.Series(kind))
 
 
@@ -271,13 +271,18 @@ def _take(
 ) -> pl.DataFrame:
     """Go through pairs in order and take what quota and caps leave room for."""
     room, left, kept = _Room(pids, *caps), dict(quota), []
-    columns = (ordered["low"], ordered["high"], ordered["kind"].is_in(POSITIVES))
-    for place, (low, high, positive) in enumerate(zip(*columns, strict=True)):
-        if left[positive] <= 0 or not room.has(low, high):
-            continue
-        left[positive] -= 1
-        room.take([(low, high)])
-        kept.append(place)
+    low, high = ordered["low"].to_numpy(), ordered["high"].to_numpy()
+    positive = ordered["kind"].is_in(POSITIVES).to_numpy()
+    for start in range(0, len(ordered), CHUNK):
+        part = slice(start, start + CHUNK)
+        open_ = np.array([left[False] > 0, left[True] > 0])[positive[part].astype(int)]
+        open_ &= room.open(low[part], high[part])
+        for place in (start + np.flatnonzero(open_)).tolist():
+            pair, label = (int(low[place]), int(high[place])), bool(positive[place])
+            if left[label] > 0 and room.has(*pair):
+                left[label] -= 1
+                room.take([pair])
+                kept.append(place)
         if not any(left.values()):
             break
     return ordered[kept]
@@ -287,10 +292,18 @@ class _Room:
     """How often images and identities may still be paired."""
 
     def __init__(self, pids: np.ndarray, per_image: int, per_identity: int) -> None:
-        self.pids, self.per_image, self.per_identity = pids, per_image, per_identity
+        self.per_image, self.per_identity = per_image, per_identity
+        self.person = np.unique(pids, return_inverse=True)[1]
         self.images: Counter[int] = Counter()
         self.identities: Counter[int] = Counter()
         self.taken: set[tuple[int, int]] = set()
+        self.full_images = np.zeros(len(pids), bool)
+        self.full_people = np.zeros(len(pids), bool)
+
+    def open(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Which of many pairs (n,) no cap rules out; `has` knows what was taken since."""
+        full = self.full_images[low] | self.full_images[high]
+        return ~(full | self.full_people[self.person[low]] | self.full_people[self.person[high]])
 
     def has(self, a: int, b: int) -> bool:
         """Whether the two may be paired, which they never are twice in either order."""
@@ -305,6 +318,7 @@ class _Room:
             self.taken.add((min(a, b), max(a, b)))
             self.images.update((a, b))
             self.identities.update(self._people(a, b))
+            self._close(a, b)
 
     def first(
         self,
@@ -314,13 +328,19 @@ class _Room:
         beside: Sequence[int] = (),
     ) -> list[int]:
         """The first `count` places whose pairs there is room for, with those of `beside`."""
-        anchor = self.pids[pairs[places[0]][0]] if places else NO_ONE
+        anchor = self.person[pairs[places[0]][0]] if places else NO_ONE
         free = self.per_identity - self.identities[int(anchor)] - len(beside)
         kept = (place for place in places if self.has(*pairs[place]))
         return list(itertools.islice(kept, max(0, min(count, free))))
 
+    def _close(self, *rows: int) -> None:
+        for row in rows:
+            person = int(self.person[row])
+            self.full_images[row] = self.images[row] >= self.per_image
+            self.full_people[person] = self.identities[person] >= self.per_identity
+
     def _people(self, a: int, b: int) -> set[int]:
-        return {int(self.pids[a]), int(self.pids[b])}
+        return {int(self.person[a]), int(self.person[b])}
 
 
 def _caps(
@@ -343,11 +363,16 @@ def _all_positives(
     rng: np.random.Generator,
 ) -> Iterable[tuple[int, int]]:
     """Every pair of one identity, in random order."""
-    by_pid: dict[int, list[int]] = {}
-    for row in answering.tolist():
-        by_pid.setdefault(int(pids[row]), []).append(row)
-    pairs = [(a, c) for a in asking.tolist() for c in by_pid.get(int(pids[a]), ())]
-    return (pairs[i] for i in rng.permutation(len(pairs)))
+    order = np.argsort(pids[answering], kind="stable")
+    known = pids[answering[order]]
+    low, high = (np.searchsorted(known, pids[asking], side) for side in ("left", "right"))
+    ends = np.cumsum(high - low)
+    drawn = rng.permutation(int(high.sum() - low.sum()))
+    for start in range(0, len(drawn), CHUNK):
+        numbers = drawn[start : start + CHUNK]
+        place = np.searchsorted(ends, numbers, side="right")
+        candidate = answering[order[numbers - ends[place] + high[place]]]
+        yield from zip(asking[place].tolist(), candidate.tolist(), strict=True)
 
 
 def _draws_of_negatives(

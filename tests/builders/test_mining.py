@@ -246,11 +246,12 @@ def test_a_change_of_clothes_is_no_reason_to_doubt_a_label():
     assert len(mine(unknown.space(), Rules(budget=100)).doubts) > 0.01 * len(world.pids)
 
 
-def test_the_first_look_at_the_hardest_pairs_chooses_as_a_look_at_all(monkeypatch):
+@pytest.mark.parametrize("looks", [(None,), (1, 2, None)])
+def test_the_first_look_at_the_hardest_pairs_chooses_as_a_look_at_all(monkeypatch, looks):
     space = planted.world(identities=60, noise=1.5).space()
     rules = Rules(budget=40, top_k=20)
     found = mine(space, rules).hard
-    monkeypatch.setattr(mining, "LOOKED_AT", 10**9)
+    monkeypatch.setattr(mining, "LOOKED_AT", looks)
     assert found.equals(mine(space, rules).hard)
 
 

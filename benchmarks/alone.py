@@ -1,0 +1,37 @@
+"""A measurement in a process of its own, so that no other one's memory or caches count."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from manifests.errors import WorkFailed
+
+
+def alone(
+    module: str, options: Any, env: Mapping[str, str] | None = None, **changed: Any
+) -> dict[str, Any]:
+    """What `python -m module` with these options, some of them changed, prints as JSON at last.
+
+    Raises `WorkFailed` with the process's last words if it fails.
+    """
+    given = {
+        name: value for name, value in (asdict(options) | changed).items() if value is not None
+    }
+    words = [f"--{name}={value}" for name, value in given.items()]
+    done = subprocess.run(
+        [sys.executable, "-m", module, *words],
+        env=os.environ | (env or {}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
+        raise WorkFailed(f"{module} {' '.join(words)}: {last[0]}")
+    return json.loads(done.stdout.splitlines()[-1])
