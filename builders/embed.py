@@ -309,22 +309,26 @@ def _here(
 ) -> Iterator[tuple[Sequence[str], list[np.ndarray]]]:
     """Keys and vectors (B, width) for each encoder, batch by batch.
 
-    Threads decode while this one encodes. A batch holds whole images only, so a run that goes on
-    after a kill forms the same batches as one that was never killed.
+    Threads decode while an accelerator encodes. Where the processor encodes it has nothing to spare
+    for that, and they decode a batch in between. A batch holds whole images only, so a run that
+    goes on after a kill forms the same batches as one that was never killed.
     """
-    workers = options.workers or os.cpu_count() or 1
+    workers, size = options.workers or os.cpu_count() or 1, options.batch_size
     prepare = partial(_prepare, root, encoders)
+    stretch = max(1, len(pending)) if _on_gpu(encoders) else size
 
     def whole() -> Iterator[tuple[str, list[np.ndarray]]]:
-        for key, path, arrays in ahead(pending, prepare, workers, window=4 * options.batch_size):
-            progress(1)
-            if isinstance(arrays, str):
-                leave_out(path, arrays)
-            else:
-                yield key, arrays
+        for low in range(0, len(pending), stretch):
+            items = pending[low : low + stretch]
+            for key, path, arrays in ahead(items, prepare, workers, window=4 * size):
+                progress(1)
+                if isinstance(arrays, str):
+                    leave_out(path, arrays)
+                else:
+                    yield key, arrays
 
     decoded = whole()
-    while batch := list(itertools.islice(decoded, options.batch_size)):
+    while batch := list(itertools.islice(decoded, size)):
         keys, arrays = zip(*batch, strict=True)
         yield keys, _encode(encoders, arrays)
 
@@ -348,12 +352,11 @@ def _on_ray(
     size = options.batch_size
     rows = [{"batch": pending[low : low + size]} for low in range(0, len(pending), size)]
     wanted = {encoder.spec: encoder.digest for encoder in encoders}
-    on_gpu = any(getattr(encoder, "device", "cpu") != "cpu" for encoder in encoders)
     made = data.from_items(rows, override_num_blocks=len(rows)).map(
         _RayWorker,
         fn_constructor_args=(str(root.absolute()), wanted, options.precision),
         concurrency=(1, options.workers or os.cpu_count() or 1),
-        num_gpus=1 if on_gpu else None,
+        num_gpus=1 if _on_gpu(encoders) else None,
     )
     for row in made.iter_rows():
         progress(len(row["keys"]) + len(row["damaged"]))
@@ -398,6 +401,10 @@ def _prepare(
     except MediaError as error:
         return key, path, str(error)
     return key, path, [encoder.preprocess(image) for encoder in encoders]
+
+
+def _on_gpu(encoders: Sequence[Encoder]) -> bool:
+    return any(getattr(encoder, "device", "cpu") != "cpu" for encoder in encoders)
 
 
 def _encode(
