@@ -16,7 +16,7 @@ where it is wrong, or its mere presence would give it away.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from math import comb, factorial
@@ -123,15 +123,15 @@ def uniform(*parts: str) -> float:
     return (_number(*parts) >> 64) / 2**64
 
 
-def decoy_rate(right: Iterable[Sequence[bool]]) -> float:
-    """The share of questions with right options that offer NONE, so that it is rarely the answer.
+def decoy_rate(right: Sequence[int]) -> float:
+    """The share of questions with right options that offer NONE, so that it is rarely the answer;
+    from the number of right options of each question.
 
-    >>> decoy_rate([[False, False], [True, False], [True, True], [True], [True], [True], [True]])
+    >>> decoy_rate([0, 1, 2, 1, 1, 1, 1])
     0.5
     """
-    counts = [sum(values) for values in right]
-    empty = counts.count(0)
-    return min(1.0, DECOYS * empty / (len(counts) - empty)) if empty < len(counts) else 0.0
+    empty = right.count(0)
+    return min(1.0, DECOYS * empty / (len(right) - empty)) if empty < len(right) else 0.0
 
 
 def blind_soft(options: int, right: int) -> float:

@@ -191,32 +191,21 @@ def describe(
 
 def blind_before(decided: pl.DataFrame) -> dict[str, dict[str, Any]]:
     """What the best blind strategies earn if every question stays as it was."""
-    from manifests.answers import NONE
+    from builders.samples import as_they_were
 
-    options, right = decided["options"].to_list(), decided["right"].to_list()
-    offers = [not any(values) for values in right]
-    return _blind(
-        decided["question"].to_list(),
-        [each + [NONE] * offer for each, offer in zip(options, offers, strict=True)],
-        [each + [True] * offer for each, offer in zip(right, offers, strict=True)],
-        decided["group"].to_list(),
-    )
+    return _blind(decided["question"], *as_they_were(decided), decided["group"])
 
 
 def blind_after(samples: pa.Table) -> dict[str, dict[str, Any]]:
     """What they earn on the samples."""
-    from manifests.answers import letters
+    from manifests.schema import truths
 
-    options = samples["options"].to_pylist()
-    answers = samples["answer"].to_pylist()
-    right = [
-        [letter in answer for letter in letters(len(each))]
-        for each, answer in zip(options, answers, strict=True)
-    ]
-    return _blind(samples["question"].to_pylist(), options, right, samples["group"].to_pylist())
+    options, answers = (samples[name].combine_chunks() for name in ("options", "answer"))
+    question, group = (samples[name].to_pylist() for name in ("question", "group"))
+    return _blind(question, options, truths(options, answers), group)
 
 
-def _blind(*columns: list[Any]) -> dict[str, dict[str, Any]]:
+def _blind(*columns: Any) -> dict[str, dict[str, Any]]:
     from manifests.blind import best_blind
 
     return {name: dataclasses.asdict(best) for name, best in best_blind(*columns).items()}

@@ -7,9 +7,13 @@ right.
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from builders.benches.question import INDEPENDENT
 from builders.inversion import (
@@ -83,91 +87,199 @@ def assemble(decided: pl.DataFrame, *, source: str, seed: int) -> pa.Table:
 
     `difficulty` is one minus the most that picking letters blindly earns of the soft reward.
     """
-    from manifests.schema import samples_table
+    import polars as pl
+    import pyarrow as pa
 
-    rows = decided.to_dicts()
-    _deal(rows, seed)
-    truths = [_truths(row) for row in rows]
-    offers = _offers(rows, truths, seed)
-    return samples_table(
-        _sample(row, truth, offered, source)
-        for row, truth, offered in zip(rows, truths, offers, strict=True)
+    from manifests.schema import CLIP, MEDIA, QA, samples_of_columns
+
+    put = _options(decided, _deal(decided, seed), decided["inverted"].to_numpy())
+    put = put.with_none(_offers(decided, put, seed) | (put.right == 0))
+    inverted = pl.col("inverted")
+    renamed = pl.concat_str("id", pl.lit("/inverted"))
+    told = decided.select(
+        "split",
+        "group",
+        "video",
+        "start",
+        "end",
+        "family",
+        "rule",
+        "inverted",
+        id=pl.when(inverted).then(renamed).otherwise("id"),
+        question="new_question",
+        parent_id=pl.when(inverted).then("id"),
+        original_question="question",
+        original_options="options",
+    ).to_arrow()
+    text = {name: told[name].combine_chunks() for name in told.column_names}
+    clip = [text["start"].cast(pa.float64()), text["end"].cast(pa.float64())]
+    videos = pa.StructArray.from_arrays(
+        [pa.nulls(len(decided), pa.binary()), text["video"].cast(pa.string())], fields=list(MEDIA)
+    )
+    clips = pa.StructArray.from_arrays(clip, fields=list(CLIP), mask=text["start"].is_null())
+    text["original_answer"] = _options(decided).letters()
+    qa = [text[field.name].cast(field.type) for field in QA]
+    return samples_of_columns(
+        {
+            **{name: text[name] for name in ("id", "split", "group", "question")},
+            "task": pa.array(["video_qa"] * len(decided)),
+            "source": pa.array([source] * len(decided)),
+            "options": put.options(),
+            "answer": put.letters(),
+            "videos": _each_in_a_list(videos),
+            "clips": _each_in_a_list(clips),
+            "qa": pa.StructArray.from_arrays(qa, fields=list(QA)),
+            "difficulty": _difficulty(put),
+            "rationale": pa.array(_rationales(decided, put), pa.string()),
+        }
     )
 
 
-def _deal(rows: list[dict[str, Any]], seed: int) -> None:
-    """Deal the letters of the one wrong option of inverted single-choice questions."""
-    single = [row for row in rows if row["inverted"] and row["kind"] != INDEPENDENT]
-    answers = [row["right"].index(True) for row in single]
-    keys = [f"{seed}/{row['id']}" for row in single]
-    dealt = deal([row["order"] for row in single], answers, keys)
-    for row, order in zip(single, dealt, strict=True):
-        row["order"] = order
+def as_they_were(decided: pl.DataFrame) -> tuple[pa.ListArray, pa.ListArray]:
+    """Options of the questions before anything is inverted, and the truth of each: `NONE` is
+    offered where nothing else is right."""
+    put = _options(decided)
+    put = put.with_none(put.right == 0)
+    return put.options(), put.in_lists(put.truth)
 
 
-def _truths(row: dict[str, Any]) -> list[bool]:
-    """Truth values in the new order: the old ones, flipped where the question is inverted."""
-    return [row["right"][position] != row["inverted"] for position in row["order"]]
+@dataclass(frozen=True)
+class _Options:
+    """The options of Q questions, N in all, as they are put to who answers.
+
+    texts   the texts of all questions' options, `NONE` the last of them
+    counts  (Q,) options of each question
+    place   (N,) of an option in `texts`
+    truth   (N,) bool
+    """
+
+    texts: pa.Array
+    counts: np.ndarray
+    place: np.ndarray
+    truth: np.ndarray
+
+    @property
+    def question(self) -> np.ndarray:
+        """Whose option each is, (N,)."""
+        return np.repeat(np.arange(len(self.counts)), self.counts)
+
+    @property
+    def right(self) -> np.ndarray:
+        """How many options of each question are right, (Q,)."""
+        return np.bincount(self.question[self.truth], minlength=len(self.counts))
+
+    def with_none(self, offered: np.ndarray) -> _Options:
+        """`NONE` behind the options of those (Q,) that offer it; right if nothing else is."""
+        ends = np.cumsum(self.counts)[offered]
+        place = np.insert(self.place, ends, len(self.texts) - 1)
+        truth = np.insert(self.truth, ends, self.right[offered] == 0)
+        return _Options(self.texts, self.counts + offered, place, truth)
+
+    def options(self) -> pa.ListArray:
+        return self.in_lists(self.texts.take(self.place))
+
+    def letters(self) -> pa.ListArray:
+        """The letters of the right options, in ascending order."""
+        starts = np.cumsum(self.counts) - self.counts
+        number = np.arange(len(self.place)) - np.repeat(starts, self.counts)
+        return self.in_lists(np.array(list(LETTERS))[number[self.truth]], self.right)
+
+    def in_lists(self, values: Any, counts: np.ndarray | None = None) -> pa.ListArray:
+        """Values of all options, or of some, as a list a question."""
+        import pyarrow as pa
+
+        counts = self.counts if counts is None else counts
+        return pa.ListArray.from_arrays(np.append(0, np.cumsum(counts)).astype(np.int32), values)
 
 
-def _offers(rows: Sequence[dict[str, Any]], truths: list[list[bool]], seed: int) -> list[bool]:
-    """Whether each question offers NONE although something is right, at one rate a family."""
+def _options(
+    decided: pl.DataFrame, orders: Sequence[Sequence[int]] | None = None, flipped: Any = False
+) -> _Options:
+    """Options in the orders given, or in their own; truth values flipped where asked for (Q,)."""
+    import pyarrow as pa
+
+    had = decided["options"].list.len().to_numpy().astype(np.int64)
+    own = decided["options"].explode().to_arrow().cast(pa.string())
+    truth = decided["right"].explode().to_numpy().astype(bool)
+    counts, place = had, np.arange(len(own))
+    if orders is not None:
+        counts = np.array([len(order) for order in orders], np.int64)
+        place = np.repeat(np.cumsum(had) - had, counts)
+        place += np.fromiter(itertools.chain.from_iterable(orders), np.int64, len(place))
+    flips = np.repeat(np.broadcast_to(flipped, counts.shape), counts)
+    texts = pa.concat_arrays([own, pa.array([NONE])])
+    return _Options(texts, counts, place, truth[place] != flips)
+
+
+def _deal(decided: pl.DataFrame, seed: int) -> list[list[int]]:
+    """The orders, with the letters of inverted single-choice questions' one wrong option dealt."""
+    orders = decided["order"].to_list()
+    rows = decided.select("id", "right", single=_is_single()).iter_rows()
+    single = [(number, *row[:2]) for number, row in enumerate(rows) if row[2]]
+    dealt = deal(
+        [orders[number] for number, _, _ in single],
+        [right.index(True) for _, _, right in single],
+        [f"{seed}/{name}" for _, name, _ in single],
+    )
+    for (number, _, _), order in zip(single, dealt, strict=True):
+        orders[number] = order
+    return orders
+
+
+def _is_single() -> pl.Expr:
+    import polars as pl
+
+    return pl.col("inverted") & (pl.col("kind") != INDEPENDENT)
+
+
+def _offers(decided: pl.DataFrame, put: _Options, seed: int) -> np.ndarray:
+    """Which questions offer NONE although something is right, at one rate a family, (Q,) bool."""
     families: dict[tuple[str, bool], list[int]] = defaultdict(list)
-    for number, row in enumerate(rows):
-        if row["kind"] == INDEPENDENT:
-            families[row["family"], row["inverted"]].append(number)
-    offers = [False] * len(rows)
+    rows = decided.select("kind", "family", "inverted").iter_rows()
+    for number, (kind, *family) in enumerate(rows):
+        if kind == INDEPENDENT:
+            families[tuple(family)].append(number)
+    offers, names = np.zeros(len(decided), bool), decided["id"].to_list()
     for numbers in families.values():
-        rate = decoy_rate(truths[number] for number in numbers)
+        rate = decoy_rate(put.right[numbers].tolist())
         for number in numbers:
-            alone = len(truths[number]) < 2
-            offers[number] = alone or uniform(f"{seed}/{rows[number]['id']}", "none") < rate
+            drawn = uniform(f"{seed}/{names[number]}", "none") < rate
+            offers[number] = drawn or put.counts[number] < 2
     return offers
 
 
-def _sample(row: dict[str, Any], truth: list[bool], offered: bool, source: str) -> dict[str, Any]:
-    """One row of the contract."""
-    options = [row["options"][position] for position in row["order"]]
-    offered = offered or not any(truth)
-    if offered:
-        options, truth = [*options, NONE], [*truth, not any(truth)]
-    answer = _letters(truth)
-    return {
-        "id": f"{row['id']}/inverted" if row["inverted"] else row["id"],
-        "task": "video_qa",
-        "source": source,
-        "split": row["split"],
-        "group": row["group"],
-        "question": row["new_question"],
-        "options": options,
-        "answer": answer,
-        "videos": [{"bytes": None, "path": row["video"]}],
-        "clips": [None if row["start"] is None else {"start": row["start"], "end": row["end"]}],
-        "qa": {
-            "family": row["family"],
-            "rule": row["rule"],
-            "inverted": row["inverted"],
-            "parent_id": row["id"] if row["inverted"] else None,
-            "original_question": row["question"],
-            "original_options": row["options"],
-            "original_answer": _letters(row["right"]),
-        },
-        "difficulty": 1 - blind_soft(len(options), len(answer)),
-        "rationale": _rationale(row, offered, answer),
-    }
+def _difficulty(put: _Options) -> np.ndarray:
+    """(Q,) float32; the same for all questions of as many options and right ones."""
+    kinds, which = np.unique(np.stack([put.counts, put.right], 1), axis=0, return_inverse=True)
+    earned = np.array([1 - blind_soft(*kind) for kind in kinds.tolist()], np.float32)
+    return earned[which.ravel()]
 
 
-def _letters(truth: Sequence[bool]) -> list[str]:
-    return [letter for letter, right in zip(LETTERS, truth, strict=False) if right]
+def _each_in_a_list(values: pa.Array) -> pa.ListArray:
+    import pyarrow as pa
+
+    return pa.ListArray.from_arrays(np.arange(len(values) + 1, dtype=np.int32), values)
 
 
-def _rationale(row: dict[str, Any], offered: bool, answer: list[str]) -> str | None:
+def _rationales(decided: pl.DataFrame, put: _Options) -> list[str | None]:
     """What is seen and what holds for each option, where the source carries its truth."""
-    seen, *facts = row["facts"] or [None]
-    independent = row["kind"] == INDEPENDENT
-    if len(facts) != (len(row["options"]) if independent else 1):
-        return None
-    told = facts if independent else row["options"]
-    options = [told[position] for position in row["order"]] + ["none"] * offered
-    concluded = "" if independent else f" {facts[0]};"
-    return f"seen {seen} so{concluded}\n{option_by_option(options, answer)}"
+    told: list[str | None] = [None] * len(decided)
+    known = decided.with_row_index().filter(decided["facts"].is_not_null())
+    if known.is_empty():
+        return told
+    answers, starts = put.letters(), np.cumsum(put.counts) - put.counts
+    had = decided["options"].list.len().to_numpy().astype(np.int64)
+    firsts, none = np.cumsum(had) - had, len(put.texts) - 1
+    for number, (seen, *facts), options, kind in known.select(
+        "index", "facts", "options", "kind"
+    ).iter_rows():
+        independent = kind == INDEPENDENT
+        if len(facts) != (len(options) if independent else 1):
+            continue
+        known_of = facts if independent else options
+        places = put.place[starts[number] :][: put.counts[number]].tolist()
+        shown = ["none" if at == none else known_of[at - firsts[number]] for at in places]
+        concluded = "" if independent else f" {facts[0]};"
+        listed = option_by_option(shown, answers[number].as_py())
+        told[number] = f"seen {seen} so{concluded}\n{listed}"
+    return told

@@ -12,13 +12,14 @@ these held-out scores is given, which errs on the high side where there are few 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-_NOT = re.compile(r"\bnot\b|n['’]t\b", re.IGNORECASE)
+_NOT = r"(?i)\bnot\b|n['’]t\b"
 _STRATEGIES = ("letter", "longest", "shortest", "frequent text", "likely texts")
 
 
@@ -32,11 +33,13 @@ class Best:
 
 def best_blind(
     questions: Sequence[str],
-    options: Sequence[Sequence[str]],
-    right: Sequence[Sequence[bool]],
+    options: Sequence[Sequence[str]] | pa.ListArray,
+    right: Sequence[Sequence[bool]] | pa.ListArray,
     groups: Sequence[str],
 ) -> dict[str, Best]:
     """The best blind strategy for the `soft` and for the `strict` score of at least one question.
+
+    Options and their truth values are given question by question; Arrow's lists are not unpacked.
 
     >>> asked, offered = ["Which?"] * 4, [["a", "b", "c"]] * 4
     >>> best_blind(asked, offered, [[True, False, False]] * 4, list("abcd"))["strict"].score
@@ -44,7 +47,8 @@ def best_blind(
     """
     flat = _Flat.of(options, right)
     half = _halves(groups)
-    says_not = np.array([bool(_NOT.search(question)) for question in questions])
+    asked = pa.array(questions, pa.string())
+    says_not = pc.match_substring_regex(asked, _NOT).to_numpy(zero_copy_only=False).astype(bool)
     found: dict[str, list[Best]] = {"soft": [], "strict": []}
     for reads, flag in (("", np.zeros_like(says_not)), (", reading NOT", says_not)):
         for strategy in _STRATEGIES:
@@ -74,17 +78,27 @@ class _Flat:
     counts: np.ndarray
 
     @classmethod
-    def of(cls, options: Sequence[Sequence[str]], right: Sequence[Sequence[bool]]) -> _Flat:
-        counts = np.array([len(each) for each in options], np.int64)
-        texts = [text.strip().casefold() for each in options for text in each]
-        starts = np.repeat(np.cumsum(counts) - counts, counts)
+    def of(
+        cls,
+        options: Sequence[Sequence[str]] | pa.ListArray,
+        right: Sequence[Sequence[bool]] | pa.ListArray,
+    ) -> _Flat:
+        lists, truths = (
+            values if isinstance(values, pa.Array) else pa.array(values, pa.list_(kind))
+            for values, kind in ((options, pa.string()), (right, pa.bool_()))
+        )
+        counts = lists.value_lengths().to_numpy().astype(np.int64)
+        coded = lists.flatten().dictionary_encode()
+        code = coded.indices.to_numpy()
+        texts = [text.strip().casefold() for text in coded.dictionary.to_pylist()]
         known: dict[str, int] = {}
+        number = np.array([known.setdefault(text, len(known)) for text in texts], np.int64)
         return cls(
             row=np.repeat(np.arange(len(counts)), counts),
-            place=np.arange(len(texts)) - starts,
-            right=np.array([value for each in right for value in each], bool),
-            length=np.array([len(text) for text in texts], np.float64),
-            text=np.array([known.setdefault(text, len(known)) for text in texts], np.int64),
+            place=np.arange(len(code)) - np.repeat(np.cumsum(counts) - counts, counts),
+            right=truths.flatten().to_numpy(zero_copy_only=False).astype(bool),
+            length=np.array([len(text) for text in texts], np.float64)[code],
+            text=number[code],
             counts=counts,
         )
 
@@ -154,9 +168,6 @@ def _with_best_k(
     earned: np.ndarray, cell: np.ndarray, fit: np.ndarray, use: np.ndarray
 ) -> np.ndarray:
     """What each question in `use` earns by the k that paid most in its cell in `fit`, (used,)."""
-    result = np.zeros(len(earned))
-    for value in np.unique(cell[use]):
-        learned, asked = fit & (cell == value), use & (cell == value)
-        k = int(earned[learned].mean(0).argmax()) if learned.any() else 0
-        result[asked] = earned[asked, k]
-    return result[use]
+    learned, cells = cell[fit], int(cell.max(initial=0)) + 1
+    paid = [np.bincount(learned, column[fit], minlength=cells) for column in earned.T]
+    return earned[use, np.argmax(paid, axis=0)[cell[use]]]

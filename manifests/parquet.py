@@ -25,9 +25,9 @@ import pyarrow.parquet as pq
 from manifests.errors import BadInput, ManifestError
 from manifests.schema import METADATA_KEY, SAMPLES, SCHEMA_VERSION, datasets_features, validate
 
-# Rows to a group. Arrow cannot read a group that holds over 2 GiB of nested bytes: 256 rows allow
-# 8 MiB of embedded media in each.
-ROW_GROUP = 256
+# Rows to a group, and to a block of the digest. Arrow cannot read a group that holds over 2 GiB of
+# nested bytes: 256 rows allow 8 MiB of embedded media in each.
+ROW_GROUP, WITH_MEDIA = 2**14, 256
 
 
 def write_samples(table: pa.Table, path: str | os.PathLike, about: Mapping[str, Any]) -> str:
@@ -53,7 +53,7 @@ def write_table(
             table,
             temporary,
             compression="zstd",
-            row_group_size=ROW_GROUP,
+            row_group_size=min(map(_rows_at_once, table.columns), default=ROW_GROUP),
             write_page_checksum=True,
         )
     return digest
@@ -126,10 +126,25 @@ def content_digest(table: pa.Table) -> str:
     digest = hashlib.sha256()
     for name in sorted(table.column_names):
         digest.update(f"{name}\0{len(table)}\0".encode())
-        for start in range(0, len(table), ROW_GROUP):
-            block = table.column(name).slice(start, ROW_GROUP).combine_chunks()
-            _digest_array(digest, block)
+        rows = _rows_at_once(table.column(name))
+        for start in range(0, len(table), rows):
+            _digest_array(digest, table.column(name).slice(start, rows).combine_chunks())
     return digest.hexdigest()
+
+
+def _rows_at_once(column: pa.ChunkedArray) -> int:
+    return WITH_MEDIA if any(map(_holds_bytes, column.chunks)) else ROW_GROUP
+
+
+def _holds_bytes(array: pa.Array) -> bool:
+    """Whether there is a binary value in it, however deep."""
+    kind = array.type
+    if pa.types.is_struct(kind):
+        return any(map(_holds_bytes, array.flatten()))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _holds_bytes(array.flatten())
+    is_binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return is_binary and array.null_count < len(array)
 
 
 def _check_names(fields: Iterable[pa.Field]) -> None:
@@ -165,7 +180,17 @@ def _digest_array(digest: hashlib._Hash, array: pa.Array) -> None:
     else:  # strings and binaries
         values = array.cast(pa.large_binary()).fill_null(b"")
         digest.update(_lengths(pc.binary_length(values)))
-        digest.update(b"".join(values.to_pylist()))
+        digest.update(_content(values))
+
+
+def _content(values: pa.LargeBinaryArray) -> memoryview:
+    """All values, one after the other, without a copy."""
+    _, offsets, content = values.buffers()
+    if content is None or not len(values):
+        return memoryview(b"")
+    first = np.frombuffer(offsets, np.int64)[values.offset]
+    end = np.frombuffer(offsets, np.int64)[values.offset + len(values)]
+    return memoryview(content)[first:end]
 
 
 def _lengths(lengths: pa.Array) -> bytes:

@@ -7,16 +7,16 @@ options. `images[0]` is the query of a re-identification sample, the rest are it
 from __future__ import annotations
 
 import json
-import math
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manifests.answers import LETTERS
+from manifests.answers import LETTERS, NONE
 from manifests.errors import ManifestError
 
 SCHEMA_VERSION = 1
@@ -108,6 +108,34 @@ def samples_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=SAMPLES).sort_by("id")
 
 
+def samples_of_columns(columns: Mapping[str, Any]) -> pa.Table:
+    """The same from whole columns, quicker where there are many rows."""
+    if not set(columns) <= set(SAMPLES.names):
+        raise ManifestError(f"unknown columns {sorted(set(columns) - set(SAMPLES.names))}")
+    rows = len(next(iter(columns.values())))
+    arrays = [
+        pa.nulls(rows, field.type)
+        if field.name not in columns
+        else pa.array(columns[field.name]).cast(field.type)
+        for field in SAMPLES
+    ]
+    return pa.Table.from_arrays(arrays, schema=SAMPLES).sort_by("id")
+
+
+def truths(options: pa.ListArray, answers: pa.ListArray) -> pa.ListArray:
+    """Whether each option of each question is right, from the letters that are.
+
+    >>> truths(pa.array([["x", "y"], ["z"]]), pa.array([["B"], ["A"]])).to_pylist()
+    [[False, True], [True]]
+    """
+    counts, chosen = options.value_lengths().to_numpy(), answers.value_lengths().to_numpy()
+    ends = np.cumsum(counts)
+    letter = pc.index_in(answers.flatten(), pa.array(list(LETTERS))).to_numpy()
+    right = np.zeros(counts.sum(), bool)
+    right[np.repeat(ends - counts, chosen) + letter] = True
+    return pa.ListArray.from_arrays(np.append(0, ends).astype(np.int32), right)
+
+
 def datasets_features() -> bytes:
     """The `huggingface` schema metadata that makes `load_dataset` yield Image and Video columns."""
     features = {field.name: _feature(field.type) for field in SAMPLES}
@@ -122,13 +150,25 @@ def validate(table: pa.Table, name: str = "manifest") -> None:
     Raises `ManifestError` that names the file, the row's id, the column and the rule.
     """
     _check_columns(table, SAMPLES, name)
-    seen: set[str] = set()
-    splits: dict[tuple[str, str], str] = {}
-    for row in iterate(table, drop_bytes=True):
-        problem = _problem(row, seen) or _leak(row, splits)
-        if problem:
-            column, rule = problem
-            raise ManifestError(f"{name}: row {row['id']!r}: column {column!r}: {rule}")
+    repeated, straddling = _repeated(table["id"]), _straddling(table)
+    start = 0
+    for batch in table.to_batches(max_chunksize=4096):
+        part = slice(start, start + len(batch))
+        broken = [
+            *_broken_texts(batch),
+            (repeated[part], "id", lambda row: "is not unique"),
+            *_broken_words(batch),
+            *_broken_answers(batch),
+            *_broken_media(batch),
+            *_broken_blocks(batch),
+            (straddling[part], "group", lambda row: _leak(table, row)),
+        ]
+        firsts = [int(mask.argmax()) if mask.any() else len(batch) for mask, _, _ in broken]
+        if min(firsts) < len(batch):
+            _, column, rule = broken[firsts.index(min(firsts))]
+            row = next(iterate(pa.table(batch.slice(min(firsts), 1)), drop_bytes=True))
+            raise ManifestError(f"{name}: row {row['id']!r}: column {column!r}: {rule(row)}")
+        start += len(batch)
 
 
 def validate_embeddings(table: pa.Table, name: str = "embeddings") -> None:
@@ -196,80 +236,161 @@ def _check_columns(table: pa.Table, wanted: pa.Schema, name: str) -> None:
             raise ManifestError(f"{name}: column {field.name!r} is {found}, needs {field.type}")
 
 
-def _problem(row: Mapping[str, Any], seen: set[str]) -> tuple[str, str] | None:
-    """The first rule a row breaks, as (column, rule), or None."""
+# Rows of a batch that break a rule (n,) bool, the column, and the rule in words for one such row.
+_Rule = tuple[np.ndarray, str, Callable[[Mapping[str, Any]], str]]
+
+
+class _Lists:
+    """A column of lists: `counts` (n,) of each row, `values` of all, and whose each is, `row`."""
+
+    def __init__(self, column: pa.ListArray) -> None:
+        self.counts = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
+        self.values = column.flatten()
+        self.row = np.repeat(np.arange(len(column)), self.counts)
+
+    def any(self, values: np.ndarray) -> np.ndarray:
+        """Rows with a value that a mask over all values holds for, (n,) bool."""
+        return np.bincount(self.row[values], minlength=len(self.counts)) > 0
+
+
+def _broken_texts(batch: pa.RecordBatch) -> Iterator[_Rule]:
     for column in ("id", "task", "source", "split", "group", "question"):
-        if not (row[column] or "").strip():
-            return column, "is empty"
-    if row["id"] in seen:
-        return "id", "is not unique"
-    seen.add(row["id"])
-    if row["task"] not in TASKS:
-        return "task", f"is {row['task']!r}, must be one of {TASKS}"
-    if row["split"] not in SPLITS:
-        return "split", f"is {row['split']!r}, must be one of {SPLITS}"
-    if row["difficulty"] is not None and not math.isfinite(row["difficulty"]):
-        return "difficulty", f"is {row['difficulty']}, must be finite or null"
-    return _answer_problem(row) or _media_problem(row) or _block_problem(row)
+        blank = pc.equal(pc.utf8_trim_whitespace(batch[column]), "")
+        yield _mask(blank, null=True), column, lambda row: "is empty"
 
 
-def _leak(row: Mapping[str, Any], splits: dict[tuple[str, str], str]) -> tuple[str, str] | None:
-    """A group that straddles two splits, as (column, rule), or None."""
-    split = splits.setdefault((row["source"], row["group"]), row["split"])
-    if split != row["split"]:
-        return "group", f"{row['group']!r} is in split {split!r} and in {row['split']!r}"
-    return None
+def _broken_words(batch: pa.RecordBatch) -> Iterator[_Rule]:
+    for column, known in (("task", TASKS), ("split", SPLITS)):
+        wrong = ~_mask(pc.is_in(batch[column], pa.array(known)))
+        yield wrong, column, partial(_not_one_of, column, known)
+    finite = _mask(pc.is_finite(batch["difficulty"]), null=True)
+    yield ~finite, "difficulty", lambda row: f"is {row['difficulty']}, must be finite or null"
 
 
-def _answer_problem(row: Mapping[str, Any]) -> tuple[str, str] | None:
-    options, answer = row["options"] or [], row["answer"] or []
-    if len(options) < 2 or not all(options):
-        return "options", f"needs at least two non-empty texts, has {options}"
-    if len(options) > len(LETTERS):
-        return "options", f"has {len(options)} texts, at most {len(LETTERS)} can be lettered"
-    if not answer:
-        return "answer", "is empty; where nothing is right add the option 'None of the options'"
-    allowed = LETTERS[: len(options)]
-    for letter in answer:
-        if letter not in list(allowed):
-            rule = f"is not among the {len(options)} options ({allowed[0]}–{allowed[-1]})"
-            return "answer", f"{letter!r} {rule}"
-    if sorted(set(answer)) != answer:
-        return "answer", f"{answer} must be distinct letters in ascending order"
-    return None
+def _not_one_of(column: str, known: Sequence[str], row: Mapping[str, Any]) -> str:
+    return f"is {row[column]!r}, must be one of {known}"
 
 
-def _media_problem(row: Mapping[str, Any]) -> tuple[str, str] | None:
-    images, videos, clips = (row[name] or [] for name in ("images", "videos", "clips"))
-    column = "videos" if row["task"] == "video_qa" else "images"
-    least = 1 if column == "videos" else 2
-    if len(row[column] or []) < least:
-        return column, f"a {row['task']} sample needs at least {least}"
-    for name, media in (("images", images), ("videos", videos)):
-        for item in media:
-            if item is None or (item["bytes"] is None and not item["path"]):
-                return name, "holds neither bytes nor a path"
-            if item["path"] and posixpath.normpath(item["path"]).split("/")[0] == "..":
-                return name, f"{item['path']!r} leads outside the media root"
-    if clips and len(clips) != len(videos):
-        return "clips", f"has {len(clips)} ranges for {len(videos)} videos"
-    for clip in clips:
-        if clip is not None and not _is_range(clip):
-            return "clips", f"{clip} is no range of seconds"
-    return None
+def _broken_answers(batch: pa.RecordBatch) -> Iterator[_Rule]:
+    options, answers = _Lists(batch["options"]), _Lists(batch["answer"])
+    blank = options.any(_mask(pc.equal(options.values, ""), null=True))
+    yield (
+        (options.counts < 2) | blank,
+        "options",
+        lambda row: f"needs at least two non-empty texts, has {row['options'] or []}",
+    )
+    most = len(LETTERS)
+    yield (
+        options.counts > most,
+        "options",
+        lambda row: f"has {len(row['options'])} texts, at most {most} can be lettered",
+    )
+    yield (
+        answers.counts == 0,
+        "answer",
+        lambda row: f"is empty; where nothing is right add the option {NONE!r}",
+    )
+    letter = pc.index_in(answers.values, pa.array(list(LETTERS))).fill_null(most).to_numpy()
+    yield answers.any(letter >= options.counts[answers.row]), "answer", _no_option
+    falling = np.append(False, (np.diff(letter) <= 0) & (np.diff(answers.row) == 0))
+    yield (
+        answers.any(falling[: len(letter)]),
+        "answer",
+        lambda row: f"{row['answer']} must be distinct letters in ascending order",
+    )
 
 
-def _block_problem(row: Mapping[str, Any]) -> tuple[str, str] | None:
-    name = "qa" if row["task"] == "video_qa" else "reid"
-    if row[name] is None:
-        return name, f"is null for a {row['task']} sample"
-    if name == "reid":
-        candidates = len(row["images"]) - 1
-        for key in CANDIDATE_LISTS:
-            values = row["reid"][key]
-            if values is not None and len(values) != candidates:
-                return f"reid.{key}", f"has {len(values)} values for {candidates} candidates"
-    return None
+def _no_option(row: Mapping[str, Any]) -> str:
+    allowed = list(LETTERS[: len(row["options"])])
+    wrong = next(letter for letter in row["answer"] if letter not in allowed)
+    return f"{wrong!r} is not among the {len(allowed)} options ({allowed[0]}–{allowed[-1]})"
+
+
+def _broken_media(batch: pa.RecordBatch) -> Iterator[_Rule]:
+    of_clips = _mask(pc.equal(batch["task"], "video_qa"))
+    media = {name: _Lists(batch[name]) for name in ("images", "videos")}
+    for name, asked, least in (("videos", of_clips, 1), ("images", ~of_clips, 2)):
+        few = asked & (media[name].counts < least)
+        yield few, name, lambda row, least=least: f"a {row['task']} sample needs at least {least}"
+    for name, items in media.items():
+        data, path = items.values.flatten()  # with the nulls of their items
+        no_path = _mask(pc.equal(path, ""), null=True)
+        absent = items.any(_mask(data.is_null()) & no_path)
+        yield absent, name, lambda row: "holds neither bytes nor a path"
+        upward = _mask(pc.match_substring(path, ".."))
+        upward[upward] = [_is_outside(text) for text in path.filter(pa.array(upward)).to_pylist()]
+        yield items.any(upward), name, partial(_outside, name)
+    clips, videos = _Lists(batch["clips"]), media["videos"].counts
+    yield (
+        (clips.counts > 0) & (clips.counts != videos),
+        "clips",
+        lambda row: f"has {len(row['clips'])} ranges for {len(row['videos'] or [])} videos",
+    )
+    start, end = (
+        side.to_numpy(zero_copy_only=False).astype(np.float64) for side in clips.values.flatten()
+    )
+    is_range = (start >= 0) & (start < end) & (end < np.inf)  # false where one is null
+    wrong = clips.any(_mask(clips.values.is_valid()) & ~is_range)
+    yield wrong, "clips", lambda row: f"one is no range of seconds: {row['clips']}"
+
+
+def _is_outside(path: str) -> bool:
+    return posixpath.normpath(path).split("/")[0] == ".."
+
+
+def _outside(column: str, row: Mapping[str, Any]) -> str:
+    path = next(item["path"] for item in row[column] if _is_outside(item["path"] or ""))
+    return f"{path!r} leads outside the media root"
+
+
+def _broken_blocks(batch: pa.RecordBatch) -> Iterator[_Rule]:
+    of_clips = _mask(pc.equal(batch["task"], "video_qa"))
+    for name, asked in (("qa", of_clips), ("reid", ~of_clips)):
+        lacking = asked & _mask(batch[name].is_null())
+        yield lacking, name, lambda row: f"is null for a {row['task']} sample"
+    candidates = _Lists(batch["images"]).counts - 1
+    names = [field.name for field in batch["reid"].type]
+    for key in CANDIDATE_LISTS:
+        values = batch["reid"].flatten()[names.index(key)]
+        known = _mask(values.is_valid()) & ~of_clips
+        uneven = known & (_Lists(values).counts != candidates)
+        yield uneven, f"reid.{key}", partial(_uneven, key)
+
+
+def _uneven(key: str, row: Mapping[str, Any]) -> str:
+    return f"has {len(row['reid'][key])} values for {len(row['images']) - 1} candidates"
+
+
+def _repeated(names: pa.ChunkedArray) -> np.ndarray:
+    """Rows whose name an earlier row has, (N,) bool."""
+    repeated = np.ones(len(names), bool)
+    repeated[np.unique(_numbers(names), return_index=True)[1]] = False
+    return repeated
+
+
+def _straddling(table: pa.Table) -> np.ndarray:
+    """Rows of another split than the first row of their source and group, (N,) bool."""
+    source, group, split = (_numbers(table[name]) for name in ("source", "group", "split"))
+    key = source.astype(np.int64) * (group.max(initial=0) + 1) + group
+    _, first, which = np.unique(key, return_index=True, return_inverse=True)
+    return split != split[first[which]]
+
+
+def _leak(table: pa.Table, row: Mapping[str, Any]) -> str:
+    same = pc.and_(pc.equal(table["source"], row["source"]), pc.equal(table["group"], row["group"]))
+    split = table["split"].filter(same)[0].as_py()
+    return f"{row['group']!r} is in split {split!r} and in {row['split']!r}"
+
+
+def _numbers(column: pa.ChunkedArray) -> np.ndarray:
+    """One number for each distinct text, (N,) int32; null is one of them."""
+    texts = pc.cast(column, pa.large_string()).combine_chunks()
+    return texts.dictionary_encode("encode").indices.to_numpy()
+
+
+def _mask(values: pa.Array, null: bool = False) -> np.ndarray:
+    """(n,) bool, nulls as given."""
+    return pc.fill_null(values, null).to_numpy(zero_copy_only=False).copy()
 
 
 def _image_problem(row: Mapping[str, Any], seen: set[tuple[str, str]]) -> tuple[str, str] | None:
@@ -294,11 +415,6 @@ def _finite_rows(vectors: pa.FixedSizeListArray) -> np.ndarray:
     flat = vectors.flatten().to_numpy(zero_copy_only=False)
     values[present] = flat.reshape(-1, vectors.type.list_size)
     return np.isfinite(values).all(axis=1)
-
-
-def _is_range(clip: Mapping[str, float | None]) -> bool:
-    start, end = clip["start"], clip["end"]
-    return start is not None and end is not None and 0 <= start < end < float("inf")
 
 
 def _same_type(found: pa.DataType, wanted: pa.DataType) -> bool:

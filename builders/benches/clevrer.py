@@ -12,6 +12,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ VOCABULARIES = {
     "count": tuple(str(count) for count in range(11)),
 }
 OPTIONS = 5  # of a descriptive question, where the vocabulary has as many
+_RNG = random.Random()  # seeded anew for every question, which making one for each is slower than
 _KNOWN = {word: name for name, words in VOCABULARIES.items() for word in words}
 
 
@@ -54,7 +56,7 @@ def parse(record: Mapping[str, Any], place: Place) -> Question:
     scene = _number(record, "scene_index")
     number = _number(record, "question_id")
     name = f"clevrer/{place.split}/{scene:05d}/{number}"
-    video = place.video(*_folders(scene), text(record, "video_filename"))
+    video = _video(place, scene, text(record, "video_filename"))
     family = text(record, "question_type")
     facts = record["facts"].get((scene, number))
     shared = {"id": name, "video": video, "group": f"clevrer/{scene:05d}", "family": family}
@@ -79,18 +81,18 @@ def vocabulary_options(answer: str, frequency: Mapping[str, int], key: str) -> l
     """
     if answer not in _KNOWN:
         raise Unusable(f"the answer {answer!r} is in no closed vocabulary", damaged=False)
-    rng = random.Random(key)
-    weight = {word: frequency.get(word, 0) for word in VOCABULARIES[_KNOWN[answer]]}
-    del weight[answer]
+    _RNG.seed(key)
+    others = [word for word in VOCABULARIES[_KNOWN[answer]] if word != answer]
+    weights = [frequency.get(word, 0) for word in others]
     # Words the file never answers with come last, and only where there would be no choice.
-    ranked = sorted(
-        weight,
-        key=lambda word: math.log(1 - rng.random()) / weight[word] if weight[word] else -math.inf,
-        reverse=True,
-    )
-    used = sum(count > 0 for count in weight.values())
-    options = [answer, *ranked[: max(min(OPTIONS - 1, used), min(2, len(ranked)))]]
-    rng.shuffle(options)
+    drawn = {
+        word: math.log(1 - _RNG.random()) / weight if weight else -math.inf
+        for word, weight in zip(others, weights, strict=True)
+    }
+    used = len(weights) - weights.count(0)
+    count = max(min(OPTIONS - 1, used), min(2, len(others)))
+    options = [answer, *sorted(others, key=drawn.__getitem__, reverse=True)[:count]]
+    _RNG.shuffle(options)
     return options
 
 
@@ -123,6 +125,11 @@ def _choices(record: Mapping[str, Any]) -> tuple[list[str], list[bool]]:
     if not set(truths) <= {"correct", "wrong"}:
         raise Unusable("a choice is neither correct nor wrong")
     return [text(choice, "choice") for choice in choices], [t == "correct" for t in truths]
+
+
+@lru_cache(maxsize=1)  # a scene's questions follow each other
+def _video(place: Place, scene: int, name: str) -> str:
+    return place.video(*_folders(scene), name)
 
 
 def _folders(scene: int) -> tuple[str, str]:

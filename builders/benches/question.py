@@ -20,7 +20,6 @@ INDEPENDENT, EXCLUSIVE, SINGLE = "independent", "exclusive", "single"
 MAX_TEXT = 4000  # characters; a longer question or option is a mishap or an attack
 
 _LABEL = re.compile(r"\s*\(?([A-Z])[.):]\s*")
-_ABSENT = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +88,15 @@ class Unusable(ValueError):
 def text(record: Mapping[str, Any], *names: str) -> str:
     """The first of several fields that is there, as text without surrounding space."""
     for name in names:
-        value = record.get(name, _ABSENT)
-        if isinstance(value, (str, int, float)) and not isinstance(value, bool):
-            if len(str(value)) > MAX_TEXT:
+        value = record.get(name)
+        if isinstance(value, str) or (
+            isinstance(value, (int, float)) and not isinstance(value, bool)
+        ):
+            found = str(value)
+            if len(found) > MAX_TEXT:
                 raise Unusable(f"field {name!r} is over {MAX_TEXT} characters")
-            if str(value).strip():
-                return str(value).strip()
+            if found := found.strip():
+                return found
     raise Unusable(f"field {names[0]!r} is missing or not a text")
 
 

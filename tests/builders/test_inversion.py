@@ -105,10 +105,10 @@ def test_blind_soft_equals_trying_every_choice_of_letters(count):
 
 
 def test_decoys_make_the_presence_of_none_uninformative():
-    right = [[False]] * 5 + [[True]] * 95
+    right = [0] * 5 + [1] * 95
     assert decoy_rate(right) == pytest.approx(inversion.DECOYS * 5 / 95)
-    assert decoy_rate([[True]]) == 0.0
-    assert decoy_rate([[False]]) == 0.0
+    assert decoy_rate([1]) == 0.0
+    assert decoy_rate([0]) == 0.0
 
 
 def test_the_best_blind_strategy_is_found_where_one_is_planted():
