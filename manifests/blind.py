@@ -14,13 +14,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 _NOT = r"(?i)\bnot\b|n['’]t\b"
-_STRATEGIES = ("letter", "longest", "shortest", "frequent text", "likely texts")
+# Each strategy and what it ranks options by; letters and texts are learned.
+_STRATEGIES = {
+    "longest": "length",
+    "shortest": "brevity",
+    "letter": "letter",
+    "frequent text": "text",
+    "likely texts": "text",
+}
 
 
 @dataclass(frozen=True)
@@ -49,14 +57,33 @@ def best_blind(
     half = _halves(groups)
     asked = pa.array(questions, pa.string())
     says_not = pc.match_substring_regex(asked, _NOT).to_numpy(zero_copy_only=False).astype(bool)
+    flags = {"": np.zeros_like(says_not), ", reading NOT": says_not}
+    fits = (half, ~half)
+
+    @cache
+    def ranked(by: str, reads: str = "", fold: int = 0) -> tuple[np.ndarray, _Scores]:
+        value = _values(flat, by, flags[reads], fits[fold])
+        return value, _scores(flat, value)
+
     found: dict[str, list[Best]] = {"soft": [], "strict": []}
-    for reads, flag in (("", np.zeros_like(says_not)), (", reading NOT", says_not)):
-        for strategy in _STRATEGIES:
-            earned = [_earn(flat, strategy, flag, fit, ~fit) for fit in (half, ~half)]
+    for reads, flag in flags.items():
+        for strategy, by in _STRATEGIES.items():
+            learned = by in ("letter", "text")
+            earned = []
+            for fold, fit in enumerate(fits):
+                value, scores = ranked(by, reads, fold) if learned else ranked(by)
+                if strategy == "likely texts":
+                    earned.append(_with_likely(scores, flat, value, ~fit))
+                else:
+                    earned.append(_with_best_k(scores, flat.counts * 2 + flag, fit, ~fit))
             for name, best in found.items():
-                scores = np.concatenate([one[name] for one in earned])
-                best.append(Best(strategy + reads, float(scores.mean())))
+                mean = float(np.concatenate([one[name] for one in earned]).mean())
+                best.append(Best(strategy + reads, mean))
     return {name: max(each, key=lambda one: one.score) for name, each in found.items()}
+
+
+# (Q, k) of each score: what picking the first k earns
+_Scores = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -109,25 +136,16 @@ def _halves(groups: Sequence[str]) -> np.ndarray:
     return np.array([number[group] % 2 == 0 for group in groups], bool)
 
 
-def _earn(
-    flat: _Flat, strategy: str, flag: np.ndarray, fit: np.ndarray, use: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Both scores of the questions in `use`, with everything learned from those in `fit`."""
-    value = _values(flat, strategy, flag, fit)
+def _scores(flat: _Flat, value: np.ndarray) -> _Scores:
     lead, size = _leading(flat, value)
-    earned = {"soft": _soft(lead, size, flat.counts), "strict": _strict(lead, size, flat.counts)}
-    if strategy == "likely texts":
-        k = np.maximum(np.bincount(flat.row, value > 0.5).astype(np.int64), 1)
-        return {name: scores[use, k[use] - 1] for name, scores in earned.items()}
-    cell = flat.counts * 2 + flag
-    return {name: _with_best_k(scores, cell, fit, use) for name, scores in earned.items()}
+    return {"soft": _soft(lead, size, flat.counts), "strict": _strict(lead, size, flat.counts)}
 
 
-def _values(flat: _Flat, strategy: str, flag: np.ndarray, fit: np.ndarray) -> np.ndarray:
+def _values(flat: _Flat, by: str, flag: np.ndarray, fit: np.ndarray) -> np.ndarray:
     """How promising each option looks, (N,)."""
-    if strategy in ("longest", "shortest"):
-        return flat.length if strategy == "longest" else -flat.length
-    cell = flat.counts[flat.row] * 64 + flat.place if strategy == "letter" else flat.text
+    if by in ("length", "brevity"):
+        return flat.length if by == "length" else -flat.length
+    cell = flat.counts[flat.row] * 64 + flat.place if by == "letter" else flat.text
     return _rates(cell * 2 + flag[flat.row], flat.right, fit[flat.row])
 
 
@@ -164,10 +182,17 @@ def _strict(lead: np.ndarray, size: np.ndarray, counts: np.ndarray) -> np.ndarra
     return ((k == size[:, None]) & (k <= lead[:, None])).astype(np.float64)
 
 
-def _with_best_k(
-    earned: np.ndarray, cell: np.ndarray, fit: np.ndarray, use: np.ndarray
-) -> np.ndarray:
+def _with_best_k(scores: _Scores, cell: np.ndarray, fit: np.ndarray, use: np.ndarray) -> _Scores:
     """What each question in `use` earns by the k that paid most in its cell in `fit`, (used,)."""
     learned, cells = cell[fit], int(cell.max(initial=0)) + 1
-    paid = [np.bincount(learned, column[fit], minlength=cells) for column in earned.T]
-    return earned[use, np.argmax(paid, axis=0)[cell[use]]]
+    chosen = {}
+    for name, earned in scores.items():
+        paid = [np.bincount(learned, column[fit], minlength=cells) for column in earned.T]
+        chosen[name] = earned[use, np.argmax(paid, axis=0)[cell[use]]]
+    return chosen
+
+
+def _with_likely(scores: _Scores, flat: _Flat, value: np.ndarray, use: np.ndarray) -> _Scores:
+    """What each question in `use` earns by picking every option more likely right than not."""
+    k = np.maximum(np.bincount(flat.row, value > 0.5).astype(np.int64), 1)
+    return {name: earned[use, k[use] - 1] for name, earned in scores.items()}
