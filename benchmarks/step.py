@@ -78,11 +78,15 @@ def run(options: Options) -> None:
 def measure(options: Options) -> dict[str, float]:
     """Median seconds of a step; loss and gradient norm of the first."""
     import torch
+
+    from models import torchvision_remedy
+
+    torchvision_remedy.apply()
     from transformers import TrainerCallback
 
     from models.policy import load_policy
 
-    model, processor = load_policy(options.model)  # before trl: it applies the remedy
+    model, processor = load_policy(options.model)
     side = 2 * processor.image_processor.patch_size
     room = options.cells * side**2
     processor.image_processor.size = {"shortest_edge": side**2, "longest_edge": room}
@@ -119,7 +123,11 @@ def measure(options: Options) -> dict[str, float]:
 
 def settings(options: Options, folder: str) -> dict[str, Any]:
     """What both trainers are told."""
+    import torch
+
     return {
+        "bf16": torch.cuda.is_available(),
+        "use_cpu": not torch.cuda.is_available(),
         "output_dir": folder,
         "per_device_train_batch_size": options.prompts * options.group,
         "num_generations": options.group,

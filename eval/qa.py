@@ -1,6 +1,7 @@
 """Answers of a policy on manifests, scored: soft, strict, per option, format, beside blind rules.
 
     python -m eval.qa manifests/eval/*.parquet --model_name_or_path runs/grpo
+    python -m eval.qa manifests/eval/*.parquet --server http://localhost:8000/v1   # vLLM's
     python -m eval.qa manifests/eval/some.parquet --predictions completions.jsonl
     python -m eval.qa --predictions published_log.jsonl
 
@@ -26,6 +27,7 @@ from manifests.errors import BadInput
 if TYPE_CHECKING:
     from eval.choices import Answered, Line
     from eval.generation import Generator, Loaded, Sample
+    from eval.serving import Served
 
 
 @dataclass
@@ -35,6 +37,11 @@ class Options:
     manifests: list[str] = option("samples tables, or globs", default=[], positional=True)
     model_name_or_path: str = option(
         "a folder, a name on the Hub, or the small policy in this package", default="embedded"
+    )
+    server: str | None = option(
+        "ask a server that speaks OpenAI's protocol instead of loading the policy, under the name "
+        "--model_name_or_path if that is given",
+        default=None,
     )
     predictions: str | None = option(
         "score these completions instead: JSON Lines of id and completion, or a published log",
@@ -94,24 +101,27 @@ def _answer_manifests(
     """Let the policy answer what it has not answered yet; scores by manifest."""
     from eval.generation import Generator, Sampling, View, device_of, load_batch
     from eval.predictions import resume
+    from eval.serving import Served
     from manifests.parquet import read_about
-    from models.policy import weight_files
+    from models.policy import EMBEDDED, weight_files
 
     sampling = Sampling(
         options.max_new_tokens, options.sample, options.temperature, options.top_p, options.seed
     )
     view = View(options.nframes, options.fps, options.max_pixels)
-    settings = {
-        "model": options.model_name_or_path,
-        "weights": weight_files(options.model_name_or_path),
-        "dtype": options.dtype,
-        **asdict(sampling),
-        **asdict(view),
-    }
+    name = options.model_name_or_path
+    settings = {"model": name, **asdict(sampling), **asdict(view)}
+    if options.server:
+        settings["server"] = options.server
+    else:
+        settings |= {"weights": weight_files(name), "dtype": options.dtype}
 
     @cache  # loaded once, and only if something is left to answer
-    def policy() -> Generator:
-        name, device = options.model_name_or_path, device_of(options.device)
+    def policy() -> Generator | Served:
+        if options.server:
+            known = None if name == EMBEDDED else name
+            return Served(options.server, known, sampling, view, at_once=options.batch_size)
+        device = device_of(options.device)
         return Generator(name, sampling, view, dtype=options.dtype, device=device)
 
     scored = {}
@@ -131,7 +141,7 @@ def _answer_manifests(
 def _answer(
     samples: Sequence[Sample],
     store: Path,
-    policy: Callable[[], Generator],
+    policy: Callable[[], Generator | Served],
     load: Callable[[Sequence[Sample]], Loaded],
     batch_size: int,
 ) -> list[str]:

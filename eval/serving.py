@@ -1,0 +1,164 @@
+"""Completions of a policy behind a server that speaks OpenAI's chat protocol, as vLLM's does.
+
+    vllm serve runs/grpo --generation-config vllm
+    python -m eval.qa manifests/eval/*.parquet --server http://localhost:8000/v1
+
+The server has its own environment and its own chat template (a policy's folder brings one along).
+Images travel without loss. Clips travel as the frames that `transformers` would see, but as JPEG,
+the one form in which vLLM takes frames, so the answers to clips can differ a little.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from manifests.errors import BadInput, WorkFailed
+from models.prompts import messages
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from eval.generation import Media, Sample, Sampling, View
+    from manifests.media import Clip
+
+JPEG_QUALITY = 95
+MAX_REPLY = 2**24  # bytes; a longer reply is no completion
+
+
+class Served:
+    """A policy on a server; `at_once` requests are under way at a time.
+
+    `model` is the name under which it is served; None takes the only one there is. A key is read
+    from the environment variable OPENAI_API_KEY.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str | None,
+        sampling: Sampling,
+        view: View,
+        *,
+        at_once: int,
+        timeout: float = 600.0,
+    ) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise BadInput(f"--server {url}: needs an address like http://localhost:8000/v1")
+        self.url, self.timeout, self.at_once = url.rstrip("/"), timeout, at_once
+        self.sampling, self.view = sampling, view
+        self.model = model or self._only_model()
+
+    def complete(self, samples: Sequence[Sample], media: Sequence[Media]) -> list[str]:
+        """One completion for each sample, whose decoded images and clips are given beside it."""
+        with ThreadPoolExecutor(self.at_once) as pool:
+            return list(pool.map(self._complete_one, samples, media))
+
+    def _complete_one(self, sample: Sample, media: Media) -> str:
+        reply = self._call("chat/completions", self.request(sample, *media))
+        try:
+            return reply["choices"][0]["message"]["content"] or ""
+        except (KeyError, IndexError, TypeError) as error:
+            raise WorkFailed(
+                f"{self.url}: the reply holds no completion: {reply!r:.300}"
+            ) from error
+
+    def request(
+        self, sample: Sample, images: Sequence[Image], clips: Sequence[Clip]
+    ) -> dict[str, Any]:
+        """What is sent for one sample; nothing of the server's own defaults is left standing."""
+        sampling = self.sampling
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": with_media(messages(sample), images, clips),
+            "max_tokens": sampling.max_new_tokens,
+            "temperature": sampling.temperature if sampling.sample else 0.0,
+            "top_p": sampling.top_p if sampling.sample else 1.0,
+            "seed": sampling.seed ^ zlib.crc32(sample["id"].encode()),
+            "top_k": -1,
+            "repetition_penalty": 1.0,
+        }
+        if self.view.max_pixels is not None:
+            body["mm_processor_kwargs"] = {"max_pixels": self.view.max_pixels}
+        if clips:
+            rate = {"num_frames": -1, "fps": clips[0].sampled_fps}
+            body["media_io_kwargs"] = {"video": rate}
+        return body
+
+    def _only_model(self) -> str:
+        listed = self._call("models").get("data") or []
+        names = [entry.get("id") for entry in listed if isinstance(entry, Mapping)]
+        if len(names) != 1:
+            raise BadInput(
+                f"--server {self.url} serves {names}: name one with --model_name_or_path"
+            )
+        return names[0]
+
+    def _call(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        headers = {"Content-Type": "application/json"}
+        if key := os.environ.get("OPENAI_API_KEY"):
+            headers["Authorization"] = f"Bearer {key}"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.url}/{path}", data, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=self.timeout) as reply:
+                found = json.loads(reply.read(MAX_REPLY))
+        except urllib.error.HTTPError as error:
+            said = error.read(2000).decode("utf-8", "replace").strip()
+            raise WorkFailed(f"{self.url}/{path} refused a request ({error}): {said}") from error
+        except OSError as error:  # nobody there, a broken connection, a timeout
+            raise WorkFailed(
+                f"--server {self.url}: no answer ({error}); start it with `vllm serve MODEL`. "
+                "Answers so far are kept: the same command goes on from them"
+            ) from error
+        except ValueError as error:
+            raise WorkFailed(f"{self.url}/{path}: the reply is not JSON ({error})") from error
+        if not isinstance(found, dict):
+            raise WorkFailed(f"{self.url}/{path}: the reply is no object")
+        return found
+
+
+def with_media(
+    turns: Sequence[Mapping[str, Any]], images: Sequence[Image], clips: Sequence[Clip]
+) -> list[dict[str, Any]]:
+    """Chat messages whose placeholders are replaced by images and clips, in their order."""
+    left = {"image": iter(images), "video": iter(clips)}
+    encoded = {"image": _image_part, "video": _clip_part}
+    return [
+        {
+            **turn,
+            "content": [
+                encoded[part["type"]](next(left[part["type"]])) if part["type"] in left else part
+                for part in turn["content"]
+            ],
+        }
+        for turn in turns
+    ]
+
+
+def _image_part(image: Image) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{_base64(image)}"}}
+
+
+def _clip_part(clip: Clip) -> dict[str, Any]:
+    from PIL import Image
+
+    frames = (Image.fromarray(np.ascontiguousarray(frame)) for frame in clip.frames)
+    joined = ",".join(_base64(frame, "JPEG", quality=JPEG_QUALITY) for frame in frames)
+    return {"type": "video_url", "video_url": {"url": f"data:video/jpeg;base64,{joined}"}}
+
+
+def _base64(image: Image, form: str = "PNG", **settings: Any) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **settings)
+    return base64.b64encode(buffer.getvalue()).decode()
