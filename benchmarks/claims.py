@@ -81,7 +81,7 @@ def commands(options: Options) -> list[list[str]]:
     built = ["--root", data, "--out", tables]
     reid = ["builders.reid_hard", "--source", "market1501", "--encoder", "stripes", *built]
     choice = [*reid, "--form", "choice"]
-    train = [f"{tables}/market1501_reid_hard.parquet", f"{tables}/clevrer_qa_invert.parquet"]
+    train = [f"{tables}/market1501_reid_hard_choice.parquet", f"{tables}/clevrer_qa_invert.parquet"]
     made = [
         ["builders.synthetic", "--out", data, "--videos", "600", "--test_videos", "300"],
         [*choice, "--budget", "1200"],
@@ -113,7 +113,7 @@ def grpo(options: Options, train: Sequence[str], arm: str, seed: int) -> list[st
 
 def evaluation(options: Options, tables: str, arm: str, seed: int) -> list[str]:
     """Greedy answers of the policy it left."""
-    asked = ("market1501_reid_hard_test", "clevrer_qa_invert_val")
+    asked = ("market1501_reid_hard_choice_test", "clevrer_qa_invert_val")
     where = folder(Path(options.out), arm, seed)
     return [
         *("eval.qa", *(f"{tables}/eval/{name}.parquet" for name in asked)),

@@ -144,13 +144,18 @@ def on_ray(frame: pl.DataFrame, work: Callable[[pl.DataFrame], pl.DataFrame]) ->
     return pl.from_arrow(pa.concat_tables(ray.get(made.to_arrow_refs())))
 
 
+def contract_split(split: str) -> str:
+    """The contract's name of a benchmark's split."""
+    return {"validation": "val"}.get(SPLITS[split], split)
+
+
 def with_split(decided: pl.DataFrame, options: Options) -> pl.DataFrame:
     """The contract's split names; `holdout` moves whole groups from train to val."""
     import polars as pl
 
     from builders.inversion import uniform
 
-    name = {"validation": "val"}.get(SPLITS[options.split], options.split)
+    name = contract_split(options.split)
     if name != "train" or not options.holdout:
         return decided.with_columns(split=pl.lit(name))
     groups = decided["group"].unique(maintain_order=True)
@@ -241,6 +246,13 @@ def report(about: dict[str, Any]) -> None:
     print(table(lines, ("best blind strategy", "score", "earns", "ranks options by")))
 
 
+def target_path(options: Options, split: str) -> Path:
+    """Where a split lands: training samples beside the other manifests, the rest in eval/."""
+    if split == "train":
+        return Path(options.out, f"{options.bench}_qa_invert.parquet")
+    return Path(options.out, "eval", f"{options.bench}_qa_invert_{split}.parquet")
+
+
 def write(samples: pa.Table, about: dict[str, Any], options: Options) -> None:
     """One file a split."""
     import pyarrow.compute as pc
@@ -248,9 +260,7 @@ def write(samples: pa.Table, about: dict[str, Any], options: Options) -> None:
     from manifests.parquet import claim, write_samples
 
     for split in sorted(pc.unique(samples["split"]).to_pylist()):
-        folder = Path(options.out) if split == "train" else Path(options.out, "eval")
-        suffix = "" if split == "train" else f"_{split}"
-        path = folder / f"{options.bench}_qa_invert{suffix}.parquet"
+        path = target_path(options, split)
         part = samples.filter(pc.equal(samples["split"], split))
         with claim(path):
             digest = write_samples(part, path, about)

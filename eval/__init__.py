@@ -2,6 +2,7 @@
 
 choices      strict, soft and per-option scores, their intervals (pure)
 generation   completions of a policy for samples
+serving      the same from a server, as vLLM is one
 predictions  completions on disk, ours and published ones
 ranking      CMC, mAP, mINP by counting; the protocols of the data sets (pure)
 kreciprocal  re-ranking by neighbours without the matrix of all distances (pure)

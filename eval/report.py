@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manifests.answers import LETTERS, letters
+from manifests.answers import LETTERS, lettered
 from manifests.command import guard, option, parse, table
 from manifests.errors import BadInput
 
@@ -211,8 +211,7 @@ def group_cards(runs: Sequence[Run]) -> Iterator[Card]:
 
     for run in runs:
         for group in reversed(run.groups):
-            lines = zip(letters(len(group["options"])), group["options"], strict=True)
-            asked = "\n".join([group["question"], *(f"{a} {option}" for a, option in lines)])
+            asked = f"{group['question']}\n{lettered(group['options'])}"
             blocks = [text(f"right: {', '.join(group['answer'])}", asked)]
             rewards = []
             for completion in group["completions"]:

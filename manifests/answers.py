@@ -35,6 +35,17 @@ def letters(count: int) -> list[str]:
     return list(LETTERS[:count])
 
 
+def lettered(options: Sequence[str]) -> str:
+    """The options as they are shown, one a line.
+
+    >>> print(lettered(["red", "blue"]))
+    A red
+    B blue
+    """
+    labelled = zip(letters(len(options)), options, strict=True)
+    return "\n".join(f"{letter} {option}" for letter, option in labelled)
+
+
 def unlabel(options: Sequence[str]) -> list[str]:
     """Option texts without their labels; left alone unless every label is the expected one.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from manifests.answers import format_answer, letters
+from manifests.answers import format_answer, lettered
 
 SAME_PERSON = "Do both images show the same person?"
 YES, NO = "Yes", "No"
@@ -30,10 +30,7 @@ def question_text(question: str, options: Sequence[str], task: str) -> str:
     B No
     Think ...
     """
-    lines = [
-        f"{letter} {text}" for letter, text in zip(letters(len(options)), options, strict=True)
-    ]
-    return "\n".join([question, *lines, INSTRUCTIONS[task]])
+    return "\n".join([question, lettered(options), INSTRUCTIONS[task]])
 
 
 def messages(sample: Mapping[str, Any]) -> list[dict[str, Any]]:

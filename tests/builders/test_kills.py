@@ -17,7 +17,7 @@ from manifests.parquet import read_about
 from tests.builders import market
 
 ROOT = Path(__file__).resolve().parents[2]
-IDENTITIES, IMAGES = 200, 12
+IDENTITIES, IMAGES = 100, 12  # over one shard
 KILLS = 10
 
 pytestmark = pytest.mark.slow

@@ -1,0 +1,40 @@
+"""The benchmark of the papers' claims trains and asks what its own builders write."""
+
+from __future__ import annotations
+
+from benchmarks.claims import ARMS, Options, commands, with_error
+from builders import qa_invert, reid_hard
+from manifests.command import parse
+
+
+def test_every_table_that_is_read_was_built():
+    made, read = set(), set()
+    for name, *words in commands(Options()):
+        if name == "builders.reid_hard":
+            made.add(
+                str(
+                    reid_hard.target_path(
+                        parse(reid_hard.Options, words, prog=name, description=None)
+                    )
+                )
+            )
+        elif name == "builders.qa_invert":
+            options = parse(qa_invert.Options, words, prog=name, description=None)
+            split = qa_invert.contract_split(options.split)
+            made.add(str(qa_invert.target_path(options, split)))
+        else:
+            read |= {word for word in words if word.endswith(".parquet")}
+    assert read == made
+
+
+def test_every_way_gets_every_seed_and_starts_from_the_same_warm_up():
+    trained = [words for name, *words in commands(Options(seeds=3)) if name == "train.grpo"]
+    assert len(trained) == 3 * len(ARMS)
+    starts = {words[words.index("--model_name_or_path") + 1] for words in trained}
+    assert starts == {"runs/claims/warmup"}
+    assert len({words[words.index("--output_dir") + 1] for words in trained}) == len(trained)
+
+
+def test_one_seed_has_no_interval():
+    assert with_error([0.5]) == "0.500"
+    assert with_error([0.5, 0.5]) == "0.500 (±0.000)"
