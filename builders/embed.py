@@ -411,10 +411,8 @@ def _encode(
     encoders: Sequence[Encoder], arrays: Sequence[Sequence[np.ndarray]]
 ) -> list[np.ndarray]:
     """Vectors (B, width) of one batch for each encoder."""
-    import numpy as np
-
     return [
-        encoder.encode(np.stack(batch))
+        encoder.encode(batch)
         for encoder, batch in zip(encoders, zip(*arrays, strict=True), strict=True)
     ]
 

@@ -61,8 +61,8 @@ class Encoder(Protocol):
     def preprocess(self, image: Image) -> np.ndarray:
         """One RGB image as an array, all of one shape and dtype."""
 
-    def encode(self, batch: np.ndarray) -> np.ndarray:
-        """(B, …) preprocessed images -> (B, width) float32 unit vectors."""
+    def encode(self, batch: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+        """B preprocessed images -> (B, width) float32 unit vectors."""
 
 
 def load_encoders(
@@ -126,8 +126,8 @@ class Stripes:
     def preprocess(self, image: Image) -> np.ndarray:
         return stripes.preprocess(image)
 
-    def encode(self, batch: np.ndarray) -> np.ndarray:
-        return stripes.describe(batch)
+    def encode(self, batch: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+        return stripes.describe(np.asarray(batch))
 
 
 class Network:
@@ -159,13 +159,15 @@ class Network:
         probe = preprocess(_blank_image())
         self.width = self.encode(probe[None]).shape[1]
 
-    def encode(self, batch: np.ndarray) -> np.ndarray:
+    def encode(self, batch: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
         import torch
 
+        shape = len(batch), *batch[0].shape
+        images = torch.empty(shape, memory_format=torch.channels_last)
+        np.stack(batch, out=images.numpy())  # side by side in the network's order, in one copy
         half = torch.autocast(self.device.split(":")[0], torch.float16, enabled=self.half)
         with torch.inference_mode(), half:
-            images = torch.from_numpy(batch).to(self.device, memory_format=torch.channels_last)
-            features = self._embed(images)
+            features = self._embed(images.to(self.device))
             return torch.nn.functional.normalize(features.float(), dim=-1).cpu().numpy()
 
 
