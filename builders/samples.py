@@ -111,17 +111,17 @@ def assemble(decided: pl.DataFrame, *, source: str, seed: int) -> pa.Table:
         original_question="question",
         original_options="options",
     ).to_arrow()
-    text = {name: told[name].combine_chunks() for name in told.column_names}
-    clip = [text["start"].cast(pa.float64()), text["end"].cast(pa.float64())]
+    column = {name: told[name].combine_chunks() for name in told.column_names}
+    clip = [column["start"].cast(pa.float64()), column["end"].cast(pa.float64())]
     videos = pa.StructArray.from_arrays(
-        [pa.nulls(len(decided), pa.binary()), text["video"].cast(pa.string())], fields=list(MEDIA)
+        [pa.nulls(len(decided), pa.binary()), column["video"].cast(pa.string())], fields=list(MEDIA)
     )
-    clips = pa.StructArray.from_arrays(clip, fields=list(CLIP), mask=text["start"].is_null())
-    text["original_answer"] = _options(decided).letters()
-    qa = [text[field.name].cast(field.type) for field in QA]
+    clips = pa.StructArray.from_arrays(clip, fields=list(CLIP), mask=column["start"].is_null())
+    column["original_answer"] = _options(decided).letters()
+    qa = [column[field.name].cast(field.type) for field in QA]
     return samples_of_columns(
         {
-            **{name: text[name] for name in ("id", "split", "group", "question")},
+            **{name: column[name] for name in ("id", "split", "group", "question")},
             "task": pa.array(["video_qa"] * len(decided)),
             "source": pa.array([source] * len(decided)),
             "options": put.options(),
@@ -264,7 +264,7 @@ def _each_in_a_list(values: pa.Array) -> pa.ListArray:
 def _rationales(decided: pl.DataFrame, put: _Options) -> list[str | None]:
     """What is seen and what holds for each option, where the source carries its truth."""
     told: list[str | None] = [None] * len(decided)
-    known = decided.with_row_index().filter(decided["facts"].is_not_null())
+    known = decided.with_row_index().filter(decided["facts"].list.len() > 0)
     if known.is_empty():
         return told
     answers, starts = put.letters(), np.cumsum(put.counts) - put.counts
