@@ -90,6 +90,27 @@ def test_positives_are_all_images_of_the_identity_in_other_cameras(widths):
     np.testing.assert_allclose(found.similarity, scores, atol=ROUNDING[len(widths)])
 
 
+def test_pairs_of_one_label_are_joined_whatever_the_size_of_a_product(monkeypatch):
+    world = planted.world(identities=9, images=6, widths=(32, 16))
+    rng = np.random.default_rng(1)
+    anchors = np.sort(rng.choice(54, 30, replace=False))
+    space = world.space(anchors, rng.permutation(54)[:40])
+    asking, answering = rng.integers(NOBODY, 4, 30), rng.integers(0, 4, 40)
+    wanted = sorted(
+        (a, c)
+        for a, label in zip(anchors.tolist(), asking.tolist(), strict=True)
+        for c, other in zip(space.candidates.tolist(), answering.tolist(), strict=True)
+        if label == other and world.camids[a] != world.camids[c]
+    )
+    for most in (1, 50, 10**6):
+        monkeypatch.setattr(neighbors, "JOINED", most)
+        found = neighbors.joined(space, asking, answering)
+        pairs = list(zip(found.anchor.tolist(), found.candidate.tolist(), strict=True))
+        assert pairs == wanted
+        expected = neighbors.similarity(space, found.anchor, found.candidate)
+        np.testing.assert_array_equal(found.similarity, expected)
+
+
 @pytest.mark.parametrize("widths", WIDTHS)
 def test_ranks_count_the_negatives_that_are_more_similar(widths):
     space = hostile(widths).space()

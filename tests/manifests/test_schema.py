@@ -12,6 +12,7 @@ from manifests.schema import (
     SAMPLES,
     embeddings_schema,
     iterate,
+    samples_of_columns,
     samples_table,
     validate,
     validate_embeddings,
@@ -98,6 +99,24 @@ def test_a_group_stays_in_one_split():
 def test_an_unknown_column_is_an_error():
     with pytest.raises(ManifestError, match=r"row 'pair'.*\['colour'\]"):
         samples_table([reid_pair(colour="red")])
+
+
+def test_columns_make_the_same_table_as_rows():
+    rows = [video_question("b"), reid_pair("a")]
+    columns = {
+        name: pa.array([row.get(name) for row in rows], SAMPLES.field(name).type)
+        for name in {name for row in rows for name in row}
+    }
+    assert samples_of_columns(columns).equals(samples_table(rows))
+    with pytest.raises(ManifestError, match="colour"):
+        samples_of_columns({"colour": pa.array(["red"])})
+
+
+def test_a_broken_rule_is_found_behind_the_first_thousands():
+    rows = many(5000)
+    rows[4900] = {**rows[4900], "answer": ["Z"]}
+    with pytest.raises(ManifestError, match=rf"row '{rows[4900]['id']}': column 'answer'"):
+        validate(samples_table(rows))
 
 
 def test_a_missing_a_doubled_and_a_mistyped_column_are_named():
