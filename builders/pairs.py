@@ -47,7 +47,8 @@ def negatives(
     and none of its negatives is taken. Returns columns anchor, candidate, similarity, margin, kind.
     """
     best = best_positive[anchors, None]
-    margin = np.where(np.isfinite(best), similarity - best, -np.inf)
+    margin = np.full_like(similarity, -np.inf)
+    np.subtract(similarity, best, out=margin, where=np.isfinite(best))
     kept = (index >= 0) & np.isfinite(margin) & (margin >= least)
     anchor = np.broadcast_to(anchors[:, None], index.shape)[kept]
     return _pairs(anchor, index[kept], similarity[kept], margin[kept], HARD_NEGATIVE)
