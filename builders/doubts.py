@@ -148,7 +148,9 @@ def _near_duplicates(
 ) -> pl.DataFrame:
     real = nearest[:, 0] != NOBODY
     anchor, candidate, value = space.anchors[real], nearest[real, 0], values[real, 0]
-    same = _cosine(space, anchor, candidate) >= least
+    # The similarity of a single encoder is its cosine.
+    cosine = value if len(space.vectors) == 1 else _cosine(space, anchor, candidate)
+    same = cosine >= least
     anchor, candidate, value = anchor[same], candidate[same], value[same]
     return _doubts(anchor, candidate, NEAR_DUPLICATE, value, value - best_positive[anchor])
 

@@ -32,7 +32,7 @@ def find_merged(space: Space, positives: Pairs, best_negative: np.ndarray) -> np
     found = positives.where(apart)
     anchors = np.unique(found.anchor)
     limit = np.zeros(len(space.pids), np.float32)
-    limit[anchors] = average(space)[anchors] + STRANGERS * deviation(space, anchors)
+    limit[anchors] = average(space, anchors) + STRANGERS * deviation(space, anchors)
     sides = pl.DataFrame({"low": first[apart], "high": second[apart]})
     excess = (
         sides.select(low=pl.min_horizontal("low", "high"), high=pl.max_horizontal("low", "high"))

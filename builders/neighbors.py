@@ -33,6 +33,7 @@ ROW = np.int32  # of rows in lists and pairs, of which there are many
 NOBODY = -1  # fills the places of negatives that do not exist
 BLOCK = 4096  # anchors searched at once
 GATHER = 1024  # rows whose vectors are copied at once
+FEW = 512  # anchors too few to be worth a search of their own
 RANKED = 512  # pairs ranked at once
 JOINED = 2**16  # pairs of one label compared at once
 STEPS = 4096  # to a unit of length, 2^12
@@ -251,14 +252,15 @@ def ranks(space: Space, pairs: Pairs, values: np.ndarray | None = None) -> np.nd
     return result
 
 
-def average(space: Space) -> np.ndarray:
-    """Mean of s(a, ·) over all that may answer a, (N,) float32; 0 in rows that are no anchors."""
-    mean = np.zeros(len(space.pids), np.float32)
+def average(space: Space, anchors: np.ndarray) -> np.ndarray:
+    """Mean of s(a, ·) over all that may answer each of (n,) anchors, (n,) float32."""
+    mean = np.zeros(len(anchors), np.float32)
     total = _total(space, slice(0, len(space.index)))
-    for places, own in space.by_camera(space.anchors):
+    for places, own in space.by_camera(anchors):
         centre = (total - _total(space, own)) / _others(space, own)
-        for part in _blocks(space.anchors[places]):
-            mean[part] = space.scores(part, space.queries(part).astype(np.float64) @ centre)
+        for part in _blocks(places):
+            asking = anchors[part]
+            mean[part] = space.scores(asking, space.queries(asking).astype(np.float64) @ centre)
     return mean
 
 
@@ -466,9 +468,14 @@ def _counts(values: np.ndarray, asked: np.ndarray) -> np.ndarray:
 
 def _by_size(wanted: np.ndarray, limit: int) -> Iterator[tuple[int, np.ndarray]]:
     """Group places by how many rows to fetch, rounded up to powers of two, so that one large
-    identity doesn't make the search longer for all, nor many small groups for each."""
+    identity doesn't make the search longer for all; a group of few joins the next larger."""
     fetch = np.minimum(2 ** np.ceil(np.log2(wanted)).astype(np.int64), limit)
-    return ((int(size), np.flatnonzero(fetch == size)) for size in np.unique(fetch))
+    sizes, waiting = np.unique(fetch), np.empty(0, np.int64)
+    for size in sizes.tolist():
+        waiting = np.concatenate([waiting, np.flatnonzero(fetch == size)])
+        if len(waiting) >= FEW or size == sizes[-1]:
+            yield size, np.sort(waiting)
+            waiting = waiting[:0]
 
 
 def _best_negatives(

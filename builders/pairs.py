@@ -369,8 +369,9 @@ def _all_positives(
     low, high = (np.searchsorted(known, pids[asking], side) for side in ("left", "right"))
     ends = np.cumsum(high - low)
     drawn = rng.permutation(int(high.sum() - low.sum()))
-    for start in range(0, len(drawn), CHUNK):
-        numbers = drawn[start : start + CHUNK]
+    few = 2 * count + 1  # mostly enough, at a time
+    for start in range(0, len(drawn), few):
+        numbers = drawn[start : start + few]
         place = np.searchsorted(ends, numbers, side="right")
         candidate = answering[order[numbers - ends[place] + high[place]]]
         yield from zip(asking[place].tolist(), candidate.tolist(), strict=True)

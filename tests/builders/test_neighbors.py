@@ -137,13 +137,14 @@ def test_a_nearest_negative_ranks_where_the_list_has_it():
 
 def test_spread_is_mean_and_deviation_over_all_that_may_answer():
     space = hostile((16, 8)).space()
-    mean, spread = average(space), deviation(space, np.array([90, 3]))
-    for anchor, width in ((90, spread[0]), (3, spread[1])):
+    asked = np.array([90, 3])
+    mean, spread = average(space, asked), deviation(space, asked)
+    for place, anchor in enumerate(asked.tolist()):
         scores = [
             reference.fused_similarity(space, anchor, c) for c in reference.others(space, anchor)
         ]
-        assert mean[anchor] == pytest.approx(np.mean(scores), abs=3e-3)
-        assert width == pytest.approx(np.std(scores), abs=3e-3)
+        assert mean[place] == pytest.approx(np.mean(scores), abs=3e-3)
+        assert spread[place] == pytest.approx(np.std(scores), abs=3e-3)
 
 
 def test_queries_are_answered_from_the_gallery_alone():
