@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posixpath
+import stat
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,11 +43,12 @@ def locate(
 
     index = NameIndex(root) if by_name else None
     places: dict[str, str] = {}
+    folders: dict[str, Path] = {}
     problems: dict[str, tuple[str, bool]] = {}
     clips: Counter[str] = Counter()
     for video in frame["video"].unique(maintain_order=True):
         places[video] = (index.find(video) if index else None) or video
-        state = _state(root, places[video])
+        state = _state(root, places[video], folders)
         if state in (FOUND, MISSING):
             clips[state] += 1
         if state == MISSING and require:
@@ -63,12 +66,21 @@ def locate(
     return Located(kept, refused, dict(sorted(clips.items())))
 
 
-def _state(root: Path, video: str) -> str:
+def _state(root: Path, video: str, folders: dict[str, Path]) -> str:
+    """`folders` remembers where folders are: most clips are plain files side by side in a few."""
+    folder, name = posixpath.split(video)
     try:
-        path = resolve(root, video)
-        size = path.stat().st_size if path.is_file() else None
+        if folder not in folders:
+            folders[folder] = resolve(root, folder)
+        path = folders[folder] / name
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode):  # a link, a folder, `..`
+            path = resolve(root, video)
+            found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return MISSING
     except (MediaError, OSError, ValueError):  # a NUL byte or an endless name is no path
         return OUTSIDE
-    if size is None:
+    if not stat.S_ISREG(found.st_mode):
         return MISSING
-    return FOUND if size else EMPTY
+    return FOUND if found.st_size else EMPTY
