@@ -107,7 +107,7 @@ class Space:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Rows of anchors and candidates (P,) `ROW`, and their similarities (P,) float32."""
+    """Rows of anchors and candidates, (P,) integers, and their similarities (P,) float32."""
 
     anchor: np.ndarray
     candidate: np.ndarray
