@@ -39,8 +39,8 @@ class Options:
         "a folder, a name on the Hub, or the small policy in this package", default="embedded"
     )
     server: str | None = option(
-        "ask a server that speaks OpenAI's protocol instead of loading the policy, under the name "
-        "--model_name_or_path if that is given",
+        "ask vLLM's server instead of loading the policy, under the name --model_name_or_path if "
+        "that is given",
         default=None,
     )
     predictions: str | None = option(

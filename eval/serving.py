@@ -1,9 +1,10 @@
-"""Completions of a policy behind a server that speaks OpenAI's chat protocol, as vLLM's does.
+"""Completions of a policy behind a server that speaks OpenAI's chat protocol as vLLM's does.
 
     vllm serve runs/grpo --generation-config vllm
     python -m eval.qa manifests/eval/*.parquet --server http://localhost:8000/v1
 
 The server has its own environment and its own chat template (a policy's folder brings one along).
+It has to take vLLM's `top_k` and `repetition_penalty`, or its defaults would go into the answers.
 Images travel without loss. Clips travel as the frames that `transformers` would see, but as JPEG,
 the one form in which vLLM takes frames, so the answers to clips can differ a little.
 """
