@@ -12,7 +12,6 @@ the second on, rounding may sample another token.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import platform
@@ -179,6 +178,7 @@ def our_trainer(
     options: Options,
 ) -> Any:
     """Ours on the same prompts."""
+    from manifests.media import encode_image
     from train.config import TokenWeightedGRPOConfig
     from train.data import PromptEncoder
     from train.options import DataOptions
@@ -187,7 +187,7 @@ def our_trainer(
     empty = {"task": "video_qa", "answer": ["A"], "videos": None, "clips": None, "media_root": None}
     asked = empty | {"question": QUESTION, "options": OPTIONS}
     rows = [
-        asked | {"id": str(number), "images": [{"bytes": encoded(each), "path": None}]}
+        asked | {"id": str(number), "images": [{"bytes": encode_image(each, "PNG"), "path": None}]}
         for number, each in enumerate(pictures)
     ]
     args = TokenWeightedGRPOConfig(
@@ -219,12 +219,6 @@ def picture(cells: int, side: int, seed: int) -> Image:
     rows = round(cells**0.5)
     shape = (rows * side, cells // rows * side, 3)
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
-
-
-def encoded(image: Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 if __name__ == "__main__":

@@ -247,10 +247,10 @@ def report(about: dict[str, Any]) -> None:
 
 
 def target_path(options: Options, split: str) -> Path:
-    """Where a split lands: training samples beside the other manifests, the rest in eval/."""
-    if split == "train":
-        return Path(options.out, f"{options.bench}_qa_invert.parquet")
-    return Path(options.out, "eval", f"{options.bench}_qa_invert_{split}.parquet")
+    """Where the manifest of a split lands."""
+    from manifests.parquet import samples_path
+
+    return samples_path(options.out, f"{options.bench}_qa_invert", split)
 
 
 def write(samples: pa.Table, about: dict[str, Any], options: Options) -> None:

@@ -110,12 +110,12 @@ def run(options: Options) -> None:
 
 
 def target_path(options: Options) -> Path:
-    """Where the manifest lands: training pairs beside the other manifests, test pairs in eval/."""
+    """Where the manifest lands."""
+    from manifests.parquet import samples_path
+
     form = "" if options.form == "pair" else f"_{options.form}"
     name = f"{'+'.join(options.source)}_reid_{options.pairs}{form}"
-    if options.split == "train":
-        return Path(options.out, f"{name}.parquet")
-    return Path(options.out, "eval", f"{name}_{options.split}.parquet")
+    return samples_path(options.out, name, options.split)
 
 
 def space_of(embedded: Embedded, *, ranked: bool = False) -> Space:

@@ -92,7 +92,8 @@ def assemble(decided: pl.DataFrame, *, source: str, seed: int) -> pa.Table:
 
     from manifests.schema import CLIP, MEDIA, QA, samples_of_columns
 
-    put = _options(decided, _deal(decided, seed), decided["inverted"].to_numpy())
+    own = _options(decided)
+    put = own.reordered(_deal(decided, seed), decided["inverted"].to_numpy())
     put = put.with_none(_offers(decided, put, seed) | (put.right == 0))
     inverted = pl.col("inverted")
     renamed = pl.concat_str("id", pl.lit("/inverted"))
@@ -117,7 +118,7 @@ def assemble(decided: pl.DataFrame, *, source: str, seed: int) -> pa.Table:
         [pa.nulls(len(decided), pa.binary()), column["video"].cast(pa.string())], fields=list(MEDIA)
     )
     clips = pa.StructArray.from_arrays(clip, fields=list(CLIP), mask=column["start"].is_null())
-    column["original_answer"] = _options(decided).letters()
+    column["original_answer"] = own.letters()
     qa = [column[field.name].cast(field.type) for field in QA]
     return samples_of_columns(
         {
@@ -130,7 +131,7 @@ def assemble(decided: pl.DataFrame, *, source: str, seed: int) -> pa.Table:
             "clips": _each_in_a_list(clips),
             "qa": pa.StructArray.from_arrays(qa, fields=list(QA)),
             "difficulty": _difficulty(put),
-            "rationale": pa.array(_rationales(decided, put), pa.string()),
+            "rationale": pa.array(_rationales(decided, own, put), pa.string()),
         }
     )
 
@@ -159,6 +160,11 @@ class _Options:
     truth: np.ndarray
 
     @property
+    def starts(self) -> np.ndarray:
+        """Where the options of each question begin, (Q,)."""
+        return np.cumsum(self.counts) - self.counts
+
+    @property
     def question(self) -> np.ndarray:
         """Whose option each is, (N,)."""
         return np.repeat(np.arange(len(self.counts)), self.counts)
@@ -167,6 +173,14 @@ class _Options:
     def right(self) -> np.ndarray:
         """How many options of each question are right, (Q,)."""
         return np.bincount(self.question[self.truth], minlength=len(self.counts))
+
+    def reordered(self, orders: Sequence[Sequence[int]], flipped: np.ndarray) -> _Options:
+        """Some options of each question in another order; truth is flipped where asked for (Q,)."""
+        counts = np.array([len(order) for order in orders], np.int64)
+        at = np.repeat(self.starts, counts)
+        at += np.fromiter(itertools.chain.from_iterable(orders), np.int64, len(at))
+        truth = self.truth[at] != np.repeat(flipped, counts)
+        return _Options(self.texts, counts, self.place[at], truth)
 
     def with_none(self, offered: np.ndarray) -> _Options:
         """`NONE` behind the options of those (Q,) that offer it; right if nothing else is."""
@@ -180,8 +194,7 @@ class _Options:
 
     def letters(self) -> pa.ListArray:
         """The letters of the right options, in ascending order."""
-        starts = np.cumsum(self.counts) - self.counts
-        number = np.arange(len(self.place)) - np.repeat(starts, self.counts)
+        number = np.arange(len(self.place)) - self.starts[self.question]
         return self.in_lists(np.array(list(LETTERS))[number[self.truth]], self.right)
 
     def in_lists(self, values: Any, counts: np.ndarray | None = None) -> pa.ListArray:
@@ -192,23 +205,17 @@ class _Options:
         return pa.ListArray.from_arrays(np.append(0, np.cumsum(counts)).astype(np.int32), values)
 
 
-def _options(
-    decided: pl.DataFrame, orders: Sequence[Sequence[int]] | None = None, flipped: Any = False
-) -> _Options:
-    """Options in the orders given, or in their own; truth values flipped where asked for (Q,)."""
+def _options(decided: pl.DataFrame) -> _Options:
+    """The options as the benchmark has them."""
     import pyarrow as pa
 
-    had = decided["options"].list.len().to_numpy().astype(np.int64)
-    own = decided["options"].explode().to_arrow().cast(pa.string())
-    truth = decided["right"].explode().to_numpy().astype(bool)
-    counts, place = had, np.arange(len(own))
-    if orders is not None:
-        counts = np.array([len(order) for order in orders], np.int64)
-        place = np.repeat(np.cumsum(had) - had, counts)
-        place += np.fromiter(itertools.chain.from_iterable(orders), np.int64, len(place))
-    flips = np.repeat(np.broadcast_to(flipped, counts.shape), counts)
-    texts = pa.concat_arrays([own, pa.array([NONE])])
-    return _Options(texts, counts, place, truth[place] != flips)
+    texts = decided["options"].explode().to_arrow().cast(pa.string())
+    return _Options(
+        pa.concat_arrays([texts, pa.array([NONE])]),
+        decided["options"].list.len().to_numpy().astype(np.int64),
+        np.arange(len(texts)),
+        decided["right"].explode().to_numpy().astype(bool),
+    )
 
 
 def _deal(decided: pl.DataFrame, seed: int) -> list[list[int]]:
@@ -261,15 +268,13 @@ def _each_in_a_list(values: pa.Array) -> pa.ListArray:
     return pa.ListArray.from_arrays(np.arange(len(values) + 1, dtype=np.int32), values)
 
 
-def _rationales(decided: pl.DataFrame, put: _Options) -> list[str | None]:
+def _rationales(decided: pl.DataFrame, own: _Options, put: _Options) -> list[str | None]:
     """What is seen and what holds for each option, where the source carries its truth."""
     told: list[str | None] = [None] * len(decided)
     known = decided.with_row_index().filter(decided["facts"].list.len() > 0)
     if known.is_empty():
         return told
-    answers, starts = put.letters(), np.cumsum(put.counts) - put.counts
-    had = decided["options"].list.len().to_numpy().astype(np.int64)
-    firsts, none = np.cumsum(had) - had, len(put.texts) - 1
+    answers, starts, firsts, none = put.letters(), put.starts, own.starts, len(put.texts) - 1
     for number, (seen, *facts), options, kind in known.select(
         "index", "facts", "options", "kind"
     ).iter_rows():

@@ -12,7 +12,6 @@ the one form in which vLLM takes frames, so the answers to clips can differ a li
 from __future__ import annotations
 
 import base64
-import io
 import json
 import os
 import urllib.error
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from manifests.errors import BadInput, WorkFailed
+from manifests.media import encode_image
 from models.prompts import messages
 
 if TYPE_CHECKING:
@@ -148,18 +148,18 @@ def with_media(
 
 
 def _image_part(image: Image) -> dict[str, Any]:
-    return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{_base64(image)}"}}
+    url = f"data:image/png;base64,{_base64(encode_image(image, 'PNG'))}"
+    return {"type": "image_url", "image_url": {"url": url}}
 
 
 def _clip_part(clip: Clip) -> dict[str, Any]:
     from PIL import Image
 
     frames = (Image.fromarray(np.ascontiguousarray(frame)) for frame in clip.frames)
-    joined = ",".join(_base64(frame, "JPEG", quality=JPEG_QUALITY) for frame in frames)
+    files = (encode_image(frame, "JPEG", quality=JPEG_QUALITY) for frame in frames)
+    joined = ",".join(map(_base64, files))
     return {"type": "video_url", "video_url": {"url": f"data:video/jpeg;base64,{joined}"}}
 
 
-def _base64(image: Image, form: str = "PNG", **settings: Any) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, form, **settings)
-    return base64.b64encode(buffer.getvalue()).decode()
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()

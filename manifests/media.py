@@ -102,6 +102,13 @@ def read_image(item: Mapping[str, Any], root: str | os.PathLike | None) -> Image
     return decode_image(resolve(root, item["path"]))
 
 
+def encode_image(image: Image, form: str, **settings: Any) -> bytes:
+    """The content of a file that holds the image: `form` is PNG, JPEG, …, as Pillow names them."""
+    buffer = io.BytesIO()
+    image.save(buffer, form, **settings)
+    return buffer.getvalue()
+
+
 def decode_image(data: bytes | Path, name: str | None = None) -> Image:
     """Decode an image file or its bytes to RGB, upright, within `MAX_IMAGE_PIXELS`."""
     from PIL import Image, ImageOps

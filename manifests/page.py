@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manifests.media import MediaError, read_image, resolve, sample_frames
+from manifests.media import MediaError, encode_image, read_image, resolve, sample_frames
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -187,9 +186,7 @@ def _allow(source: str) -> str:
 
 def _shrink(image: Image) -> bytes:
     image.thumbnail(THUMBNAIL)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=80)
-    return buffer.getvalue()
+    return encode_image(image, "JPEG", quality=80)
 
 
 def _frames(

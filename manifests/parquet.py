@@ -61,6 +61,18 @@ def write_table(
     return digest
 
 
+def samples_path(out: str | os.PathLike, name: str, split: str) -> Path:
+    """Where a samples table lands under `out`: training samples beside each other, where
+    `train.grpo out/*.parquet` finds them, and all others in eval/.
+
+    >>> samples_path("manifests", "some", "test").as_posix()
+    'manifests/eval/some_test.parquet'
+    """
+    if split == "train":
+        return Path(out, f"{name}.parquet")
+    return Path(out, "eval", f"{name}_{split}.parquet")
+
+
 def expand(patterns: Iterable[str | os.PathLike]) -> list[Path]:
     """The files that paths and globs name, each once, in their order.
 
