@@ -1,6 +1,6 @@
 """Do soft rewards and token weights help? Four ways to train the embedded policy, seed by seed.
 
-  python -m benchmarks.claims            # over an hour on two cores; goes on where it was stopped
+  python -m benchmarks.claims --jobs 2   # two hours on two cores; goes on where it was stopped
 
     binary GRPO            a completion is right or wrong
     soft GRPO              partly right answers earn a part
@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import statistics
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,9 +52,10 @@ class Options:
     out: str = option("folder of everything that is made", default="runs/claims")
     picture: str = option("the curves", default="docs/claims.png")
     seeds: int = option("seeds of each way", default=5)
-    steps: int = option("steps of GRPO", default=120)
+    steps: int = option("steps of GRPO", default=100)
     warmup_steps: int = option("steps of the common warm-up", default=120)
     limit: int = option("held-out questions of each kind", default=500)
+    jobs: int = option("trainings at a time, which share the cores; logs beside them", default=1)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,8 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(options: Options) -> None:
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
-    for command in commands(options):
-        step(command, out / ".done")
+    make(options, out)
     runs = {arm: [folder(out, arm, seed) for seed in range(options.seeds)] for arm in ARMS}
     lines = [line(arm, folders) for arm, folders in runs.items()]
     header = ("", "soft", "strict", "groups without variance", "tokens of a completion")
@@ -74,49 +76,77 @@ def run(options: Options) -> None:
     print(f"\ncurves: {options.picture}")
 
 
-def commands(options: Options) -> list[list[str]]:
-    """Every command, as a user would type it after `python -m`; the data are drawn once."""
+def make(options: Options, out: Path) -> None:
+    """Run what is missing, seed by seed: whoever stops early has all ways for the seeds so far."""
+    done = out / ".done"
+    for command in preparations(options):
+        step(command, done)
+    if options.jobs > 1:
+        share = max(1, (os.cpu_count() or 1) // options.jobs)
+        os.environ["OMP_NUM_THREADS"] = str(share)
+
+    def one(arm: str, seed: int) -> None:
+        log = folder(out, arm, seed).with_suffix(".log") if options.jobs > 1 else None
+        for command in (grpo(options, arm, seed), evaluation(options, arm, seed)):
+            step(command, done, log)
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        waiting = [pool.submit(one, arm, seed) for seed in range(options.seeds) for arm in ARMS]
+        try:
+            for each in waiting:
+                each.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def preparations(options: Options) -> list[list[str]]:
+    """What all ways share, as a user would type it after `python -m`."""
     out = options.out
-    data, tables = f"{out}/data", f"{out}/manifests"
-    built = ["--root", data, "--out", tables]
+    built = ["--root", f"{out}/data", "--out", f"{out}/manifests"]
     reid = ["builders.reid_hard", "--source", "market1501", "--encoder", "stripes", *built]
     choice = [*reid, "--form", "choice"]
-    train = [f"{tables}/market1501_reid_hard_choice.parquet", f"{tables}/clevrer_qa_invert.parquet"]
-    made = [
-        ["builders.synthetic", "--out", data, "--videos", "600", "--test_videos", "300"],
+    return [
+        ["builders.synthetic", "--out", f"{out}/data", "--videos", "600", "--test_videos", "300"],
         [*choice, "--budget", "1200"],
         [*choice, "--split", "test", "--budget", str(options.limit)],
         ["builders.qa_invert", "--bench", "clevrer", *built],
         ["builders.qa_invert", "--bench", "clevrer", "--split", "validation", *built],
         [
-            *("train.warmup", *train, "--max_steps", str(options.warmup_steps)),
+            *("train.warmup", *training_tables(out), "--max_steps", str(options.warmup_steps)),
             *("--learning_rate", "3e-4", "--output_dir", f"{out}/warmup"),
         ],
     ]
-    # Seed by seed: whoever stops early has every way for the seeds so far.
-    for seed in range(options.seeds):
-        for arm in ARMS:
-            made += [grpo(options, train, arm, seed), evaluation(options, tables, arm, seed)]
-    return made
 
 
-def grpo(options: Options, train: Sequence[str], arm: str, seed: int) -> list[str]:
+def training_tables(out: str) -> list[str]:
+    """What is trained on."""
+    names = ("market1501_reid_hard_choice", "clevrer_qa_invert")
+    return [f"{out}/manifests/{name}.parquet" for name in names]
+
+
+def grpo(options: Options, arm: str, seed: int) -> list[str]:
     """One run of training."""
     weights, weighting = ARMS[arm]
     return [
-        *("train.grpo", *train, "--model_name_or_path", f"{options.out}/warmup"),
+        *(
+            "train.grpo",
+            *training_tables(options.out),
+            "--model_name_or_path",
+            f"{options.out}/warmup",
+        ),
         *("--reward_funcs", *REWARDS, "--reward_weights", *weights),
         *("--token_weighting", weighting, "--max_steps", str(options.steps)),
         *("--seed", str(seed), "--output_dir", str(folder(Path(options.out), arm, seed))),
     ]
 
 
-def evaluation(options: Options, tables: str, arm: str, seed: int) -> list[str]:
+def evaluation(options: Options, arm: str, seed: int) -> list[str]:
     """Greedy answers of the policy it left."""
     asked = ("market1501_reid_hard_choice_test", "clevrer_qa_invert_val")
     where = folder(Path(options.out), arm, seed)
     return [
-        *("eval.qa", *(f"{tables}/eval/{name}.parquet" for name in asked)),
+        *("eval.qa", *(f"{options.out}/manifests/eval/{name}.parquet" for name in asked)),
         *("--model_name_or_path", str(where), "--out", str(where / "held_out")),
         *("--limit", str(options.limit), "--batch_size", "125", "--max_new_tokens", "64"),
     ]

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,8 +100,11 @@ def commands(options: Options) -> list[list[str]]:
     ]
 
 
-def step(command: Sequence[str], done: Path) -> None:
-    """Run one command unless it has run before; its marker is written last."""
+def step(command: Sequence[str], done: Path, log: Path | None = None) -> None:
+    """Run one command unless it has run before; its marker is written last.
+
+    What it says goes to the terminal or, where several run at once, to the end of `log`.
+    """
     marker = done / hashlib.sha256("\0".join(command).encode()).hexdigest()[:16]
     shown = " ".join(command)
     if marker.exists():
@@ -108,7 +112,9 @@ def step(command: Sequence[str], done: Path) -> None:
         return
     print(f"\n$ python -m {shown}", flush=True)
     began = time.monotonic()
-    status = subprocess.run([sys.executable, "-m", *command], check=False).returncode
+    with log.open("ab") if log else nullcontext() as out:
+        run = subprocess.run([sys.executable, "-m", *command], stdout=out, stderr=out, check=False)
+    status = run.returncode
     if status:
         raise WorkFailed(f"python -m {command[0]} ended with status {status}")
     done.mkdir(exist_ok=True)
