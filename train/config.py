@@ -19,6 +19,7 @@ torchvision_remedy.apply()
 
 from transformers import TrainingArguments  # noqa: E402  (may import torchvision)
 from trl import GRPOConfig  # noqa: E402
+from trl.import_utils import is_vllm_available  # noqa: E402
 
 # Learned steadily on two CPU cores with 16 prompts a step; twice this rate didn't.
 EMBEDDED_GRPO = {
@@ -84,10 +85,11 @@ class TokenWeightedGRPOConfig(WeightingOptions, GRPOConfig):
             raise ValueError(
                 f"token_weighting is {self.token_weighting!r}; one of {', '.join(TOKEN_WEIGHTINGS)}"
             )
-        if self.use_vllm or self.use_transformers_continuous_batching:
+        if self.use_vllm and not is_vllm_available():
+            raise ValueError('use_vllm needs vLLM: pip install "nontrivial[vllm]"')
+        if self.use_transformers_continuous_batching:
             raise ValueError(
-                "use_vllm and use_transformers_continuous_batching keep their hidden states to "
-                "themselves and take no native video; leave them off"
+                "use_transformers_continuous_batching takes text only; use_vllm samples as fast"
             )
         if self.max_redraws and not self._scales_within_groups():
             raise ValueError(

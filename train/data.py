@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch.nn.functional import pad
 
 from manifests.command import table
 from manifests.errors import BadInput
-from manifests.media import MediaError
+from manifests.media import Clip, MediaError
 from manifests.parquet import read_about, read_samples
 from models.inputs import encode, load_media
 from models.prompts import messages
@@ -30,6 +32,9 @@ Prompt = Mapping[str, torch.Tensor]
 
 # Features with one entry a token, and what pads them; all others belong to images or videos.
 TOKENWISE = {"input_ids": None, "attention_mask": 0, "mm_token_type_ids": 0, "labels": -100}
+
+# What a processor calls the patches of each kind of media.
+PIXELS = {"image": "pixel_values", "video": "pixel_values_videos"}
 
 # Threads that decode media before the first step; decoders release the interpreter lock.
 PREFLIGHT_THREADS = 8
@@ -154,6 +159,24 @@ class PromptEncoder:
             self._size -= _bytes(self._kept.popitem(last=False)[1])
 
 
+class StandIns:
+    """Prompts that nobody asks, for the kinds of media that a batch lacks and others have.
+
+    Processes that share out the weights among them (ZeRO-3, FSDP) gather them layer by layer,
+    together. Were one batch of images and another of videos, they would wait for each other in
+    different places; with these every batch sends the same kinds through the vision tower.
+    """
+
+    def __init__(self, processor: ProcessorMixin, rows: Iterable[Sample]) -> None:
+        kinds = {kind for row in rows for kind in PIXELS if row[f"{kind}s"]}
+        self._blank = {kind: _blank(processor, kind) for kind in PIXELS if kind in kinds}
+
+    def __call__(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+        """One prompt for each kind of media that none of `prompts` has."""
+        present = {name for prompt in prompts for name in prompt}
+        return [blank for kind, blank in self._blank.items() if PIXELS[kind] not in present]
+
+
 def collate(
     prompts: Sequence[Prompt], pad_token_id: int, device: torch.device | str | None = None
 ) -> dict[str, torch.Tensor]:
@@ -185,6 +208,15 @@ def _problems(rows: Sequence[Sample], options: DataOptions) -> dict[Any, str]:
         found = pool.map(problem, items.values())
         found = tqdm(found, total=len(items), desc="checking media", unit="file", delay=2)
         return {key: reason for key, reason in zip(items, found, strict=True) if reason}
+
+
+def _blank(processor: ProcessorMixin, kind: str) -> Prompt:
+    """A prompt without words about one small black image or clip."""
+    frames = np.zeros((2, 56, 56, 3), np.uint8)
+    images = [Image.fromarray(frames[0])] if kind == "image" else []
+    clips = [Clip(frames, np.arange(2), fps=1.0, total=2)] if kind == "video" else []
+    conversation = [{"role": "user", "content": [{"type": kind}]}]
+    return encode(processor, [conversation], [images], [clips])
 
 
 def _bytes(prompt: Prompt) -> int:

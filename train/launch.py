@@ -227,8 +227,7 @@ def save(trainer: Trainer, output_dir: str) -> None:
     from accelerate.utils import is_peft_model
 
     model = trainer.accelerator.unwrap_model(trainer.model)
-    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
-    if not is_peft_model(model) or sharded:
+    if not is_peft_model(model) or trainer.sharded:
         trainer.save_model(output_dir)
     elif trainer.is_world_process_zero():
         model.save_pretrained(Path(output_dir, "adapter"))

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import nn
@@ -14,7 +14,7 @@ from models import torchvision_remedy
 torchvision_remedy.apply()
 
 from accelerate.utils import is_peft_model
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 from trl.trainer.utils import RepeatSampler
 
 
@@ -26,16 +26,37 @@ class StrictResume(Trainer):
     from its starting weights. Adapters and sharded models have their own, exact way.
     """
 
+    @property
+    def sharded(self) -> bool:
+        """True where processes may share out the weights among them."""
+        return self.is_fsdp_enabled or self.is_deepspeed_enabled
+
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: nn.Module | None = None
     ) -> None:
         model = self.model if model is None else model
         inner = self.accelerator.unwrap_model(model)
-        if is_peft_model(inner) or self.is_fsdp_enabled or self.is_deepspeed_enabled:
+        if is_peft_model(inner) or self.sharded:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
         saved = type(inner).from_pretrained(resume_from_checkpoint, dtype=inner.dtype)
         inner.load_state_dict(saved.state_dict(), strict=True)
+
+
+class SaveWhenUsedUp(TrainerCallback):
+    """Lets a checkpoint wait until the completions at hand are used up: they aren't saved with it.
+
+    With several steps to one sampling (`num_iterations`), a run that went on from between them
+    would sample anew where the undisturbed one would have gone on with what it had.
+    """
+
+    def __init__(self, used_up: Callable[[], bool]) -> None:
+        self.used_up, self.due = used_up, False
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.due |= control.should_save
+        control.should_save = self.due and (self.used_up() or control.should_training_stop)
+        self.due &= not control.should_save
 
 
 class ResumableSampler(RepeatSampler):

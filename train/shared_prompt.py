@@ -10,12 +10,14 @@ way to float tolerance.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from train.data import TOKENWISE, Prompt, collate
 from train.head import head_without
@@ -25,13 +27,20 @@ if TYPE_CHECKING:
 
 
 def collate_distinct(
-    prompts: Sequence[Prompt], pad_token_id: int, device: Any = None
+    prompts: Sequence[Prompt],
+    pad_token_id: int,
+    device: Any = None,
+    *,
+    unasked: Sequence[Prompt] = (),
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """The distinct objects among `prompts` as one batch, and the index (B,) of each row in it."""
+    """The distinct objects among `prompts` as one batch, and the index (B,) of each row in it.
+
+    `unasked` prompts (train.data.StandIns) join the batch, though no row is theirs.
+    """
     order: dict[int, int] = {}
     rows = [order.setdefault(id(prompt), len(order)) for prompt in prompts]
     objects = {id(prompt): prompt for prompt in prompts}
-    batch = collate([objects[key] for key in order], pad_token_id, device)
+    batch = collate([*(objects[key] for key in order), *unasked], pad_token_id, device)
     return batch, torch.tensor(rows, device=device)
 
 
@@ -43,6 +52,7 @@ def generate(
     *,
     share: bool = True,
     keep_hidden: bool = False,
+    unasked: Sequence[Prompt] = (),
 ) -> tuple[Tensor, Tensor | None]:
     """Sample one completion a row: tokens (B, T) and, if kept, hidden states (B, T, H).
 
@@ -51,25 +61,32 @@ def generate(
     """
     body = backbone(model)
     if share:
-        batch, rows = collate_distinct(prompts, config.pad_token_id, body.device)
+        batch, rows = collate_distinct(prompts, config.pad_token_id, body.device, unasked=unasked)
         inputs = {name: batch[name][rows] for name in ("input_ids", "attention_mask")}
         inputs["past_key_values"], deltas = _prefill(body, batch, rows)
         inputs["position_ids"] = _positions(inputs["attention_mask"], deltas)
     else:
         inputs = collate(prompts, config.pad_token_id, body.device)
+    with caught_states(body, 1 if keep_hidden else 0) as caught:
+        tokens = model.generate(**inputs, generation_config=config)
+    hidden = torch.cat(caught, dim=1) if keep_hidden else None
+    return tokens[:, inputs["input_ids"].shape[1] :], hidden
+
+
+@contextmanager
+def caught_states(body: PreTrainedModel, last: int) -> Iterator[list[Tensor]]:
+    """Hidden states (B, ≤ last, H) of the last positions of each pass through `body`, as made."""
     caught: list[Tensor] = []
 
     def catch(_module: Any, _inputs: Any, output: Any) -> None:
-        caught.append(output.last_hidden_state[:, -1])
+        caught.append(output.last_hidden_state[:, -last:])
 
-    hook = body.register_forward_hook(catch) if keep_hidden else None
+    hook = body.register_forward_hook(catch) if last else None
     try:
-        tokens = model.generate(**inputs, generation_config=config)
+        yield caught
     finally:
         if hook is not None:
             hook.remove()
-    hidden = torch.stack(caught, dim=1) if keep_hidden else None
-    return tokens[:, inputs["input_ids"].shape[1] :], hidden
 
 
 @torch.no_grad()
@@ -79,13 +96,15 @@ def hidden_states(
     completions: Tensor,
     mask: Tensor,
     pad_token_id: int,
+    *,
+    unasked: Sequence[Prompt] = (),
 ) -> Tensor:
     """The states (B, T, H) that predict completions (B, T), by one forward pass.
 
     They equal those that `generate` keeps, for completions that were sampled elsewhere.
     """
     body = backbone(model)
-    batch, rows = collate_distinct(prompts, pad_token_id, completions.device)
+    batch, rows = collate_distinct(prompts, pad_token_id, completions.device, unasked=unasked)
     cache, deltas = _prefill(body, batch, rows)
     before = batch["attention_mask"][rows]
     attention = torch.cat([before, mask[:, :-1].to(before.dtype)], dim=1)
@@ -105,15 +124,20 @@ def scoring_inputs(
     pad_token_id: int,
     *,
     share: bool = True,
+    unasked: Sequence[Prompt] = (),
 ) -> dict[str, Any]:
     """Arguments with which a model that `accept_shared_prompts` scores completions (B, T).
 
-    `mask` (B, T) is 1 at tokens. The output's `log_probs[:, -T:]` and `entropy[:, -T:]` belong to
+    `mask` (B, T) is 1 at tokens. The output's `log_probs[:B, -T:]` and `entropy[:B, -T:]` belong to
     the completions; both are 0 where the mask is.
     """
+    if unasked and not share:
+        prompts = [*prompts, *unasked]
+        none = (0, 0, 0, len(unasked))
+        completions, mask = pad(completions, none, value=pad_token_id), pad(mask, none)
     labels = completions.masked_fill(mask == 0, -100)
     if share:
-        batch, rows = collate_distinct(prompts, pad_token_id, completions.device)
+        batch, rows = collate_distinct(prompts, pad_token_id, completions.device, unasked=unasked)
         first = batch["input_ids"][rows, -1:]
         inputs = {"prompts": batch, "rows": rows}
         before = batch["attention_mask"][rows]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,10 +16,17 @@ class TargetCollator:
     """Samples -> a batch of prompts with their targets, and `labels` (B, L).
 
     Labels are −100 in prompts and padding; with `answer_only` also in front of the answer block.
+    `stand_ins` join the batch where it lacks a kind of media, and teach nothing.
     """
 
-    def __init__(self, prompts: PromptEncoder, *, answer_only: bool = False) -> None:
-        self.prompts, self.answer_only = prompts, answer_only
+    def __init__(
+        self,
+        prompts: PromptEncoder,
+        *,
+        answer_only: bool = False,
+        stand_ins: Callable[[Sequence[Prompt]], Sequence[Prompt]] = lambda prompts: (),
+    ) -> None:
+        self.prompts, self.answer_only, self.stand_ins = prompts, answer_only, stand_ins
         self.tokenizer = prompts.processor.tokenizer
 
     def __call__(self, rows: Sequence[Sample]) -> dict[str, Tensor]:
@@ -27,7 +34,11 @@ class TargetCollator:
             self._answered(row, prompt)
             for row, prompt in zip(rows, self.prompts(rows), strict=True)
         ]
-        return collate(answered, self.tokenizer.pad_token_id)
+        blank = [
+            dict(prompt) | {"labels": torch.full_like(prompt["input_ids"], -100)}
+            for prompt in self.stand_ins(answered)
+        ]
+        return collate([*answered, *blank], self.tokenizer.pad_token_id)
 
     def _answered(self, row: Sample, prompt: Prompt) -> Prompt:
         target = self._tokens(target_text(row["answer"], row["rationale"]))

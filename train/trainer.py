@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,22 @@ from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import split_tensor_dict
 
 from models.policy import vision_token_ids
-from train import batches
+from train import batches, vllm_prompts
 from train.batches import Batch
 from train.config import TokenWeightedGRPOConfig
-from train.data import Prompt, PromptEncoder, Sample, columns
+from train.data import Prompt, PromptEncoder, Sample, StandIns, columns
 from train.head import check_plain_logits, gathered, head_without
 from train.importance import token_weights, warmed_alpha
 from train.journal import SAMPLES, JsonLines, spans
-from train.resume import ResumableSampler, StrictResume
-from train.shared_prompt import accept_shared_prompts, generate, hidden_states, scoring_inputs
+from train.resume import ResumableSampler, SaveWhenUsedUp, StrictResume
+from train.shared_prompt import (
+    accept_shared_prompts,
+    backbone,
+    caught_states,
+    generate,
+    hidden_states,
+    scoring_inputs,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -58,8 +66,11 @@ class TokenWeightedGRPOTrainer(StrictResume, GRPOTrainer):
         self._vision_tokens = vision_token_ids(model)
         if args.token_weighting != "none":
             check_plain_logits(model.config.get_text_config())
-        given = args.generation_kwargs or {}
-        args.generation_kwargs = {"suppress_tokens": self._vision_tokens, **given}
+        forbidden = {"suppress_tokens": self._vision_tokens}
+        if args.use_vllm:
+            vllm_prompts.check(model.config, args.vllm_mode, samples)
+            forbidden = vllm_prompts.sampling_options(self._vision_tokens)
+        args.generation_kwargs = {**forbidden, **(args.generation_kwargs or {})}
         super().__init__(
             model,
             args=args,
@@ -77,11 +88,27 @@ class TokenWeightedGRPOTrainer(StrictResume, GRPOTrainer):
             logger.warning(
                 "gradient checkpointing keeps no cache: prompts are shared in sampling only"
             )
+        if self.use_vllm:
+            version = partial(getattr, self, "_last_loaded_step")  # the weights vLLM has
+            vllm_prompts.take_encoded_prompts(self.vllm_generation, backbone(self.model), version)
+        self.add_callback(SaveWhenUsedUp(lambda: self._step % self._steps_per_sampling == 0))
         self._samples, self._encode = samples, prompts
+        self._stand_ins = StandIns(prompts.processor, samples if self.sharded else ())
         self._prompts: list[Prompt] = []  # of the rows in flight
         self._hidden: Tensor | None = None  # (B, T, H) that predicted the sampled tokens
+        # vLLM keeps its states; where its samples are scored at once, those of that pass serve.
+        self._states_with_scores = (
+            args.use_vllm
+            and args.vllm_importance_sampling_correction
+            and args.token_weighting != "none"
+        )
         self._sampled_at: int | None = None  # the step of the last group in samples.jsonl
         self._pieces: dict[int, str] = {}  # texts of tokens that were seen
+
+    @property
+    def _steps_per_sampling(self) -> int:
+        """Micro-batches that are trained on between one sampling and the next."""
+        return self.args.steps_per_generation * self.num_iterations
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> ResumableSampler:
         return ResumableSampler(
@@ -89,7 +116,7 @@ class TokenWeightedGRPOTrainer(StrictResume, GRPOTrainer):
             self.train_dataset if dataset is None else dataset,
             mini_repeat_count=self.num_generations,
             batch_size=self.args.generation_batch_size // self.num_generations,
-            repeat_count=self.num_iterations * self.args.steps_per_generation,
+            repeat_count=self._steps_per_sampling,
             shuffle=self.shuffle_dataset,
             seed=self.args.seed,
         )
@@ -143,8 +170,13 @@ class TokenWeightedGRPOTrainer(StrictResume, GRPOTrainer):
     def _tokenize_prompts(self, prompts: list) -> tuple[list[list[int]], None, dict]:
         return [prompt["input_ids"][0].tolist() for prompt in self._prompts], None, {}
 
-    def _generate_single_turn(self, *_: Any, **__: Any) -> tuple[list[list[int]], None]:
+    def _generate_single_turn(
+        self, prompt_ids: list[list[int]], *_: Any, **__: Any
+    ) -> tuple[list[list[int]], list[list[float]] | None]:
         args = self.args
+        if self.use_vllm:
+            encoded = [[prompt] for prompt in self._prompts]
+            return super()._generate_single_turn(prompt_ids, encoded, {}, self.num_generations)
         with (
             unwrap_model_for_generation(
                 self.model_wrapped,
@@ -161,13 +193,14 @@ class TokenWeightedGRPOTrainer(StrictResume, GRPOTrainer):
                 self.generation_config,
                 share=args.share_prompt,
                 keep_hidden=args.token_weighting != "none",
+                unasked=self._stand_ins(self._prompts),
             )
         return _up_to_end(tokens, self.eos_token_ids), None
 
     def _token_weights(self, output: Batch) -> Tensor:
         """The weight (B, T) of each token of whole groups, the same for all of a group."""
         group, mask = self.num_generations, output["completion_mask"]
-        if self._hidden is None:  # sampled elsewhere
+        if self._hidden is None:  # neither sampled nor scored here
             self._hidden = self._hidden_of_forward(output["completion_ids"], mask)
         # The published code knows nothing of tokens that can't be sampled.
         forbidden = () if self.args.token_weighting == "official" else self._vision_tokens
@@ -196,16 +229,20 @@ class TokenWeightedGRPOTrainer(StrictResume, GRPOTrainer):
         model = self.accelerator.unwrap_model(self.model)
         step, training = self.args.per_device_train_batch_size, model.training
         model.eval()  # gradient checkpointing, which keeps no cache, is for training
-        states = [
-            hidden_states(
-                model,
-                self._prompts[start : start + step],
-                completions[start : start + step],
-                mask[start : start + step],
-                self._tokenizer.pad_token_id,
+        states = []
+        for start in range(0, len(completions), step):
+            chunk = slice(start, start + step)
+            prompts = self._prompts[chunk]
+            states.append(
+                hidden_states(
+                    model,
+                    prompts,
+                    completions[chunk],
+                    mask[chunk],
+                    self._tokenizer.pad_token_id,
+                    unasked=self._stand_ins(prompts),
+                )
             )
-            for start in range(0, len(completions), step)
-        ]
         model.train(training)
         return torch.cat(states)
 
@@ -272,7 +309,7 @@ class TokenWeightedGRPOTrainer(StrictResume, GRPOTrainer):
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         """As in TRL, but whole groups are shuffled: rows of one prompt stay in one micro-batch."""
         steps = self.args.steps_per_generation
-        if self._step % (steps * self.num_iterations) == 0 or self._buffered_inputs is None:
+        if self._step % self._steps_per_sampling == 0 or self._buffered_inputs is None:
             batch = self._generate_and_score_completions(generation_batch)
             order = batches.shuffled_groups(len(batch["prompts"]), self.num_generations)
             self._buffered_inputs = split_tensor_dict(batches.take(batch, order), steps)
@@ -303,23 +340,32 @@ class TokenWeightedGRPOTrainer(StrictResume, GRPOTrainer):
         share = self.args.share_prompt and not (
             self.args.gradient_checkpointing and torch.is_grad_enabled()
         )
+        keep = self._states_with_scores and self._hidden is None and not torch.is_grad_enabled()
+        body = backbone(self.accelerator.unwrap_model(model))
         completions, mask = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:]
-        log_probs, entropies = [], []
+        log_probs, entropies, states = [], [], []
         step = batch_size or len(completions)
         for start in range(0, len(completions), step):
             chunk = slice(start, start + step)
+            prompts = self._prompts[chunk]
             inputs = scoring_inputs(
-                self._prompts[chunk],
+                prompts,
                 completions[chunk],
                 mask[chunk],
                 self._tokenizer.pad_token_id,
                 share=share,
+                unasked=self._stand_ins(prompts),
             )
-            with self.accelerator.autocast():
+            last = logits_to_keep + 1 if keep else 0
+            with self.accelerator.autocast(), caught_states(body, last) as caught:
                 output = model(**inputs)
-            log_probs.append(output.log_probs[:, -logits_to_keep:])
+            if keep:
+                states.append(caught[-1][: len(prompts), :-1])
+            log_probs.append(output.log_probs[: len(prompts), -logits_to_keep:])
             if compute_entropy:
-                entropies.append(output.entropy[:, -logits_to_keep:])
+                entropies.append(output.entropy[: len(prompts), -logits_to_keep:])
+        if keep:
+            self._hidden = torch.cat(states)
         return torch.cat(log_probs), torch.cat(entropies) if compute_entropy else None, None
 
 

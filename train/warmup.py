@@ -73,7 +73,7 @@ def build_trainer(job: Job) -> Trainer:
     from transformers import set_seed
     from trl import get_peft_config
 
-    from train.data import PromptEncoder
+    from train.data import PromptEncoder, StandIns
     from train.resume import StrictResume
     from train.targets import TargetCollator, balanced
 
@@ -82,15 +82,19 @@ def build_trainer(job: Job) -> Trainer:
     adapter = get_peft_config(job.model_args)
     set_seed(job.args.seed)  # an adapter starts at random
     rows = job.samples.rows
-    return StrictResume(
+    collator = TargetCollator(
+        PromptEncoder(processor, job.script, longest=room), answer_only=job.script.answer_only
+    )
+    trainer = StrictResume(
         model=model if adapter is None else get_peft_model(model, adapter),
         args=job.args,
         train_dataset=balanced(rows) if job.script.balance else rows,
-        data_collator=TargetCollator(
-            PromptEncoder(processor, job.script, longest=room), answer_only=job.script.answer_only
-        ),
+        data_collator=collator,
         processing_class=processor,
     )
+    if trainer.sharded:
+        collator.stand_ins = StandIns(processor, rows)
+    return trainer
 
 
 def summary(trainer: Trainer) -> list[tuple[str, Any]]:

@@ -1,6 +1,6 @@
 """One GRPO step on rollouts that don't depend on how many processes share them.
 
-    accelerate-launch --cpu --num_processes 2 -m tests.train.fixed_rollouts POLICY MEDIA OUT LOSS
+    torchrun --nproc_per_node 2 -m tests.train.fixed_rollouts POLICY MEDIA OUT LOSS [SHARDING]
 
 Writes the policy after the step to OUT. Completions are drawn from the prompt and the row's place
 in its group, rewards from the completion alone.
@@ -8,6 +8,7 @@ in its group, rewards from the completion alone.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -22,6 +23,27 @@ from train.options import DataOptions
 from train.trainer import TokenWeightedGRPOTrainer
 
 GROUP, PROMPTS, LENGTH = 4, 4, 10
+
+SHARDING: dict[str, dict[str, Any]] = {
+    "none": {},
+    "zero3": {
+        "deepspeed": {
+            "zero_optimization": {"stage": 3, "stage3_gather_16bit_weights_on_model_save": True},
+            "train_micro_batch_size_per_gpu": "auto",
+            "gradient_accumulation_steps": "auto",
+            "gradient_clipping": "auto",
+            "zero_allow_untested_optimizer": True,
+        }
+    },
+    "fsdp2": {
+        "fsdp": True,
+        "fsdp_config": {
+            "version": 2,
+            "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+            "state_dict_type": "FULL_STATE_DICT",
+        },
+    },
+}
 
 
 class FixedRollouts(TokenWeightedGRPOTrainer):
@@ -40,13 +62,12 @@ def reward(completion_ids: list[list[int]], **_: Any) -> list[float]:
     return [sum(ids) % 7 / 7 for ids in completion_ids]
 
 
-def main(policy: str, media: str, out: str, loss_type: str) -> None:
-    model, processor = load_policy(policy)
-    rows = samples_table(pairs(2) + videos(2)).to_pylist()
+def main(policy: str, media: str, out: str, loss_type: str, sharding: str = "none") -> None:
+    rows = samples_table(pairs(3) + videos(1)).to_pylist()  # one process sees videos, too
     args = TokenWeightedGRPOConfig(
         output_dir=out,
-        per_device_train_batch_size=GROUP,
-        gradient_accumulation_steps=1,
+        per_device_train_batch_size=2 * GROUP,
+        gradient_accumulation_steps=PROMPTS // 2 // int(os.environ["WORLD_SIZE"]),
         num_generations=GROUP,
         max_completion_length=LENGTH,
         max_steps=1,
@@ -60,11 +81,10 @@ def main(policy: str, media: str, out: str, loss_type: str) -> None:
         report_to="none",
         log_completions=False,
         sample_every=0,
+        **SHARDING[sharding],
     )
     processes = args.world_size
-    args.gradient_accumulation_steps = PROMPTS // processes
-    args.steps_per_generation = args.gradient_accumulation_steps
-    args.generation_batch_size = GROUP * PROMPTS
+    model, processor = load_policy(policy)
     trainer = FixedRollouts(
         model,
         args=args,
@@ -74,8 +94,7 @@ def main(policy: str, media: str, out: str, loss_type: str) -> None:
     )
     trainer.train()
     assert trainer.accelerator.num_processes == processes
-    if trainer.is_world_process_zero():
-        trainer.model.save_pretrained(out)
+    trainer.save_model(out)
 
 
 if __name__ == "__main__":

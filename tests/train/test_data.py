@@ -11,7 +11,14 @@ from manifests.errors import BadInput, ManifestError
 from models.policy import load_processor
 from tests import rows
 from tests.train.conftest import pairs, videos
-from train.data import PromptEncoder, Samples, check_media, collate, read_manifests
+from train.data import (
+    PromptEncoder,
+    Samples,
+    StandIns,
+    check_media,
+    collate,
+    read_manifests,
+)
 from train.options import DataOptions
 
 
@@ -135,3 +142,14 @@ def test_a_clip_keeps_its_real_frame_rate(encode, with_root):
     """Twelve frames at 12 a second, four of them sampled: a grid of two frames covers 0.5 s."""
     [prompt] = encode(with_root(videos(1)))
     torch.testing.assert_close(prompt["second_per_grid_ts"], torch.tensor([0.5]), atol=0.01, rtol=0)
+
+
+def test_stand_ins_are_for_what_a_batch_lacks_and_the_run_has(encode, with_root):
+    pair, video = with_root(pairs(1) + videos(1))
+    of_both = StandIns(encode.processor, [pair, video])
+    [blank] = of_both(encode([video]))
+    assert blank["pixel_values"].unique().numel() <= 3  # one colour, in three channels
+    assert [sorted(prompt) for prompt in of_both(encode([pair]))] == [sorted(encode([video])[0])]
+    assert of_both(encode([pair, video])) == []
+    assert StandIns(encode.processor, [pair])(encode([pair])) == []
+    assert StandIns(encode.processor, [])(encode([pair])) == []

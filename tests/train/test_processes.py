@@ -16,7 +16,8 @@ from tests.train.conftest import pairs, videos
 from train.journal import JsonLines
 
 ROOT = Path(__file__).resolve().parents[2]
-ALONE = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+PATHS = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+ALONE = os.environ | {"PYTHONPATH": PATHS, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
 
 pytestmark = pytest.mark.slow
 
@@ -27,26 +28,48 @@ def weights(folder: Path) -> dict:
 
 @pytest.mark.parametrize("loss_type", ["dapo", "dr_grpo"])
 def test_two_processes_take_the_step_of_one(tiny_policy_dir, media_root, tmp_path, loss_type):
-    steps = []
-    for processes in (1, 2):
-        out = tmp_path / str(processes)
-        launch = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-        arguments = [str(tiny_policy_dir), str(media_root), str(out), loss_type]
-        done = subprocess.run(
-            [sys.executable, "-m", *launch, "-m", "tests.train.fixed_rollouts", *arguments],
-            env=ALONE,
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        steps.append(weights(out))
-    before = weights(tiny_policy_dir)
-    change = max((steps[0][name] - before[name]).abs().max() for name in before)
-    difference = max((steps[0][name] - steps[1][name]).abs().max() for name in before)
-    assert change > 1e-4
-    assert difference < 1e-6
+    steps = [
+        one_step(tiny_policy_dir, media_root, tmp_path / str(processes), processes, loss_type)
+        for processes in (1, 2)
+    ]
+    assert_same_step(weights(tiny_policy_dir), *steps)
+
+
+@pytest.mark.parametrize("sharding", ["fsdp2", "zero3"])
+def test_two_processes_that_share_the_weights_take_the_step_of_one(
+    tiny_policy_dir, media_root, tmp_path, sharding
+):
+    """One of them has two pairs, the other a pair and a video: both kinds, one kind."""
+    if sharding == "zero3":
+        pytest.importorskip("deepspeed", reason="needs deepspeed")
+    steps = [
+        one_step(tiny_policy_dir, media_root, tmp_path / way, processes, "dapo", way)
+        for processes, way in ((1, "none"), (2, sharding))
+    ]
+    assert_same_step(weights(tiny_policy_dir), *steps)
+
+
+def one_step(policy: Path, media: Path, out: Path, processes: int, *options: str) -> dict:
+    """The weights after the step of tests.train.fixed_rollouts, by so many processes."""
+    launch = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    module = ["-m", "tests.train.fixed_rollouts"]
+    done = subprocess.run(
+        [sys.executable, "-m", *launch, *module, str(policy), str(media), str(out), *options],
+        env=ALONE,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return weights(out)
+
+
+def assert_same_step(before: dict, one: dict, other: dict) -> None:
+    """Two steps from `before` moved, and end at the same weights under the same names."""
+    assert before.keys() == one.keys() == other.keys()
+    assert max((one[name] - before[name]).abs().max() for name in before) > 1e-4
+    assert max((one[name] - other[name]).abs().max() for name in before) < 1e-6
 
 
 @pytest.mark.parametrize("adapter", [(), ("--use_peft", "--lora_r=4")], ids=["full", "lora"])

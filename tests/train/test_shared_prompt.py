@@ -10,7 +10,7 @@ from trl.trainer.utils import add_fused_lm_head
 from models.policy import load_policy, vision_token_ids
 from tests.reference import policy_gradient as naive
 from tests.train.conftest import pairs, videos
-from train.data import PromptEncoder
+from train.data import PromptEncoder, StandIns
 from train.options import DataOptions
 from train.shared_prompt import accept_shared_prompts, collate_distinct, generate, scoring_inputs
 
@@ -87,14 +87,22 @@ def test_hidden_states_of_sampling_are_those_of_a_forward_pass(policy, prompts, 
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("completed", [False, True], ids=["as asked", "with stand-ins"])
 @pytest.mark.parametrize("share", [True, False])
-def test_scores_and_gradients_equal_those_of_single_samples(policy, prompts, rollout, share):
+def test_scores_and_gradients_equal_those_of_single_samples(
+    policy, prompts, rollout, with_root, share, completed
+):
     model, processor = policy
     tokens, mask, _ = rollout
     weights = torch.linspace(-1, 1, tokens.numel()).view(tokens.shape) * mask
     pad = processor.tokenizer.pad_token_id
-    output = model(**scoring_inputs(prompts, tokens, mask, pad, share=share))
-    found = output.log_probs[:, -tokens.shape[1] :]
+    stand_ins = StandIns(processor, with_root(pairs(1) + videos(1)) if completed else ())
+    unasked = stand_ins(prompts)
+    inputs = scoring_inputs(prompts, tokens, mask, pad, share=share, unasked=unasked)
+    if completed:  # both kinds of media are seen, whatever was asked
+        assert {"pixel_values", "pixel_values_videos"} <= inputs.get("prompts", inputs).keys()
+    output = model(**inputs)
+    found = output.log_probs[: len(prompts), -tokens.shape[1] :]
     (found * weights).sum().backward()
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad(set_to_none=True)

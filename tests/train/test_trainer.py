@@ -362,6 +362,20 @@ def test_redrawing_ends_at_its_limit(make_trainer):
     assert_equal(parameters(trainer), before, tolerance=0)
 
 
+def test_a_checkpoint_waits_until_its_completions_are_used_up(make_trainer, tmp_path):
+    """Two steps to a sampling: the third step's checkpoint comes after the fourth."""
+    options = {"num_iterations": 2, "max_steps": 6, "save_strategy": "steps", "save_steps": 3}
+    whole = make_trainer(pairs(4), **options)
+    whole.train()
+    assert sorted(folder.name for folder in (tmp_path / "run").glob("checkpoint-*")) == [
+        "checkpoint-4",
+        "checkpoint-6",
+    ]
+    resumed = make_trainer(pairs(4), **options)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-4"))
+    assert_equal(parameters(resumed), parameters(whole), tolerance=0)
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_old_scores_are_those_of_the_policy_that_sampled(make_trainer, checkpointing):
     trainer = make_trainer(
@@ -388,7 +402,8 @@ def test_old_scores_are_those_of_the_policy_that_sampled(make_trainer, checkpoin
     ("options", "message"),
     [
         ({"token_weighting": "loudness"}, "token_weighting is 'loudness'"),
-        ({"use_vllm": True}, "leave them off"),
+        ({"use_vllm": True}, "pip install"),
+        ({"use_transformers_continuous_batching": True}, "takes text only"),
         ({"max_redraws": 1, "scale_rewards": "batch"}, "would change with what is redrawn"),
         ({"eval_strategy": "steps", "eval_steps": 2}, "leave eval_strategy off"),
         ({"per_device_train_batch_size": 6}, "divisible by num_generations"),

@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models.policy import load_processor
+from models.policy import load_policy, load_processor
 from tests.train.conftest import pairs, videos
 from train import grpo
-from train.data import PromptEncoder
+from train.data import PromptEncoder, StandIns
 from train.options import DataOptions
 from train.targets import TargetCollator, balanced
 from train.warmup import main
@@ -75,6 +75,18 @@ def test_a_batch_holds_the_pixels_of_all_its_samples(prompts, with_root):
     batch = TargetCollator(prompts)(rows)
     assert len(batch["image_grid_thw"]) == 4
     assert len(batch["video_grid_thw"]) == 1
+
+
+def test_stand_ins_bring_their_media_and_teach_nothing(prompts, with_root, tiny_policy_dir):
+    rows = with_root(pairs(2))
+    stand_ins = StandIns(prompts.processor, [*rows, *with_root(videos(1))])
+    batch = TargetCollator(prompts, stand_ins=stand_ins)(rows)
+    plain = TargetCollator(prompts)(rows)
+    assert "pixel_values_videos" in batch
+    assert (batch["labels"][2] == -100).all()
+    model, _ = load_policy(str(tiny_policy_dir))
+    with torch.no_grad():
+        torch.testing.assert_close(model(**batch).loss, model(**plain).loss)
 
 
 def test_both_verdicts_are_seen_equally_often_whatever_their_letters():

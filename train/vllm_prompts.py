@@ -1,0 +1,247 @@
+"""Sampling by vLLM from the very prompts that are trained on: the same tokens, pixels and rates.
+
+TRL hands vLLM images to process anew, and no videos. Here vLLM is handed encoded prompts, so what
+it samples from and what is scored can't differ. They travel in the place of TRL's images: into the
+engine beside the trainer (`--vllm_mode colocate`), or as the features its client sends to a server
+(`--vllm_mode server`). TRL keeps what else there is to do: weights, devices, processes.
+
+Of a prompt with a clip vLLM counts the words on from the clip's last moment, transformers 5 from
+its largest side. The engine is made to count as the trainer does; a server can't be, and gets no
+clips.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from train.data import PIXELS, Prompt, Sample
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
+    from trl.generation.vllm_generation import VLLMGeneration
+    from vllm import LLM, RequestOutput, SamplingParams
+    from vllm.inputs import MultiModalInput
+    from vllm.multimodal.inputs import MultiModalFeatureSpec, MultiModalKwargsItems
+
+# Policies whose placeholders are one run of equal tokens for each image and video.
+FAMILIES = ("qwen2_vl", "qwen2_5_vl")
+
+# A bias of a logit that leaves a token no chance.
+NEVER = -100.0
+
+
+def check(config: PretrainedConfig, mode: str, samples: Iterable[Sample]) -> None:
+    """Raise `ValueError` for what vLLM can't be made to sample as it is trained on."""
+    if config.model_type not in FAMILIES:
+        raise ValueError(
+            f"use_vllm: policies of {' and '.join(FAMILIES)} can be sampled by vLLM, this one is "
+            f"a {config.model_type}; leave --use_vllm off"
+        )
+    if mode == "server" and any(sample["videos"] for sample in samples):
+        raise ValueError(
+            "use_vllm: a server places the words after a clip elsewhere than the trainer does; "
+            "take --vllm_mode colocate, or manifests without videos"
+        )
+
+
+def sampling_options(forbidden_tokens: Sequence[int]) -> dict[str, Any]:
+    """What vLLM's sampling parameters call the tokens that can't be sampled."""
+    return {"logit_bias": dict.fromkeys(forbidden_tokens, NEVER)}
+
+
+def take_encoded_prompts(
+    backend: VLLMGeneration, body: PreTrainedModel, version: Callable[[], int]
+) -> None:
+    """Let `backend.generate` take an encoded prompt where TRL has the images of a row.
+
+    `body` is the policy below its head; `version` counts what its vision tower has become, since
+    vLLM keeps features of media it has seen.
+    """
+    features = MediaFeatures(body.config, backend.processing_class, version)
+    if backend.mode == "colocate":
+        media = backend.llm.model_config.multimodal_config
+        features.raw = getattr(media, "mm_device_do_normalize", False)
+        worker = backend.llm.llm_engine.model_executor.driver_worker
+        worker.model_runner.model.get_mrope_input_positions = partial(positions, body)
+        backend.llm = Engine(backend.llm, features)
+    elif hasattr(backend, "vllm_client"):  # on the main process, which asks for all
+        media = backend.vllm_client.get_server_info()["model_config"].get("multimodal_config")
+        features.raw = (media or {}).get("mm_device_do_normalize", False)
+        backend.vllm_client.image_features = features.of_rows
+        backend._place_features = lambda placed, _tokens: placed
+
+
+@dataclass
+class MediaFeatures:
+    """A prompt's media as vLLM describes what a processor made of them.
+
+    `raw` says that vLLM wants bytes, and normalises them itself.
+    """
+
+    config: PretrainedConfig
+    processor: ProcessorMixin
+    version: Callable[[], int]
+    raw: bool = False
+
+    def of_engine(self, prompt: Prompt) -> MultiModalInput:
+        """An encoded prompt, as the engine takes it."""
+        from vllm.inputs import MultiModalInput
+        from vllm.multimodal.inputs import PlaceholderRange
+
+        items = self.items(prompt)
+        return MultiModalInput(
+            type="multimodal",
+            prompt_token_ids=prompt["input_ids"][0].tolist(),
+            mm_kwargs=items,
+            mm_hashes=self._names(items),
+            mm_placeholders={
+                kind: [PlaceholderRange(*place) for place in self._places(prompt, kind)]
+                for kind in items
+            },
+        )
+
+    def of_rows(self, rows: Sequence[Sequence[Prompt]]) -> list[dict[str, Any]]:
+        """The media of encoded prompts, one a row, as vLLM's server takes them beside tokens."""
+        from vllm.v1.serial_utils import MsgpackEncoder
+
+        encoder = MsgpackEncoder(size_threshold=1 << 62)  # all in one piece
+        features = []
+        for [prompt] in rows:
+            items = self.items(prompt)
+            features.append(
+                {
+                    "mm_hashes": self._names(items),
+                    "mm_placeholders": {
+                        kind: [
+                            {"offset": offset, "length": length}
+                            for offset, length in self._places(prompt, kind)
+                        ]
+                        for kind in items
+                    },
+                    "kwargs_data": {
+                        kind: [
+                            base64.b64encode(encoder.encode(item)[0]).decode() for item in of_kind
+                        ]
+                        for kind, of_kind in items.items()
+                    },
+                }
+            )
+        return features
+
+    def items(self, prompt: Prompt) -> MultiModalKwargsItems:
+        """What the processor made of each image and video of a prompt, one item each."""
+        from vllm.multimodal.inputs import MultiModalFieldConfig, MultiModalKwargsItems
+
+        tensors, fields = dict(prompt), {}
+        for kind, pixels in PIXELS.items():
+            grid = f"{kind}_grid_thw"
+            if grid not in prompt:
+                continue
+            patches = prompt[grid].prod(-1)
+            fields[pixels] = MultiModalFieldConfig.flat_from_sizes(kind, patches)
+            fields[grid] = MultiModalFieldConfig.batched(kind, keep_on_cpu=True)
+            if self.raw:
+                processor = getattr(self.processor, f"{kind}_processor")
+                tensors[pixels] = raw_pixels(prompt[pixels], processor)
+        if "second_per_grid_ts" in prompt:
+            seconds = MultiModalFieldConfig.batched("video", keep_on_cpu=True)
+            fields["second_per_grid_ts"] = seconds
+        return MultiModalKwargsItems.from_hf_inputs(tensors, fields)
+
+    def _places(self, prompt: Prompt, kind: str) -> list[tuple[int, int]]:
+        return runs_of(getattr(self.config, f"{kind}_token_id"), prompt["input_ids"][0])
+
+    def _names(self, items: MultiModalKwargsItems) -> dict[str, list[str]]:
+        """A name for each of the media that says what is in it, and who looks at it."""
+        names: dict[str, list[str]] = {}
+        for kind, of_kind in items.items():
+            for item in of_kind:
+                digest = hashlib.sha256(str(self.version()).encode())
+                for part, element in sorted(item.items()):
+                    digest.update(part.encode() + element.data.contiguous().numpy().data)
+                names.setdefault(kind, []).append(digest.hexdigest())
+        return names
+
+
+class Engine:
+    """vLLM's engine, asked as TRL asks it, but for encoded prompts."""
+
+    def __init__(self, llm: LLM, features: MediaFeatures) -> None:
+        self._llm, self._features = llm, features
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._llm, name)
+
+    def generate(
+        self,
+        prompts: Sequence[Mapping[str, Any]],
+        sampling_params: SamplingParams,
+        use_tqdm: bool = False,
+    ) -> list[RequestOutput]:
+        """One output a prompt, in order; a prompt's encoding stands where TRL puts its image."""
+        from vllm.sampling_params import RequestOutputKind
+
+        engine = self._llm.llm_engine
+        sampling_params.output_kind = RequestOutputKind.FINAL_ONLY
+        # Rows of one group are the same object, and described once.
+        encoded: dict[int, MultiModalInput] = {}
+        for number, row in enumerate(prompts):
+            prompt = row["multi_modal_data"]["image"]
+            if id(prompt) not in encoded:
+                encoded[id(prompt)] = self._features.of_engine(prompt)
+            engine.add_request(str(number), encoded[id(prompt)], sampling_params)
+        finished: dict[int, RequestOutput] = {}
+        while engine.has_unfinished_requests():
+            finished |= {int(out.request_id): out for out in engine.step() if out.finished}
+        return [finished[number] for number in range(len(prompts))]
+
+
+def positions(
+    body: PreTrainedModel, tokens: Sequence[int], media: Sequence[MultiModalFeatureSpec]
+) -> tuple[Tensor, int]:
+    """Rotary positions (3, L) of a prompt and what follows is offset by, as `body` has them."""
+    kinds = torch.zeros(1, len(tokens), dtype=torch.long)
+    parts: dict[str, list[Tensor]] = {}
+    for item in sorted(media, key=lambda item: item.mm_position.offset):
+        place = item.mm_position
+        number = 1 + list(PIXELS).index(item.modality)
+        kinds[0, place.offset : place.offset + place.length] = number
+        for name in (f"{item.modality}_grid_thw", "second_per_grid_ts"):
+            if name in item.data:
+                parts.setdefault(name, []).append(item.data[name].data)
+    ids = torch.tensor([tokens])
+    grids = {name: torch.stack(values) for name, values in parts.items()}
+    found, offset = body.get_rope_index(ids, mm_token_type_ids=kinds, **grids)
+    return found[:, 0], int(offset)
+
+
+def raw_pixels(values: Tensor, processor: Any) -> Tensor:
+    """The bytes (N, P) of patches (N, P), channels first, that a processor has normalised."""
+    std, mean = (
+        torch.tensor(each if processor.do_normalize else [default])[:, None]
+        for each, default in ((processor.image_std, 1.0), (processor.image_mean, 0.0))
+    )
+    scale = processor.rescale_factor if processor.do_rescale else 1.0
+    channels = values.reshape(len(values), len(std), -1)
+    pixels = (channels * std + mean) / scale
+    return pixels.round_().clamp_(0, 255).to(torch.uint8).view(values.shape)
+
+
+def runs_of(token: int, ids: Tensor) -> list[tuple[int, int]]:
+    """Start and length of each unbroken run of a token in ids (L,).
+
+    >>> runs_of(7, torch.tensor([7, 7, 1, 7, 2]))
+    [(0, 2), (3, 1)]
+    """
+    inside = torch.nn.functional.pad((ids == token).int(), (1, 1))
+    change = inside.diff()
+    starts, ends = (change == 1).nonzero()[:, 0], (change == -1).nonzero()[:, 0]
+    return list(zip(starts.tolist(), (ends - starts).tolist(), strict=True))
