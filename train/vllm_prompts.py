@@ -63,14 +63,19 @@ def take_encoded_prompts(
     """Let `backend.generate` take an encoded prompt where TRL has the images of a row.
 
     `body` is the policy below its head; `version` counts what its vision tower has become, since
-    vLLM keeps features of media it has seen.
+    vLLM keeps features of media it has seen. Raises `ValueError` for an engine whose weights stay
+    as they are.
     """
     features = MediaFeatures(body.config, backend.processing_class, version)
     if backend.mode == "colocate":
         media = backend.llm.model_config.multimodal_config
         features.raw = getattr(media, "mm_device_do_normalize", False)
-        worker = backend.llm.llm_engine.model_executor.driver_worker
-        worker.model_runner.model.get_mrope_input_positions = partial(positions, body)
+        served = backend.llm.llm_engine.model_executor.driver_worker.model_runner.model
+        if any(parameter.numel() == 0 for parameter in served.parameters()):
+            raise ValueError(
+                "use_vllm: on a CPU vLLM packs its weights and takes no new ones; leave it off"
+            )
+        served.get_mrope_input_positions = partial(positions, body)
         backend.llm = Engine(backend.llm, features)
     elif hasattr(backend, "vllm_client"):  # on the main process, which asks for all
         media = backend.vllm_client.get_server_info()["model_config"].get("multimodal_config")
