@@ -38,6 +38,11 @@ ARMS = {
     "TW-GRPO, divergence": (SOFT, "divergence"),
     "TW-GRPO, official": (SOFT, "official"),
 }
+# What is asked, as the table calls it; the start and the best blind rule stand beside the ways.
+ASKED = {
+    "market1501_reid_hard_choice_test": "choices",
+    "clevrer_qa_invert_val": "videos",
+}
 LAST = 20  # steps whose mean stands for the end of training
 CURVES = {
     "rewards/soft_accuracy/mean": "soft accuracy",
@@ -68,10 +73,13 @@ def run(options: Options) -> None:
     out.mkdir(parents=True, exist_ok=True)
     make(options, out)
     runs = {arm: [folder(out, arm, seed) for seed in range(options.seeds)] for arm in ARMS}
-    lines = [line(arm, folders) for arm, folders in runs.items()]
-    header = ("", "soft", "strict", "groups without variance", "tokens of a completion")
+    start = [out / "warmup"]
+    lines = [("best blind rule", *scores(start, blind=True), "", "")]
+    lines += [("warmed up", *scores(start), "", "")]
+    lines += [(arm, *scores(folders), *ends(folders)) for arm, folders in runs.items()]
+    asked = [f"{kind}, {score}" for kind in ASKED.values() for score in ("soft", "strict")]
     print(f"\nMeans of {options.seeds} seeds, two standard errors in brackets.\n")
-    print(table(lines, header=header))
+    print(table(lines, header=("", *asked, "zero variance", "tokens")))
     draw(runs, Path(options.picture))
     print(f"\ncurves: {options.picture}")
 
@@ -79,7 +87,7 @@ def run(options: Options) -> None:
 def make(options: Options, out: Path) -> None:
     """Run what is missing, seed by seed: whoever stops early has all ways for the seeds so far."""
     done = out / ".done"
-    for command in preparations(options):
+    for command in [*preparations(options), evaluation(options, out / "warmup")]:
         step(command, done)
     if options.jobs > 1:
         share = max(1, (os.cpu_count() or 1) // options.jobs)
@@ -87,7 +95,7 @@ def make(options: Options, out: Path) -> None:
 
     def one(arm: str, seed: int) -> None:
         log = folder(out, arm, seed).with_suffix(".log") if options.jobs > 1 else None
-        for command in (grpo(options, arm, seed), evaluation(options, arm, seed)):
+        for command in (grpo(options, arm, seed), evaluation(options, folder(out, arm, seed))):
             step(command, done, log)
 
     with ThreadPoolExecutor(options.jobs) as pool:
@@ -141,12 +149,10 @@ def grpo(options: Options, arm: str, seed: int) -> list[str]:
     ]
 
 
-def evaluation(options: Options, arm: str, seed: int) -> list[str]:
-    """Greedy answers of the policy it left."""
-    asked = ("market1501_reid_hard_choice_test", "clevrer_qa_invert_val")
-    where = folder(Path(options.out), arm, seed)
+def evaluation(options: Options, where: Path) -> list[str]:
+    """Greedy answers of the policy in a folder."""
     return [
-        *("eval.qa", *(f"{options.out}/manifests/eval/{name}.parquet" for name in asked)),
+        *("eval.qa", *(f"{options.out}/manifests/eval/{name}.parquet" for name in ASKED)),
         *("--model_name_or_path", str(where), "--out", str(where / "held_out")),
         *("--limit", str(options.limit), "--batch_size", "125", "--max_new_tokens", "64"),
     ]
@@ -157,21 +163,27 @@ def folder(out: Path, arm: str, seed: int) -> Path:
     return out / f"{arm.lower().replace(',', '').replace(' ', '_')}_{seed}"
 
 
-def line(arm: str, folders: Sequence[Path]) -> tuple[str, ...]:
-    """What the table says of one way to train."""
+def scores(folders: Sequence[Path], *, blind: bool = False) -> list[str]:
+    """Soft and strict accuracy on each kind of held-out questions; `blind`, of the blind rule."""
+    files = [where / "held_out" / "summary.json" for where in folders]
+    found = [json.loads(file.read_text(encoding="utf-8"))["manifests"] for file in files]
+    names = ("blind_soft", "blind_strict") if blind else ("soft", "strict")
+    return [
+        with_error([manifests[kind][0][name] for manifests in found])
+        for kind in ASKED
+        for name in names
+    ]
+
+
+def ends(folders: Sequence[Path]) -> list[str]:
+    """The share of groups without variance and the length of completions, at the end."""
     from train.plot import read_log, series
 
-    scores: dict[str, list[float]] = {"soft": [], "strict": []}
-    ends: dict[str, list[float]] = {"frac_reward_zero_std": [], "completions/mean_length": []}
-    for where in folders:
-        held_out = json.loads((where / "held_out" / "summary.json").read_text(encoding="utf-8"))
-        totals = [lines[0] for lines in held_out["manifests"].values()]
-        for name, values in scores.items():
-            values.append(statistics.mean(total[name] for total in totals))
-        history = read_log(where)
-        for name, values in ends.items():
-            values.append(statistics.mean(series(history, name)[1][-LAST:]))
-    return (arm, *map(with_error, [*scores.values(), *ends.values()]))
+    histories = [read_log(where) for where in folders]
+    return [
+        with_error([statistics.mean(series(history, name)[1][-LAST:]) for history in histories])
+        for name in ("frac_reward_zero_std", "completions/mean_length")
+    ]
 
 
 def with_error(values: Sequence[float]) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from benchmarks.claims import ARMS, Options, evaluation, grpo, preparations, with_error
+from pathlib import Path
+
+from benchmarks.claims import ARMS, Options, evaluation, folder, grpo, preparations, with_error
 from builders import qa_invert, reid_hard
 from manifests.command import parse
 
 
 def commands(options: Options) -> list[list[str]]:
     runs = [(arm, seed) for seed in range(options.seeds) for arm in ARMS]
-    made = [command(options, *run) for run in runs for command in (grpo, evaluation)]
-    return preparations(options) + made
+    trained = [grpo(options, *run) for run in runs]
+    asked = [evaluation(options, folder(Path(options.out), *run)) for run in runs]
+    return preparations(options) + trained + asked
 
 
 def test_every_table_that_is_read_was_built():
