@@ -116,7 +116,7 @@ def method(
     if name == "published":
         return lambda: official((hidden @ head.T).float(), mask, 1.7)
     if name == "head product":
-        columns = hidden.transpose(0, 1).split(tile)
+        columns = hidden.transpose(0, 1).flatten(0, 1).split(tile * len(hidden))
         return lambda: [(column @ head.T).shape for column in columns]
     return lambda: token_weights(hidden[None], mask[None], head, measure=name, tile=tile)
 
