@@ -137,12 +137,8 @@ def grpo(options: Options, arm: str, seed: int) -> list[str]:
     """One run of training."""
     weights, weighting = ARMS[arm]
     return [
-        *(
-            "train.grpo",
-            *training_tables(options.out),
-            "--model_name_or_path",
-            f"{options.out}/warmup",
-        ),
+        *("train.grpo", *training_tables(options.out)),
+        *("--model_name_or_path", f"{options.out}/warmup"),
         *("--reward_funcs", *REWARDS, "--reward_weights", *weights),
         *("--token_weighting", weighting, "--max_steps", str(options.steps)),
         *("--seed", str(seed), "--output_dir", str(folder(Path(options.out), arm, seed))),

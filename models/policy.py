@@ -69,8 +69,8 @@ def load_policy(
     model = _from_pretrained(AutoModelForImageTextToText, name_or_path, dtype=dtype, **kwargs)
     # Saving undoes the renamings of weights that loading made. Under ZeRO-3 transformers would undo
     # all that it knows of, and write names that only it can read.
-    renamings = getattr(model, "_weight_conversions", None) or ()
-    model._weight_conversions = [each for each in renamings if each.was_used()]
+    if renamings := getattr(model, "_weight_conversions", None):
+        model._weight_conversions = [each for each in renamings if each.was_used()]
     if device is not None:
         model.to(device)
     return model, load_processor(name_or_path)

@@ -23,10 +23,11 @@ from models.policy import EMBEDDED
 from train.options import DataOptions
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, ProcessorMixin, Trainer, TrainingArguments
+    from transformers import PreTrainedModel, ProcessorMixin, TrainingArguments
     from trl import ModelConfig
 
     from train.data import Samples
+    from train.resume import StrictResume
 
 # An adapter goes on the language model; `--lora_target_modules all-linear` adds the vision tower.
 LORA_TARGETS = [r".*language_model\..*_proj"]
@@ -165,7 +166,7 @@ def load(model_args: ModelConfig, *, freeze_vision: bool) -> tuple[PreTrainedMod
     return model, processor
 
 
-def finish(trainer: Trainer, job: Job) -> None:
+def finish(trainer: StrictResume, job: Job) -> None:
     """Train from the last checkpoint or the beginning, and write the policy.
 
     Raises `BadInput` where another process is writing to the same folder.
@@ -222,7 +223,7 @@ def describe(job: Job) -> dict[str, str]:
     return run | {"samples": hashlib.sha256(ids.encode()).hexdigest()}
 
 
-def save(trainer: Trainer, output_dir: str) -> None:
+def save(trainer: StrictResume, output_dir: str) -> None:
     """Write the policy so that `from_pretrained` loads it; an adapter also by itself."""
     from accelerate.utils import is_peft_model
 

@@ -96,12 +96,6 @@ class TokenWeightedGRPOTrainer(StrictResume, GRPOTrainer):
         self._stand_ins = StandIns(prompts.processor, samples if self.sharded else ())
         self._prompts: list[Prompt] = []  # of the rows in flight
         self._hidden: Tensor | None = None  # (B, T, H) that predicted the sampled tokens
-        # vLLM keeps its states; where its samples are scored at once, those of that pass serve.
-        self._states_with_scores = (
-            args.use_vllm
-            and args.vllm_importance_sampling_correction
-            and args.token_weighting != "none"
-        )
         self._sampled_at: int | None = None  # the step of the last group in samples.jsonl
         self._pieces: dict[int, str] = {}  # texts of tokens that were seen
 
@@ -109,6 +103,12 @@ class TokenWeightedGRPOTrainer(StrictResume, GRPOTrainer):
     def _steps_per_sampling(self) -> int:
         """Micro-batches that are trained on between one sampling and the next."""
         return self.args.steps_per_generation * self.num_iterations
+
+    @property
+    def _states_with_scores(self) -> bool:
+        """vLLM keeps its states; where its samples are scored at once, that pass has them, too."""
+        scored_at_once = self.use_vllm and self.vllm_importance_sampling_correction
+        return scored_at_once and self.args.token_weighting != "none"
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> ResumableSampler:
         return ResumableSampler(
@@ -343,6 +343,7 @@ class TokenWeightedGRPOTrainer(StrictResume, GRPOTrainer):
         keep = self._states_with_scores and self._hidden is None and not torch.is_grad_enabled()
         body = backbone(self.accelerator.unwrap_model(model))
         completions, mask = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:]
+        last = logits_to_keep + 1 if keep else 0
         log_probs, entropies, states = [], [], []
         step = batch_size or len(completions)
         for start in range(0, len(completions), step):
@@ -356,7 +357,6 @@ class TokenWeightedGRPOTrainer(StrictResume, GRPOTrainer):
                 share=share,
                 unasked=self._stand_ins(prompts),
             )
-            last = logits_to_keep + 1 if keep else 0
             with self.accelerator.autocast(), caught_states(body, last) as caught:
                 output = model(**inputs)
             if keep:

@@ -101,14 +101,17 @@ class MediaFeatures:
         from vllm.inputs import MultiModalInput
         from vllm.multimodal.inputs import PlaceholderRange
 
-        items = self.items(prompt)
+        def token(kind: str) -> int:
+            return getattr(self.config, f"{kind}_token_id")
+
+        items, ids = self.items(prompt), prompt["input_ids"][0]
         return MultiModalInput(
             type="multimodal",
-            prompt_token_ids=prompt["input_ids"][0].tolist(),
+            prompt_token_ids=ids.tolist(),
             mm_kwargs=items,
             mm_hashes=self._names(items),
             mm_placeholders={
-                kind: [PlaceholderRange(*place) for place in self._places(prompt, kind)]
+                kind: [PlaceholderRange(*place) for place in runs_of(token(kind), ids)]
                 for kind in items
             },
         )
@@ -118,28 +121,22 @@ class MediaFeatures:
         from vllm.v1.serial_utils import MsgpackEncoder
 
         encoder = MsgpackEncoder(size_threshold=1 << 62)  # all in one piece
-        features = []
-        for [prompt] in rows:
-            items = self.items(prompt)
-            features.append(
-                {
-                    "mm_hashes": self._names(items),
-                    "mm_placeholders": {
-                        kind: [
-                            {"offset": offset, "length": length}
-                            for offset, length in self._places(prompt, kind)
-                        ]
-                        for kind in items
-                    },
-                    "kwargs_data": {
-                        kind: [
-                            base64.b64encode(encoder.encode(item)[0]).decode() for item in of_kind
-                        ]
-                        for kind, of_kind in items.items()
-                    },
-                }
-            )
-        return features
+
+        def sent(item: Any) -> str:
+            return base64.b64encode(encoder.encode(item)[0]).decode()
+
+        def features(here: MultiModalInput) -> dict[str, Any]:
+            items, places = here["mm_kwargs"], here["mm_placeholders"]
+            return {
+                "mm_hashes": here["mm_hashes"],
+                "mm_placeholders": {
+                    kind: [{"offset": place.offset, "length": place.length} for place in of_kind]
+                    for kind, of_kind in places.items()
+                },
+                "kwargs_data": {kind: list(map(sent, of_kind)) for kind, of_kind in items.items()},
+            }
+
+        return [features(self.of_engine(prompt)) for [prompt] in rows]
 
     def items(self, prompt: Prompt) -> MultiModalKwargsItems:
         """What the processor made of each image and video of a prompt, one item each."""
@@ -160,9 +157,6 @@ class MediaFeatures:
             seconds = MultiModalFieldConfig.batched("video", keep_on_cpu=True)
             fields["second_per_grid_ts"] = seconds
         return MultiModalKwargsItems.from_hf_inputs(tensors, fields)
-
-    def _places(self, prompt: Prompt, kind: str) -> list[tuple[int, int]]:
-        return runs_of(getattr(self.config, f"{kind}_token_id"), prompt["input_ids"][0])
 
     def _names(self, items: MultiModalKwargsItems) -> dict[str, list[str]]:
         """A name for each of the media that says what is in it, and who looks at it."""
