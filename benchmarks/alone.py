@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from manifests.errors import WorkFailed
+from nontrivial.manifests.errors import WorkFailed
 
 
 def alone(

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from manifests.command import guard, option, parse, table
+from nontrivial.manifests.command import guard, option, parse, table
 from scripts.demo import step
 
 # All ways log all rewards; the weights say which of them train.
@@ -173,7 +173,7 @@ def scores(folders: Sequence[Path], *, blind: bool = False) -> list[str]:
 
 def ends(folders: Sequence[Path]) -> list[str]:
     """The share of groups without variance and the length of completions, at the end."""
-    from train.plot import read_log, series
+    from nontrivial.train.plot import read_log, series
 
     histories = [read_log(where) for where in folders]
     return [
@@ -201,7 +201,7 @@ def draw(runs: dict[str, list[Path]], picture: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    from train.plot import read_log, running_mean, series
+    from nontrivial.train.plot import read_log, running_mean, series
 
     figure, panels = plt.subplots(1, len(CURVES), figsize=(16, 3.6), layout="constrained")
     for axes, (name, title) in zip(panels, CURVES.items(), strict=True):

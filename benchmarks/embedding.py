@@ -21,14 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from manifests.command import guard, option, parse, table
-from manifests.errors import WorkFailed
+from nontrivial.manifests.command import guard, option, parse, table
+from nontrivial.manifests.errors import WorkFailed
 
 if TYPE_CHECKING:
     import polars as pl
     import torch
 
-    from models.encoders import Encoder
+    from nontrivial.models.encoders import Encoder
 
 CLIP = "ViT-B-32"
 OSNET = "osnet_x1_0"
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(options: Options) -> None:
     import torch
 
-    from models.encoders import load_encoder
+    from nontrivial.models.encoders import load_encoder
 
     device = (
         torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} cores"
@@ -75,8 +75,8 @@ def compare(
     """Seconds of the bare forward pass and of `builders.embed` on the same images."""
     import numpy as np
 
-    from builders import embed
-    from manifests.media import decode_image, resolve
+    from nontrivial.builders.reid.vectors import ImageOptions, embed
+    from nontrivial.manifests.media import decode_image, resolve
 
     paths = frame["path"].to_list()
     arrays = [encoder.preprocess(decode_image(resolve(Path(root), path))) for path in paths]
@@ -89,7 +89,7 @@ def compare(
 
     def whole() -> None:
         with tempfile.TemporaryDirectory() as out:
-            embed.embed(frame, [encoder], embed.Options(root=root, out=out, batch_size=size))
+            embed(frame, [encoder], ImageOptions(root=root, out=out, batch_size=size))
 
     encoder.encode(batches[0])
     return seconds(forward), seconds(whole)
@@ -103,23 +103,20 @@ def seconds(work: Callable[[], None]) -> float:
 
 def draw(root: Path, images: int) -> pl.DataFrame:
     """Drawn people under `root`, as `builders.embed` reads them."""
-    from builders.embed import Options as Embedding
-    from builders.embed import read_sources
-    from builders.synthetic.__main__ import main as synthetic
+    from nontrivial.builders.reid.vectors import ImageOptions, read_sources
+    from nontrivial.builders.synthetic.__main__ import main as synthetic
 
     words = ["--only", "market1501", "--out", str(root), "--test_identities", "6"]
     if synthetic([*words, "--identities", str(-(-images // PER_IDENTITY))]):
         raise WorkFailed("drawing the images failed")
-    (read,) = read_sources(Embedding(root=str(root)))
+    (read,) = read_sources(ImageOptions(root=str(root)))
     return read.frame.head(images)
 
 
 def random_osnet(folder: Path) -> str:
     """The specification of an OSNet x1.0 whose random weights lie in `folder`."""
-    from manifests.errors import require
-    from models import torchvision_remedy
+    from nontrivial.manifests.errors import require
 
-    torchvision_remedy.apply()
     factory = require("torchreid.reid.models", "reid", "OSNet")
     network = factory.build_model(OSNET, num_classes=1, pretrained=False)
     return f"{OSNET}={_saved(network, folder / 'osnet.pth')}"
@@ -127,9 +124,7 @@ def random_osnet(folder: Path) -> str:
 
 def random_clip(folder: Path) -> str:
     """The same for CLIP's ViT-B-32."""
-    from models import torchvision_remedy
 
-    torchvision_remedy.apply()
     import open_clip
 
     network = open_clip.create_model(CLIP, pretrained=None)

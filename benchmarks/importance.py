@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmarks.alone import alone
-from manifests.command import guard, option, parse, table
+from nontrivial.manifests.command import guard, option, parse, table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,7 +100,7 @@ def measure(options: Options) -> dict[str, float]:
 
 def tile_of(shape: dict[str, int]) -> int:
     """Positions of a tile: the share of the length that the default is at the full shape."""
-    from train.importance import TILE_ELEMENTS
+    from nontrivial.train.importance import TILE_ELEMENTS
 
     full = TILE_ELEMENTS // (FULL["group"] * FULL["vocabulary"])
     return max(1, round(full * shape["length"] / FULL["length"]))
@@ -110,8 +110,8 @@ def method(
     name: str, hidden: Tensor, mask: Tensor, head: Tensor, tile: int
 ) -> Callable[[], object]:
     """The work of a method on hidden (G, T, H), mask (G, T) and head (V, H)."""
+    from nontrivial.train.importance import token_weights
     from tests.reference.importance import official
-    from train.importance import token_weights
 
     if name == "published":
         return lambda: official((hidden @ head.T).float(), mask, 1.7)

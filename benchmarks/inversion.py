@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from manifests.command import guard, option, parse, table
-from manifests.errors import BadInput, WorkFailed
+from nontrivial.manifests.command import guard, option, parse, table
+from nontrivial.manifests.errors import BadInput, WorkFailed
 
 # Questions of the published training set, by type (scene by scene they are drawn with these means).
 PUBLISHED = {
@@ -83,7 +83,7 @@ def reader(path: Path) -> str:
 
 def speed(bench: str, path: Path, folder: Path, options: Options) -> None:
     """Time the whole command and the published algorithm, and compare blind strategies."""
-    from manifests.parquet import read_about
+    from nontrivial.manifests.parquet import read_about
 
     seconds, peak = command(bench, path, folder, options)
     manifest = max((folder / "manifests").glob("*.parquet"), key=lambda p: p.stat().st_mtime)
@@ -127,7 +127,7 @@ def command(bench: str, path: Path, folder: Path, options: Options) -> tuple[flo
 
 def sampled(manifest: Path, count: int, seed: int) -> Iterator[str]:
     """Lines that show `count` inverted questions of each family beside their originals."""
-    from manifests.parquet import read_samples
+    from nontrivial.manifests.parquet import read_samples
 
     families: dict[str, list[tuple[str, str]]] = {}
     for row in read_samples(manifest).to_pylist():
@@ -143,8 +143,8 @@ def sampled(manifest: Path, count: int, seed: int) -> Iterator[str]:
 
 def published_inversion(bench: str, path: Path, folder: Path, seed: int) -> dict[str, Any]:
     """The published algorithm on the same questions that have one right option and others."""
-    from builders.benches import load
-    from manifests.blind import best_blind
+    from nontrivial.builders.qa.benches import load
+    from nontrivial.manifests.text_only import best_blind
     from tests.reference.inversion_faults import is_unchanged, negates_a_clause
     from tests.reference.published_inversion import invert_published
 

@@ -28,8 +28,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks.alone import alone
-from manifests.command import guard, option, parse, table
-from manifests.errors import WorkFailed
+from nontrivial.manifests.command import guard, option, parse, table
+from nontrivial.manifests.errors import WorkFailed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -186,9 +186,9 @@ def measure_ours(options: Options) -> dict[str, Any]:
     """Mining as `builders.reid_hard` does it, from vectors to chosen pairs with their ranks."""
     import numpy as np
 
-    from builders.mining import Rules, mine
-    from builders.neighbors import space
-    from builders.pairs import BUDGET, quotas
+    from nontrivial.builders.reid.mining import Rules, mine
+    from nontrivial.builders.reid.pairs import BUDGET, quotas
+    from nontrivial.builders.reid.space import build_space
 
     worlds = drawn(options)
     pairs = false = queries = 0
@@ -196,7 +196,7 @@ def measure_ours(options: Options) -> dict[str, Any]:
         for world in worlds:
             anchors = asking(len(world.pids))
             everybody = np.arange(len(world.pids))
-            images = space([world.vectors], world.pids, world.camids, anchors, everybody)
+            images = build_space([world.vectors], world.pids, world.camids, anchors, everybody)
             (budget,) = quotas(BUDGET, [len(anchors)])
             mined = mine(images, Rules(budget=budget, top_k=options.top_k))
             hard = mined.ranked(images, mined.hard)
@@ -212,10 +212,6 @@ def measure_peer(options: Options) -> dict[str, Any]:
     its own first negative, and the next image of its identity, or all of them."""
     import numpy as np
     from datasets import Dataset
-
-    from models import torchvision_remedy
-
-    torchvision_remedy.apply()
     from sentence_transformers.util import mine_hard_negatives
 
     (world,) = (draw(size, options.width, options.seed) for size in SCALES["market"].values())

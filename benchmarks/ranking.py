@@ -22,13 +22,13 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from manifests.command import guard, option, parse, table
-from manifests.errors import WorkFailed, require
+from nontrivial.manifests.command import guard, option, parse, table
+from nontrivial.manifests.errors import WorkFailed, require
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from eval.ranking import Labels
+    from nontrivial.eval.ranking import Labels
 
 Outcome = tuple[float, float, float, float]  # mAP, rank-1, seconds, MiB
 TOLERANCE = {False: 1e-6, True: 1e-4}  # k-reciprocal neighbours turn on ties of rounding
@@ -105,7 +105,7 @@ def draw(options: Options, distractors: int) -> tuple[np.ndarray, np.ndarray, La
     """Unit vectors about one centre an identity, six cameras, an eighth of the gallery nobody's."""
     import numpy as np
 
-    from eval.ranking import NOBODY, Labels
+    from nontrivial.eval.ranking import NOBODY, Labels
 
     rng = np.random.default_rng(options.seed)
     centres = rng.standard_normal((options.pids, options.width), np.float32)
@@ -130,7 +130,7 @@ def draw(options: Options, distractors: int) -> tuple[np.ndarray, np.ndarray, La
 def ours(
     query: np.ndarray, gallery: np.ndarray, query_labels: Labels, gallery_labels: Labels
 ) -> tuple[float, float]:
-    from eval.ranking import Protocol, rank, similarity_blocks, summarise
+    from nontrivial.eval.ranking import Protocol, rank, similarity_blocks, summarise
 
     blocks = similarity_blocks(query, gallery)
     ranked = rank(blocks, query_labels, gallery_labels, Protocol("standard"))[0]
@@ -164,8 +164,8 @@ def sparse(
     query: np.ndarray, gallery: np.ndarray, query_labels: Labels, gallery_labels: Labels
 ) -> tuple[float, float]:
     """k-reciprocal re-ranking that never holds all distances."""
-    from eval.kreciprocal import reciprocal_blocks
-    from eval.ranking import Protocol, rank, summarise
+    from nontrivial.eval.kreciprocal import reciprocal_blocks
+    from nontrivial.eval.ranking import Protocol, rank, summarise
 
     blocks = reciprocal_blocks(query, gallery)
     scores = summarise(rank(blocks, query_labels, gallery_labels, Protocol("standard"))[0].ranks)
@@ -187,9 +187,7 @@ def dense(
 
 
 def _torchreid(module: str) -> ModuleType:
-    from models import torchvision_remedy
 
-    torchvision_remedy.apply()
     return require(f"torchreid.reid.{module}", "reid", "comparing with torchreid")
 
 

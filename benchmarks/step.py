@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.alone import alone
-from manifests.command import guard, option, parse, table
-from manifests.errors import WorkFailed
+from nontrivial.manifests.command import guard, option, parse, table
+from nontrivial.manifests.errors import WorkFailed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -77,13 +77,9 @@ def run(options: Options) -> None:
 def measure(options: Options) -> dict[str, float]:
     """Median seconds of a step; loss and gradient norm of the first."""
     import torch
-
-    from models import torchvision_remedy
-
-    torchvision_remedy.apply()
     from transformers import TrainerCallback
 
-    from models.policy import load_policy
+    from nontrivial.models.policy import load_policy
 
     model, processor = load_policy(options.model)
     side = 2 * processor.image_processor.patch_size
@@ -156,8 +152,8 @@ def stock_trainer(
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
-    from models.policy import vision_token_ids
-    from models.prompts import question_text
+    from nontrivial.models.policy import vision_token_ids
+    from nontrivial.models.prompts import question_text
 
     asked = [{"role": "user", "content": question_text(QUESTION, OPTIONS, "video_qa")}]
     sampling = {"suppress_tokens": vision_token_ids(model), "min_new_tokens": options.tokens}
@@ -178,11 +174,11 @@ def our_trainer(
     options: Options,
 ) -> Any:
     """Ours on the same prompts."""
-    from manifests.media import encode_image
-    from train.config import TokenWeightedGRPOConfig
-    from train.data import PromptEncoder
-    from train.options import DataOptions
-    from train.trainer import TokenWeightedGRPOTrainer
+    from nontrivial.manifests.media import encode_image
+    from nontrivial.train.config import TokenWeightedGRPOConfig
+    from nontrivial.train.data import PromptEncoder
+    from nontrivial.train.options import DataOptions
+    from nontrivial.train.trainer import TokenWeightedGRPOTrainer
 
     empty = {"task": "video_qa", "answer": ["A"], "videos": None, "clips": None, "media_root": None}
     asked = empty | {"question": QUESTION, "options": OPTIONS}

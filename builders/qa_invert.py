@@ -20,17 +20,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builders.benches import NAMES, SPLITS
-from manifests.command import guard, option, parse, table
-from manifests.errors import BadInput, require
+from nontrivial.builders.qa.benches import NAMES, SPLITS
+from nontrivial.manifests.command import guard, option, parse, table
+from nontrivial.manifests.errors import BadInput, require
 
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-    from builders.benches import Loaded
-    from builders.benches.question import Refused
-    from builders.footage import Located
+    from nontrivial.builders.qa.benches import Loaded
+    from nontrivial.builders.qa.benches.question import Refused
+    from nontrivial.builders.qa.clips import Located
 
 LISTED = 20  # refused records that are printed by name
 BATCH = 20_000  # questions decided at a time
@@ -69,9 +69,9 @@ def run(options: Options) -> None:
 
 def build(options: Options) -> None:
     """Read, check, decide, assemble, report, write."""
-    from builders.benches import load
-    from builders.footage import locate
-    from builders.samples import assemble, decide
+    from nontrivial.builders.qa.benches import load
+    from nontrivial.builders.qa.clips import locate
+    from nontrivial.builders.qa.questions import assemble, decide
 
     loaded = load(
         options.bench,
@@ -153,7 +153,7 @@ def with_split(decided: pl.DataFrame, options: Options) -> pl.DataFrame:
     """The contract's split names; `holdout` moves whole groups from train to val."""
     import polars as pl
 
-    from builders.inversion import uniform
+    from nontrivial.builders.qa.inversion import uniform
 
     name = contract_split(options.split)
     if name != "train" or not options.holdout:
@@ -196,14 +196,14 @@ def describe(
 
 def blind_before(decided: pl.DataFrame) -> dict[str, dict[str, Any]]:
     """What the best blind strategies earn if every question stays as it was."""
-    from builders.samples import as_they_were
+    from nontrivial.builders.qa.questions import as_they_were
 
     return _blind(decided["question"], *as_they_were(decided), decided["group"])
 
 
 def blind_after(samples: pa.Table) -> dict[str, dict[str, Any]]:
     """What they earn on the samples."""
-    from manifests.schema import truths
+    from nontrivial.manifests.schema import truths
 
     options, answers = (samples[name].combine_chunks() for name in ("options", "answer"))
     question, group = (samples[name].to_pylist() for name in ("question", "group"))
@@ -211,7 +211,7 @@ def blind_after(samples: pa.Table) -> dict[str, dict[str, Any]]:
 
 
 def _blind(*columns: Any) -> dict[str, dict[str, Any]]:
-    from manifests.blind import best_blind
+    from nontrivial.manifests.text_only import best_blind
 
     return {name: dataclasses.asdict(best) for name, best in best_blind(*columns).items()}
 
@@ -248,7 +248,7 @@ def report(about: dict[str, Any]) -> None:
 
 def target_path(options: Options, split: str) -> Path:
     """Where the manifest of a split lands."""
-    from manifests.parquet import samples_path
+    from nontrivial.manifests.parquet import samples_path
 
     return samples_path(options.out, f"{options.bench}_qa_invert", split)
 
@@ -257,7 +257,7 @@ def write(samples: pa.Table, about: dict[str, Any], options: Options) -> None:
     """One file a split."""
     import pyarrow.compute as pc
 
-    from manifests.parquet import claim, write_samples
+    from nontrivial.manifests.parquet import claim, write_samples
 
     for split in sorted(pc.unique(samples["split"]).to_pylist()):
         path = target_path(options, split)

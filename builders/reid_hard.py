@@ -26,24 +26,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builders import embed
-from manifests.command import guard, option, parse, table
-from manifests.errors import BadInput
+from nontrivial.builders.reid.vectors import ImageOptions
+from nontrivial.manifests.command import guard, option, parse, table
+from nontrivial.manifests.errors import BadInput
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from builders.embed import Embedded
-    from builders.mining import Mined
-    from builders.neighbors import Space
-    from builders.sources.data_set import Images
-
-TRUTH = "truth.parquet"  # beside a synthetic data set: what each image shows, in words
+    from nontrivial.builders.reid.mining import Mined
+    from nontrivial.builders.reid.sources.data_set import ImageList
+    from nontrivial.builders.reid.space import Space
+    from nontrivial.builders.reid.vectors import Embedded
 
 
 @dataclass
-class Options(embed.Options):
-    """The options of `builders.embed`, and how pairs are chosen."""
+class Options(ImageOptions):
+    """Options of `python -m builders.reid_hard`: images, and how pairs are chosen."""
 
     pairs: str = option(
         "the hardest pairs, random ones of the same cameras and labels, or each query's first "
@@ -56,31 +54,43 @@ class Options(embed.Options):
         default="pair",
         choices=("pair", "choice"),
     )
-    candidates: int = option("candidates of a choice, none to several of them right", default=4)
-    swap_twins: bool = option("write each pair in both orders", default=False)
+    candidates: int = option(
+        "candidates of a choice, none to several of them right", default=4, rare=True
+    )
+    swap_twins: bool = option("write each pair in both orders", default=False, rare=True)
     budget: float = option(
         "share of the images that ask (up to 1) or number of questions (above 1)", default=0.209
     )
     top_k: int = option("nearest other identities among which negatives are hard", default=50)
-    per_image: int | None = option("most pairs of an image; by default 4 even shares", default=None)
-    per_identity: int | None = option(
-        "most pairs of an identity; by default 4 even shares", default=None
+    per_image: int | None = option(
+        "most pairs of an image; by default 4 even shares", default=None, rare=True
     )
-    any_clothes: bool = option("pair images in the same clothes as positives, too", default=False)
-    keep_doubts: bool = option("pair images whose labels are in doubt, too", default=False)
+    per_identity: int | None = option(
+        "most pairs of an identity; by default 4 even shares", default=None, rare=True
+    )
+    any_clothes: bool = option(
+        "pair images in the same clothes as positives, too", default=False, rare=True
+    )
+    keep_doubts: bool = option(
+        "pair images whose labels are in doubt, too", default=False, rare=True
+    )
     doubt_margin: float = option(
         "a nearest image of another identity that beats the best positive by so many standard "
         "deviations is a label doubt",
         default=1.0,
+        rare=True,
     )
-    duplicate: float = option("cosine from which two images are one frame", default=0.995)
+    duplicate: float = option(
+        "cosine from which two images are one frame", default=0.995, rare=True
+    )
     ivf_probes: int | None = option(
         "search so many cells of an inverted file instead of everything; its recall is reported",
         default=None,
+        rare=True,
     )
     seed: int = option("draws the order of options and the random pairs", default=0)
     embed_media: bool = option(
-        "store the images in the manifest, so that it travels", default=False
+        "store the images in the manifest, so that it travels", default=False, rare=True
     )
 
 
@@ -89,7 +99,7 @@ class Part:
     """What became of one source."""
 
     name: str
-    images: Images
+    images: ImageList
     embedded: Embedded
     space: Space
     pairs: pl.DataFrame  # anchor, candidate, similarity, margin, kind, rank
@@ -102,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(options: Options) -> None:
-    from manifests.parquet import claim
+    from nontrivial.manifests.parquet import claim
 
     _check(options)
     with claim(target_path(options)):
@@ -111,10 +121,10 @@ def run(options: Options) -> None:
 
 def target_path(options: Options) -> Path:
     """Where the manifest lands."""
-    from manifests.parquet import samples_path
+    from nontrivial.manifests.parquet import samples_path
 
     form = "" if options.form == "pair" else f"_{options.form}"
-    name = f"{'+'.join(options.source)}_reid_{options.pairs}{form}"
+    name = f"{options.name}_reid_{options.pairs}{form}"
     return samples_path(options.out, name, options.split)
 
 
@@ -126,13 +136,13 @@ def space_of(embedded: Embedded, *, ranked: bool = False) -> Space:
     """
     import numpy as np
 
-    from builders.neighbors import space
-    from builders.sources.data_set import DISTRACTOR, GALLERY, QUERY, TRAIN
+    from nontrivial.builders.reid.sources.data_set import DISTRACTOR, GALLERY, QUERY, TRAIN
+    from nontrivial.builders.reid.space import build_space
 
     frame = embedded.frame
     role = frame["role"].to_numpy()
     answering = (TRAIN, GALLERY, DISTRACTOR) if ranked else (TRAIN, GALLERY)
-    return space(
+    return build_space(
         list(embedded.vectors.values()),
         pids=frame["pid"].rank("dense").to_numpy().astype(np.int64),
         camids=frame["camid"].to_numpy().astype(np.int64),
@@ -143,7 +153,7 @@ def space_of(embedded: Embedded, *, ranked: bool = False) -> Space:
 
 
 def _check(options: Options) -> None:
-    embed.check(options)
+    options.check()
     if not options.budget > 0:
         raise BadInput(f"--budget {options.budget}: needs a share up to 1 or a number of pairs")
     for name in ("top_k", "per_image", "per_identity", "ivf_probes"):
@@ -159,19 +169,21 @@ def _check(options: Options) -> None:
 
 
 def _build(options: Options) -> None:
-    from builders.pairs import quotas
-    from manifests.parquet import write_samples
-    from manifests.schema import samples_table
-    from models.encoders import load_encoders
+    from nontrivial.builders.reid.pairs import quotas
+    from nontrivial.builders.reid.sources import names_of
+    from nontrivial.builders.reid.vectors import embed, read_sources
+    from nontrivial.manifests.parquet import write_samples
+    from nontrivial.manifests.schema import samples_table
+    from nontrivial.models.encoders import load_encoders
 
-    sources = embed.read_sources(options)
+    sources = read_sources(options)
     encoders = load_encoders(options.encoder, precision=options.precision)
-    embedded = [embed.embed(images.frame, encoders, options) for images in sources]
+    embedded = [embed(images.frame, encoders, options) for images in sources]
     asking = [int(part.frame["role"].is_in(["train", "query"]).sum()) for part in embedded]
     budgets = quotas(options.budget, asking)
     parts = [
         _part(*item, options)
-        for item in zip(options.source, sources, embedded, budgets, strict=True)
+        for item in zip(names_of(options.source), sources, embedded, budgets, strict=True)
     ]
     rows = _samples(options, parts, "+".join(encoder.name for encoder in encoders))
     about = _about(options, parts)
@@ -187,10 +199,10 @@ def _doubting(options: Options) -> bool:
     return options.split == "train" and not options.keep_doubts
 
 
-def _part(name: str, images: Images, embedded: Embedded, budget: int, options: Options) -> Part:
+def _part(name: str, images: ImageList, embedded: Embedded, budget: int, options: Options) -> Part:
     space = space_of(embedded, ranked=options.pairs == "top")
     if options.pairs == "top":
-        from builders.mining import first_ranked
+        from nontrivial.builders.reid.mining import first_ranked
 
         return Part(name, images, embedded, space, first_ranked(space, options.top_k), None)
     mined = _mine(name, space, budget, options)
@@ -201,7 +213,7 @@ def _part(name: str, images: Images, embedded: Embedded, budget: int, options: O
 def _mine(name: str, space: Space, budget: int, options: Options) -> Mined:
     from tqdm import tqdm
 
-    from builders.mining import Rules, mine
+    from nontrivial.builders.reid.mining import Rules, mine
 
     rules = Rules(
         budget=budget,
@@ -219,16 +231,13 @@ def _mine(name: str, space: Space, budget: int, options: Options) -> Mined:
     return mine(space, rules, lambda blocks: tqdm(blocks, f"neighbours in {name}", unit="block"))
 
 
-def read_truth(images: Images, root: str) -> dict[str, list[str]]:
+def read_truth(images: ImageList, root: str) -> dict[str, list[str]]:
     """Attributes of each image by its path under the root; empty where the source knows none."""
-    from manifests.parquet import read_table
+    from nontrivial.builders import truth
 
-    file = images.folder / TRUTH
-    if not file.is_file():
-        return {}
     folder = images.folder.relative_to(root).as_posix()
-    rows = read_table(file).to_pylist()
-    return {f"{folder}/{row.pop('path')}": [str(word) for word in row.values()] for row in rows}
+    known = truth.of_people(images.folder)
+    return {f"{folder}/{path}": attributes for path, attributes in known.items()}
 
 
 def _samples(options: Options, parts: Sequence[Part], encoder: str) -> list[dict[str, Any]]:
@@ -236,7 +245,7 @@ def _samples(options: Options, parts: Sequence[Part], encoder: str) -> list[dict
     if not rows:
         raise BadInput("no identity was seen by two cameras: there is nothing to pair")
     if options.embed_media:
-        from manifests.media import resolve
+        from nontrivial.manifests.media import resolve
 
         for image in (image for row in rows for image in row["images"]):
             image["bytes"] = resolve(options.root, image["path"]).read_bytes()
@@ -244,7 +253,7 @@ def _samples(options: Options, parts: Sequence[Part], encoder: str) -> list[dict
 
 
 def _samples_of(part: Part, options: Options, encoder: str) -> Iterator[dict[str, Any]]:
-    from builders.forms import Wording, choice_samples, pair_samples
+    from nontrivial.builders.reid.questions import Wording, choice_samples, pair_samples
 
     truth = read_truth(part.images, options.root)
     wording = Wording(options.pairs, encoder, options.seed, truth)
@@ -279,21 +288,21 @@ def _counts(part: Part) -> dict[str, int]:
 
 
 def _coverage(part: Part) -> dict[str, Any]:
-    from builders.coverage import coverage
+    from nontrivial.builders.reid.coverage import coverage
 
     frame = part.embedded.frame
     return coverage(part.pairs, frame["pid"].to_numpy(), frame["camid"].to_numpy())
 
 
 def _quarantine_path(options: Options) -> Path:
-    return Path(options.out, "quarantine", f"{'+'.join(options.source)}_reid.parquet")
+    return Path(options.out, "quarantine", f"{options.name}_reid.parquet")
 
 
 def _write_quarantine(options: Options, parts: Sequence[Part]) -> None:
     """Doubted pairs with both images and the reason."""
     import polars as pl
 
-    from manifests.parquet import write_table
+    from nontrivial.manifests.parquet import write_table
 
     tables = []
     for part in parts:

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manifests.command import guard, option, parse
-from manifests.errors import BadInput
+from nontrivial.manifests.command import guard, option, parse
+from nontrivial.manifests.errors import BadInput
 
 if TYPE_CHECKING:
-    from eval.report import Run
+    from nontrivial.eval.report import Run
 
 PATTERNS = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "README.md")
 # Options of a run that say nothing about the policy, or where somebody's files lie.
@@ -43,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(options: Options) -> None:
     """Write the card; upload, if asked to."""
-    from eval.report import read_runs
-    from manifests.parquet import atomic_path
+    from nontrivial.eval.report import read_runs
+    from nontrivial.manifests.parquet import atomic_path
 
     folder = Path(options.run)
     record = folder / "run.json"
@@ -68,7 +68,7 @@ def model_card(training: Mapping[str, Any], evaluations: Sequence[Run]) -> str:
     """A README.md in Markdown: what the policy was trained from and how, and what it scores."""
     import yaml
 
-    from manifests.cards import rows_of
+    from nontrivial.manifests.page.cards import rows_of
 
     shown = {
         name: value
@@ -104,7 +104,7 @@ def push_policy(folder: Path, repo: str, *, private: bool = True) -> str:
 
 
 def _scores(run: Run) -> str:
-    from eval.report import answer_tables, ranking_tables
+    from nontrivial.eval.report import answer_tables, ranking_tables
 
     tables = [*answer_tables([run]), *ranking_tables([run])]
     return "\n\n".join(_markdown(content) for content in tables)

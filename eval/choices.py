@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from manifests.answers import (
+from nontrivial.manifests.answers import (
     LETTERS,
     NONE,
     exact_score,
@@ -25,7 +25,7 @@ from manifests.answers import (
     read_answer,
     soft_score,
 )
-from manifests.blind import best_blind
+from nontrivial.manifests.text_only import best_blind
 
 WITH_RIGHT = "those with a right option"
 Z = 1.959964  # of the normal distribution, two-sided 95 %

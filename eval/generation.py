@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from manifests.media import Clip, MediaError
-from models.inputs import encode, load_media
-from models.policy import load_policy, locate, vision_token_ids
-from models.prompts import messages
+from nontrivial.manifests.media import Clip, MediaError
+from nontrivial.models.inputs import encode, load_media
+from nontrivial.models.policy import load_policy, locate, vision_token_ids
+from nontrivial.models.prompts import messages
 
 if TYPE_CHECKING:
     from PIL.Image import Image

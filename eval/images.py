@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from eval.ranking import NOBODY, Labels
-from manifests.errors import BadInput
-from manifests.parquet import read_table
-from manifests.schema import VECTOR, validate_embeddings
+from nontrivial.eval.ranking import NOBODY, Labels
+from nontrivial.manifests.errors import BadInput
+from nontrivial.manifests.parquet import read_table
+from nontrivial.manifests.schema import VECTOR, validate_embeddings
 
 
 @dataclass(frozen=True)
-class Images:
+class RankingSet:
     """Queries and gallery of one data set: paths, labels, unit vectors of one encoder."""
 
     source: str
@@ -32,7 +32,7 @@ class Images:
     pids: dict[str, str]
 
 
-def read_images(path: Path, encoders: Sequence[str], limit: int | None) -> Iterator[Images]:
+def read_images(path: Path, encoders: Sequence[str], limit: int | None) -> Iterator[RankingSet]:
     """The queries and the gallery of each data set of a table, once for each encoder.
 
     `limit` takes the same queries every time, whatever else the table holds. Raises `BadInput` for
@@ -51,7 +51,9 @@ def read_images(path: Path, encoders: Sequence[str], limit: int | None) -> Itera
             yield _images(part, source, name, path, limit)
 
 
-def _images(content: pa.Table, source: str, encoder: str, path: Path, limit: int | None) -> Images:
+def _images(
+    content: pa.Table, source: str, encoder: str, path: Path, limit: int | None
+) -> RankingSet:
     roles = np.array(content.column("role").to_pylist())
     paths = content.column("path").to_pylist()
     pids = content.column("pid").to_pylist()
@@ -69,14 +71,14 @@ def _images(content: pa.Table, source: str, encoder: str, path: Path, limit: int
     if not len(query) or not len(gallery):
         raise BadInput(
             f"{path}: {source} has {len(query)} queries and {len(gallery)} gallery images, a "
-            "ranking needs both: python -m builders.embed --split test"
+            "ranking needs both: nontrivial embed --split test"
         )
 
     def labels(rows: np.ndarray) -> Labels:
         cameras = np.array([camids[i] if camids[i] is not None else -1 for i in rows], np.int64)
         return Labels(codes[rows], cameras, clothes[rows])
 
-    return Images(
+    return RankingSet(
         source,
         encoder,
         [paths[i] for i in query],

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.ranking import BLOCK_BYTES, similarity_blocks
+from nontrivial.eval.ranking import BLOCK_BYTES, similarity_blocks
 
 Sparse = tuple[np.ndarray, np.ndarray]  # (columns, values) of one row
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.choices import Answered
-from manifests.answers import LETTERS, read_answer, unlabel
-from manifests.errors import BadInput
+from nontrivial.eval.choices import Answered
+from nontrivial.manifests.answers import LETTERS, read_answer, unlabel
+from nontrivial.manifests.errors import BadInput
 
 
 @dataclass(frozen=True)

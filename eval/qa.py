@@ -21,13 +21,13 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manifests.command import guard, option, parse, table
-from manifests.errors import BadInput
+from nontrivial.manifests.command import guard, option, parse, table
+from nontrivial.manifests.errors import BadInput
 
 if TYPE_CHECKING:
-    from eval.choices import Answered, Line
-    from eval.generation import Generator, Loaded, Sample
-    from eval.serving import Served
+    from nontrivial.eval.choices import Answered, Line
+    from nontrivial.eval.generation import Generator, Loaded, Sample
+    from nontrivial.eval.serving import Served
 
 
 @dataclass
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(options: Options) -> None:
     """Answer, or read answers; score; report."""
-    from manifests.parquet import claim, expand
+    from nontrivial.manifests.parquet import claim, expand
 
     out, paths = Path(options.out), expand(options.manifests)
     if len({path.stem for path in paths}) < len(paths):
@@ -99,11 +99,11 @@ def _answer_manifests(
     options: Options, paths: Sequence[Path], out: Path
 ) -> dict[str, list[Answered]]:
     """Let the policy answer what it has not answered yet; scores by manifest."""
-    from eval.generation import Generator, Sampling, View, device_of, load_batch
-    from eval.predictions import resume
-    from eval.serving import Served
-    from manifests.parquet import read_about
-    from models.policy import EMBEDDED, weight_files
+    from nontrivial.eval.generation import Generator, Sampling, View, device_of, load_batch
+    from nontrivial.eval.predictions import resume
+    from nontrivial.eval.serving import Served
+    from nontrivial.manifests.parquet import read_about
+    from nontrivial.models.policy import EMBEDDED, weight_files
 
     sampling = Sampling(
         options.max_new_tokens, options.sample, options.temperature, options.top_p, options.seed
@@ -148,8 +148,8 @@ def _answer(
     """Append a line to `store` for each sample it lacks; returns what is wrong with the others."""
     from tqdm import tqdm
 
-    from eval.generation import batches
-    from eval.predictions import as_line, resume
+    from nontrivial.eval.generation import batches
+    from nontrivial.eval.predictions import as_line, resume
 
     done = resume(store)
     left = [sample for sample in samples if sample["id"] not in done]
@@ -173,7 +173,7 @@ def _score_predictions(
     options: Options, paths: Sequence[Path], predictions: Path
 ) -> dict[str, list[Answered]]:
     """Score completions that were made elsewhere; scores by manifest, or by the log's name."""
-    from eval.predictions import is_published, read_completions
+    from nontrivial.eval.predictions import is_published, read_completions
 
     if is_published(predictions):
         return {predictions.stem: _score_log(options, predictions)}
@@ -187,8 +187,8 @@ def _score_predictions(
 
 def _score_log(options: Options, log: Path) -> list[Answered]:
     """Score a published log, and compare with the scores its authors gave."""
-    from eval.choices import answered
-    from eval.predictions import read_published
+    from nontrivial.eval.choices import answered
+    from nontrivial.eval.predictions import read_published
 
     rows = read_published(log)[: options.limit]
     need_block = bool(options.need_block)
@@ -205,8 +205,8 @@ def _score_log(options: Options, log: Path) -> list[Answered]:
 
 def _samples(path: Path, options: Options) -> list[Sample]:
     """The rows to answer; a limit takes the same ones every time, and a larger one adds to them."""
-    from manifests.parquet import read_samples
-    from manifests.schema import iterate
+    from nontrivial.manifests.parquet import read_samples
+    from nontrivial.manifests.schema import iterate
 
     rows = [row for row in iterate(read_samples(path)) if options.split in (None, row["split"])]
     if not rows:
@@ -218,7 +218,7 @@ def _samples(path: Path, options: Options) -> list[Sample]:
 def _score(
     samples: Sequence[Sample], completions: Mapping[str, str], options: Options
 ) -> list[Answered]:
-    from eval.choices import answered
+    from nontrivial.eval.choices import answered
 
     missing = [f"{s['id']}: has no completion" for s in samples if s["id"] not in completions]
     _check_bad(missing, len(samples), options)
@@ -244,9 +244,9 @@ def _check_bad(problems: Sequence[str], total: int, options: Options) -> None:
 
 def _report(scored: Mapping[str, Sequence[Answered]], options: Options, out: Path) -> None:
     """Print the table; write every number and, for each manifest, every scored completion."""
-    from eval.choices import summarise
-    from eval.predictions import scored_line
-    from manifests.parquet import atomic_path
+    from nontrivial.eval.choices import summarise
+    from nontrivial.eval.predictions import scored_line
+    from nontrivial.manifests.parquet import atomic_path
 
     lines = {name: summarise(rows) for name, rows in scored.items()}
     for name, rows in scored.items():

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from manifests.errors import BadInput
+from nontrivial.manifests.errors import BadInput
+from nontrivial.manifests.schema import NOBODY
 
-NOBODY = -1  # the identity of distractors, which match no query
 BLOCK_BYTES = 256 << 20  # of scores that are held at once
 GALLERY_BLOCK = 65_536  # gallery images that are on the device at once
 

@@ -20,16 +20,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manifests.command import guard, option, parse, table
-from manifests.errors import BadInput
+from nontrivial.manifests.command import guard, option, parse, table
+from nontrivial.manifests.errors import BadInput
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from eval.images import Images
-    from eval.ranking import Protocol, Ranked, Scores
-    from eval.rerank import Consistency
-    from eval.verifier import Judged
+    from nontrivial.eval.images import RankingSet
+    from nontrivial.eval.ranking import Protocol, Ranked, Scores
+    from nontrivial.eval.rerank import Consistency
+    from nontrivial.eval.verifier import Judged
 
 SHOWN = 10  # of each list, for reports
 CMC = (1, 5, 10)
@@ -91,8 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(options: Options) -> None:
     """Read, rank, re-rank, report."""
-    from eval.images import read_images
-    from manifests.parquet import claim, expand
+    from nontrivial.eval.images import read_images
+    from nontrivial.manifests.parquet import claim, expand
 
     _check(options)
     out = Path(options.out)
@@ -104,11 +104,11 @@ def run(options: Options) -> None:
         _report(lines, options, out)
 
 
-def evaluate(images: Images, path: Path, options: Options, out: Path) -> list[Line]:
+def evaluate(images: RankingSet, path: Path, options: Options, out: Path) -> list[Line]:
     """Every ranking of some images under every protocol of their data set."""
-    from eval.generation import device_of
-    from eval.kreciprocal import Neighbourhood, reciprocal_blocks
-    from eval.ranking import protocols_of, rank_all, similarity_blocks
+    from nontrivial.eval.generation import device_of
+    from nontrivial.eval.kreciprocal import Neighbourhood, reciprocal_blocks
+    from nontrivial.eval.ranking import protocols_of, rank_all, similarity_blocks
 
     protocols, keep = protocols_of(images.source), max(SHOWN, options.top_k)
     vectors, device = (images.query_vectors, images.gallery_vectors), device_of(options.device)
@@ -136,8 +136,8 @@ def evaluate(images: Images, path: Path, options: Options, out: Path) -> list[Li
     return lines
 
 
-def _line(images: Images, protocol: Protocol, ranking: str, runs: Sequence[Ranked]) -> Line:
-    from eval.ranking import mean_scores, summarise
+def _line(images: RankingSet, protocol: Protocol, ranking: str, runs: Sequence[Ranked]) -> Line:
+    from nontrivial.eval.ranking import mean_scores, summarise
 
     scores = mean_scores([summarise(run.ranks) for run in runs])
     between = None if protocol.draws else _interval(images, runs[0].ranks)
@@ -145,10 +145,14 @@ def _line(images: Images, protocol: Protocol, ranking: str, runs: Sequence[Ranke
 
 
 def _judged_line(
-    images: Images, protocol: Protocol, run: Ranked, judged: Mapping[str, Judged], options: Options
+    images: RankingSet,
+    protocol: Protocol,
+    run: Ranked,
+    judged: Mapping[str, Judged],
+    options: Options,
 ) -> Line:
     """The first stage's lists with their heads sorted by the fused distance."""
-    from eval.rerank import consistency
+    from nontrivial.eval.rerank import consistency
 
     ranks, verdicts = [], []
     for q, before in enumerate(run.ranks):
@@ -176,7 +180,7 @@ def _fused_ranks(
 ) -> np.ndarray:
     import numpy as np
 
-    from eval.rerank import fuse, reranked
+    from nontrivial.eval.rerank import fuse, reranked
 
     p_same = np.array([0.5 if verdict is None else verdict.mean for verdict in pairs])
     if not len(before):
@@ -184,23 +188,23 @@ def _fused_ranks(
     return reranked(before, is_match, fuse(scores, p_same, options.fusion_alpha))
 
 
-def _interval(images: Images, ranks: Sequence[np.ndarray]) -> tuple[float, float]:
-    from eval.choices import interval
-    from eval.ranking import average_precision
+def _interval(images: RankingSet, ranks: Sequence[np.ndarray]) -> tuple[float, float]:
+    from nontrivial.eval.choices import interval
+    from nontrivial.eval.ranking import average_precision
 
     found = [(r, str(pid)) for r, pid in zip(ranks, images.query.pids, strict=True) if len(r)]
     return interval([average_precision(r) for r, _ in found], [pid for _, pid in found])
 
 
 def _judge(
-    images: Images, runs: Sequence[Ranked], path: Path, options: Options, out: Path
+    images: RankingSet, runs: Sequence[Ranked], path: Path, options: Options, out: Path
 ) -> dict[str, Judged]:
     """Judge the heads of all lists, each pair once; goes on with what an earlier run has judged."""
     from tqdm import tqdm
 
-    from eval.generation import Generator, Sampling, View, device_of
-    from eval.verifier import Verifier, judge_pairs, read_judged
-    from manifests.parquet import read_about
+    from nontrivial.eval.generation import Generator, Sampling, View, device_of
+    from nontrivial.eval.verifier import Verifier, judge_pairs, read_judged
+    from nontrivial.manifests.parquet import read_about
 
     view = View(max_pixels=options.max_pixels)
     drawn = options.judge == "votes"
@@ -239,7 +243,7 @@ def _judge(
 
 def _store(path: Path, sampling: Any, view: Any, options: Options, out: Path) -> Path:
     """The file of judgements; its name depends on all that a judgement depends on."""
-    from models.policy import weight_files
+    from nontrivial.models.policy import weight_files
 
     settings = {
         "model": options.model_name_or_path,
@@ -268,15 +272,15 @@ def _check_bad(problems: Sequence[str], total: int, options: Options) -> None:
 
 
 def _write_lists(
-    images: Images,
+    images: RankingSet,
     runs: Sequence[tuple[Protocol, Ranked]],
     judged: Mapping[str, Judged],
     options: Options,
     target: Path,
 ) -> None:
     """The head of every list under every protocol, as JSON Lines for reports."""
-    from eval.ranking import average_precision
-    from manifests.parquet import atomic_path
+    from nontrivial.eval.ranking import average_precision
+    from nontrivial.manifests.parquet import atomic_path
 
     def entries(q: int, run: Ranked) -> Iterator[dict[str, Any]]:
         for g, score in zip(run.leaders[q], run.scores[q], strict=True):
@@ -314,7 +318,7 @@ def _write_lists(
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def _pair_id(images: Images, q: int, g: int) -> str:
+def _pair_id(images: RankingSet, q: int, g: int) -> str:
     return f"{images.query_paths[q]}~{images.gallery_paths[g]}"
 
 
@@ -328,7 +332,7 @@ def _progress(blocks: Iterator[np.ndarray], total: int, label: str) -> Iterator[
 
 
 def _report(lines: Sequence[Line], options: Options, out: Path) -> None:
-    from manifests.parquet import atomic_path
+    from nontrivial.manifests.parquet import atomic_path
 
     header = ("data set", "encoder", "protocol", "ranking", "queries", "mAP", "95 %", "mINP")
     header += (*(f"R-{k}" for k in CMC), "s/query")

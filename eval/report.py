@@ -19,12 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manifests.answers import LETTERS, lettered
-from manifests.command import guard, option, parse, table
-from manifests.errors import BadInput
+from nontrivial.manifests.answers import LETTERS, lettered
+from nontrivial.manifests.command import guard, option, parse, table
+from nontrivial.manifests.errors import BadInput
 
 if TYPE_CHECKING:
-    from manifests.page import Card, Thumbnails
+    from nontrivial.manifests.page import Card, Thumbnails
 
 GROUPS = "samples.jsonl"  # of a training run
 
@@ -60,8 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(options: Options) -> None:
     """Read the runs; write the page."""
-    from manifests.page import Thumbnails, render
-    from manifests.parquet import atomic_path
+    from nontrivial.manifests.page import Thumbnails, render
+    from nontrivial.manifests.parquet import atomic_path
 
     runs = read_runs([Path(folder) for folder in options.runs])
     thumbnails = Thumbnails(int(options.max_mb * 1e6))
@@ -95,7 +95,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
 
 def answer_tables(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
     """Soft scores of every run on every manifest, by family, beside the best blind rule."""
-    from manifests.page import summary
+    from nontrivial.manifests.page import summary
 
     for name in sorted({name for run in runs for name in run.manifests}):
         of = {run.name: _by_family(run.manifests[name]) for run in runs if name in run.manifests}
@@ -111,7 +111,7 @@ def answer_tables(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
 
 def ranking_tables(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
     """Every ranking of every run."""
-    from manifests.page import summary
+    from nontrivial.manifests.page import summary
 
     rows = []
     for run in runs:
@@ -130,7 +130,7 @@ def reliability_charts(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """P(same) against the share that is the same person, for each run that judged pairs."""
     import numpy as np
 
-    from eval.rerank import reliability
+    from nontrivial.eval.rerank import reliability
 
     charts = []
     for run in runs:
@@ -158,7 +158,7 @@ def list_cards(
         worst = min(line["ap"] for _, line in found)
 
         def make(key: Any = key, found: Any = found, worst: float = worst) -> Card:
-            from manifests.page import Card, pictures
+            from nontrivial.manifests.page import Card, pictures
 
             root = roots.get(key)
             query = found[0][1]
@@ -187,7 +187,7 @@ def answer_cards(
         soft = sum(line["soft"] for _, line in found) / len(found)
 
         def make(key: Any = key, found: Any = found, soft: float = soft) -> Card:
-            from manifests.page import Card
+            from nontrivial.manifests.page import Card
 
             sample, root = samples.find(*key)
             blocks = _question_blocks(sample, root, thumbnails)
@@ -207,7 +207,7 @@ def answer_cards(
 
 def group_cards(runs: Sequence[Run]) -> Iterator[Card]:
     """The groups of training runs, the latest first: what a prompt's completions disagree about."""
-    from manifests.page import Card, text
+    from nontrivial.manifests.page import Card, text
 
     for run in runs:
         for group in reversed(run.groups):
@@ -238,7 +238,7 @@ class _Samples:
 
     def find(self, manifest: str, id: str) -> tuple[Mapping[str, Any] | None, str | None]:
         """The sample, where its manifest is still there, and where its media lie."""
-        from manifests.parquet import read_about, read_samples
+        from nontrivial.manifests.parquet import read_about, read_samples
 
         path = self._paths.get(manifest)
         if path is None or not path.is_file():
@@ -257,15 +257,14 @@ def _worst(made: Iterator[tuple[float, Any]], name: str, rows: int) -> list[Card
 
 
 def _read_run(folder: Path, name: str) -> Run:
-    from manifests.parquet import expand
+    from nontrivial.manifests.parquet import expand
 
     qa, reid = _read_json(folder / "summary.json"), _read_json(folder / "reid.json")
     sampled = folder / GROUPS
     if qa is None and reid is None and not sampled.is_file():
         raise BadInput(
             f"{folder}: holds neither summary.json nor reid.json nor {GROUPS}; runs are folders "
-            "that `python -m eval.qa --out`, `python -m eval.reid --out` or `python -m train.grpo "
-            "--output_dir` wrote"
+            "that eval.qa, eval.reid and train.grpo write"
         )
     tables: list[str] = []
     for record, option_name in ((qa, "manifests"), (reid, "tables")):
@@ -303,7 +302,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    from eval.predictions import read_lines
+    from nontrivial.eval.predictions import read_lines
 
     if path.is_file():
         yield from (line for _, line in read_lines(path))
@@ -334,7 +333,7 @@ def _checked(group: dict[str, Any], path: Path) -> dict[str, Any]:
 
 def _list_roots(runs: Sequence[Run], options: Options) -> dict[tuple[str, ...], str | None]:
     """Where the images of each list lie."""
-    from manifests.parquet import read_about
+    from nontrivial.manifests.parquet import read_about
 
     roots = {}
     known = {Path(name).stem: Path(name) for run in runs for name in run.tables}
@@ -352,7 +351,7 @@ def _list_blocks(
     name: str, line: Mapping[str, Any], root: str | None, thumbnails: Thumbnails
 ) -> Iterator[dict[str, Any]]:
     """One run's list of a query, and what the policy said about its candidates."""
-    from manifests.page import pictures, text
+    from nontrivial.manifests.page import pictures, text
 
     places, items = _new_places(line), []
     for old, item in enumerate(line["list"], 1):
@@ -375,7 +374,7 @@ def _new_places(line: Mapping[str, Any]) -> list[int]:
     """Where each item of a list stands after fusion with P(same)."""
     import numpy as np
 
-    from eval.rerank import fuse
+    from nontrivial.eval.rerank import fuse
 
     items = line["list"]
     head = [item for item in items if item["p_same"] is not None]
@@ -392,13 +391,13 @@ def _question_blocks(
     sample: Mapping[str, Any] | None, root: str | None, thumbnails: Thumbnails
 ) -> list[dict[str, Any]]:
     """Thumbnails and question of a sample."""
-    from manifests.gallery import sample_blocks
+    from nontrivial.manifests.page.gallery import sample_blocks
 
     return [] if sample is None else sample_blocks(sample, root, thumbnails)
 
 
 def _answer_block(name: str, line: Mapping[str, Any]) -> dict[str, Any]:
-    from manifests.page import text
+    from nontrivial.manifests.page import text
 
     chosen = ", ".join(line["letters"]) or "nothing readable"
     title = f"{name}: {chosen} (right: {', '.join(line['answer'])}), soft {line['soft']:.2f}"
@@ -422,7 +421,7 @@ def _short(pid: str) -> str:
 
 
 def _notes(thumbnails: Thumbnails, missing: Sequence[str]) -> list[str]:
-    from manifests.gallery import thumbnail_notes
+    from nontrivial.manifests.page.gallery import thumbnail_notes
 
     lost = [
         f"{name} is not where it was: its media are not shown" for name in dict.fromkeys(missing)

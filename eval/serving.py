@@ -23,15 +23,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from manifests.errors import BadInput, WorkFailed
-from manifests.media import encode_image
-from models.prompts import messages
+from nontrivial.manifests.errors import BadInput, WorkFailed
+from nontrivial.manifests.media import encode_image
+from nontrivial.models.prompts import messages
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from eval.generation import Media, Sample, Sampling, View
-    from manifests.media import Clip
+    from nontrivial.eval.generation import Media, Sample, Sampling, View
+    from nontrivial.manifests.media import Clip
 
 JPEG_QUALITY = 95
 MAX_REPLY = 2**24  # bytes; a longer reply is no completion

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eval.generation import Generator, Media, Sample, View, load_batch
-from eval.predictions import cut_torn_line, read_lines
-from manifests.answers import LETTERS, read_answer
-from manifests.errors import BadInput
-from models.inputs import encode
-from models.prompts import NO, SAME_PERSON, YES, messages
+from nontrivial.eval.generation import Generator, Media, Sample, View, load_batch
+from nontrivial.eval.predictions import cut_torn_line, read_lines
+from nontrivial.manifests.answers import LETTERS, read_answer
+from nontrivial.manifests.errors import BadInput
+from nontrivial.models.inputs import encode
+from nontrivial.models.prompts import NO, SAME_PERSON, YES, messages
 
 if TYPE_CHECKING:
     import torch

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manifests.answers import LETTERS
-from manifests.command import guard, option, parse, table
-from manifests.errors import BadInput, ManifestError
+from nontrivial.manifests.answers import LETTERS
+from nontrivial.manifests.command import guard, option, parse, table
+from nontrivial.manifests.errors import BadInput, ManifestError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _validate(options: Options) -> int:
-    from manifests.parquet import expand
+    from nontrivial.manifests.parquet import expand
 
     problems, rows = [], []
     splits: dict[tuple[str, str], tuple[str, Path]] = {}
@@ -75,8 +75,8 @@ def _validate(options: Options) -> int:
 
 def _check_file(path: Path, splits: dict[tuple[str, str], tuple[str, Path]]) -> tuple[Any, ...]:
     """Hold one file against the contract and, for its groups, against the files before it."""
-    from manifests.parquet import content_digest, read_about, read_table
-    from manifests.schema import validate, validate_embeddings
+    from nontrivial.manifests.parquet import content_digest, read_about, read_table
+    from nontrivial.manifests.schema import validate, validate_embeddings
 
     content = read_table(path)
     if _is_embeddings(content):
@@ -107,7 +107,7 @@ def _check_splits(
 
 
 def _stats(options: Options) -> None:
-    from manifests.parquet import expand, read_table
+    from nontrivial.manifests.parquet import expand, read_table
 
     for path in expand(options.files):
         content = read_table(path)
@@ -147,7 +147,7 @@ def _samples_stats(content: pa.Table) -> Iterator[tuple[str, Sequence[str], list
 def _embeddings_stats(content: pa.Table) -> Iterator[tuple[str, Sequence[str], list[tuple]]]:
     import polars as pl
 
-    from manifests.schema import VECTOR
+    from nontrivial.manifests.schema import VECTOR
 
     frame = pl.from_arrow(content.select(["source", "split", "role", "pid", "camid", "clothes"]))
     keys = ["source", "split", "role"]
@@ -171,7 +171,7 @@ def _counts(
 
 
 def _print_about(path: Path) -> None:
-    from manifests.parquet import read_about
+    from nontrivial.manifests.parquet import read_about
 
     rows = [
         (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
@@ -181,7 +181,7 @@ def _print_about(path: Path) -> None:
 
 
 def _show(options: Options) -> None:
-    from manifests.parquet import expand, read_table
+    from nontrivial.manifests.parquet import expand, read_table
 
     wanted = 3 if options.rows is None else options.rows
     for path in expand(options.files):
@@ -199,8 +199,8 @@ def _show(options: Options) -> None:
 
 
 def _gallery(options: Options) -> None:
-    from manifests.gallery import gallery
-    from manifests.parquet import atomic_path, expand
+    from nontrivial.manifests.page.gallery import gallery
+    from nontrivial.manifests.parquet import atomic_path, expand
 
     rows = 2000 if options.rows is None else options.rows
     page, thumbnails = gallery(
@@ -224,8 +224,8 @@ def _gallery(options: Options) -> None:
 
 
 def _card(options: Options) -> None:
-    from manifests.cards import dataset_card, push_dataset
-    from manifests.parquet import atomic_path, expand
+    from nontrivial.manifests.page.cards import dataset_card, push_dataset
+    from nontrivial.manifests.parquet import atomic_path, expand
 
     files = expand(options.files)
     if len({path.name for path in files}) < len(files):

@@ -10,7 +10,8 @@
         return guard(run, options)
 
 Flags are the field names in snake_case; hyphens are accepted. A field with `positional=True`
-takes the arguments without a flag. `--config file.yaml` sets defaults, flags win over it.
+takes the arguments without a flag. `--config file.yaml` sets defaults, flags win over it;
+`--config recipe:NAME` reads one of the recipes that come with the package.
 """
 
 from __future__ import annotations
@@ -22,12 +23,17 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
-from manifests.errors import BadInput, WorkFailed
+from nontrivial.manifests.errors import BadInput, WorkFailed
 
 Options = TypeVar("Options")
 
+PACKAGE = "nontrivial"
+RECIPE = "recipe:"
+RECIPES = Path(__file__).parents[1] / "configs"
+LISTED = 20  # problems that are told one by one
 _MISUSED_PATHS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 
@@ -37,9 +43,13 @@ def option(
     default: Any = dataclasses.MISSING,
     choices: Sequence[Any] | None = None,
     positional: bool = False,
+    rare: bool = False,
 ) -> Any:
-    """A dataclass field with its help text; a mutable default is copied for each instance."""
-    metadata = {"help": help, "choices": choices, "positional": positional}
+    """A dataclass field with its help text; a mutable default is copied for each instance.
+
+    `--help` leaves out what is `rare`; `--help_all` shows everything.
+    """
+    metadata = {"help": help, "choices": choices, "positional": positional, "rare": rare}
     if isinstance(default, (list, dict)):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -83,14 +93,18 @@ def build_parser(
     `defaults` win over the fields' own; a field named there is not required.
     """
     parser = argparse.ArgumentParser(
-        prog=f"python -m {prog}",
+        prog=invocation(prog),
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", metavar="FILE", help="YAML file of options; flags win over it")
-    hints = typing.get_type_hints(cls)
-    for field in dataclasses.fields(cls):
+    parser.add_argument(
+        "--config", metavar="FILE", help="YAML file of options, or recipe:NAME; flags win over it"
+    )
+    fields, hints = _in_order(cls), typing.get_type_hints(cls)
+    if any(field.metadata.get("rare") for field in fields):
+        parser.add_argument("--help_all", action=_HelpAll, help="show rare options, too")
+    for field in fields:
         own = field.default
         if field.default_factory is not dataclasses.MISSING:
             own = field.default_factory()
@@ -109,17 +123,64 @@ def read_config(path: str, cls: type) -> dict[str, Any]:
 
 
 def read_yaml(path: str) -> dict[str, Any]:
-    """A YAML mapping of option names, in snake_case, to values."""
+    """A YAML mapping of option names, in snake_case, to values; the path may be `recipe:NAME`."""
     import yaml
 
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(recipe_path(path), encoding="utf-8") as file:
             values = yaml.safe_load(file) or {}
     except (OSError, yaml.YAMLError) as error:
         raise BadInput(f"--config {path}: cannot be read: {error}") from error
     if not isinstance(values, dict):
         raise BadInput(f"--config {path}: needs a mapping of option names to values")
     return {str(key).replace("-", "_"): value for key, value in values.items()}
+
+
+def recipe_path(path: str) -> Path:
+    """The file behind `recipe:NAME`, or behind a plain path.
+
+    Raises `BadInput` for an unknown recipe.
+    """
+    if not path.startswith(RECIPE):
+        return Path(path)
+    file = RECIPES / f"{path.removeprefix(RECIPE)}.yaml"
+    known = sorted(each.stem for each in RECIPES.glob("*.yaml"))
+    if file.stem not in known:
+        raise BadInput(f"--config {path}: no such recipe; there are {', '.join(known)}")
+    return file
+
+
+def invocation(module: str) -> str:
+    """A command as it was called: `nontrivial reid-hard`, or `python -m builders.reid_hard`.
+
+    >>> invocation("builders.reid_hard")
+    'python -m builders.reid_hard'
+    """
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    called = spec.name.removesuffix(".__main__") if spec else Path(sys.argv[0]).name
+    if called == PACKAGE:
+        return f"{PACKAGE} {module.rpartition('.')[2].replace('_', '-')}"
+    return (
+        f"python -m {PACKAGE}.{module}"
+        if called.startswith(f"{PACKAGE}.")
+        else f"python -m {module}"
+    )
+
+
+def check_share(problems: Sequence[str], total: int, max_bad: float, what: str) -> None:
+    """Raise `BadInput` that lists some problems where they are over `max_bad` of `total`."""
+    if len(problems) > max_bad * total:
+        raise BadInput(
+            f"{_listed(problems, total, what)}\nThat is over --max_bad {max_bad:g}: mend or remove "
+            "them, or raise --max_bad to go on without them"
+        )
+
+
+def tolerate(problems: Sequence[str], total: int, max_bad: float, what: str) -> None:
+    """Print problems that are few enough to go on without; raise as `check_share` does."""
+    check_share(problems, total, max_bad, what)
+    if problems:
+        print(_listed(problems, total, what), file=sys.stderr)
 
 
 def guard(work: Callable[[Any], int | None], options: Any) -> int:
@@ -171,6 +232,37 @@ def snake_case(word: str) -> str:
     return "--" + name[2:].replace("-", "_") + equals + value
 
 
+class _HelpAll(argparse.Action):
+    """Print every option and leave."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        nothing = argparse.SUPPRESS
+        super().__init__(option_strings, dest=nothing, default=nothing, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        for action in parser._actions:
+            action.help = getattr(action, "hidden_help", action.help)
+        parser.print_help()
+        parser.exit()
+
+
+def _in_order(cls: type) -> list[dataclasses.Field]:
+    """The fields of a dataclass, those of its `shown_last` bases behind the others."""
+    last = {
+        field.name
+        for base in cls.__mro__
+        if vars(base).get("shown_last") and base is not cls
+        for field in dataclasses.fields(base)
+    }
+    return sorted(dataclasses.fields(cls), key=lambda field: field.name in last)
+
+
+def _listed(problems: Sequence[str], total: int, what: str) -> str:
+    shown = "".join(f"\n  {problem}" for problem in problems[:LISTED])
+    more = f"\n  and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
+    return f"{len(problems)} of {total} {what}:{shown}{more}"
+
+
 def _config_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config")
@@ -212,9 +304,11 @@ def _add_field(
     else:
         arguments["type"] = kind
     if field.metadata.get("positional"):
-        parser.add_argument(field.name, **arguments)
+        action = parser.add_argument(field.name, **arguments)
     else:
-        parser.add_argument(f"--{field.name}", required=required, **arguments)
+        action = parser.add_argument(f"--{field.name}", required=required, **arguments)
+    if field.metadata.get("rare"):
+        action.hidden_help, action.help = action.help, argparse.SUPPRESS
 
 
 def _element_type(hint: Any) -> tuple[Callable[[str], Any], bool]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from manifests.errors import BadInput, require
+from nontrivial.manifests.errors import BadInput, require
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -22,8 +22,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from manifests.errors import BadInput, ManifestError
-from manifests.schema import METADATA_KEY, SAMPLES, SCHEMA_VERSION, datasets_features, validate
+from nontrivial.manifests.errors import BadInput, ManifestError
+from nontrivial.manifests.schema import (
+    METADATA_KEY,
+    SAMPLES,
+    SCHEMA_VERSION,
+    datasets_features,
+    validate,
+)
 
 # Rows to a group, and to a block of the digest. Arrow cannot read a group that holds over 2 GiB of
 # nested bytes: 256 rows allow 8 MiB of embedded media in each.
@@ -243,16 +249,15 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def claim(path: str | os.PathLike) -> Iterator[None]:
-    """Hold the only right to write `path`; a second process says so and leaves."""
-    import fcntl
+    """Hold the only right to write `path`; raises `BadInput` where another process has it."""
+    from filelock import FileLock, Timeout
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.parent / f".{path.name}.lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise BadInput(
-                f"{path}: another process is writing it; wait for it or change --out"
-            ) from error
-        yield
+    try:
+        with FileLock(path.parent / f".{path.name}.lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise BadInput(
+            f"{path}: another process is writing it; wait for it or change --out"
+        ) from error

@@ -16,14 +16,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manifests.answers import LETTERS, NONE
-from manifests.errors import ManifestError
+from nontrivial.manifests.answers import LETTERS, NONE
+from nontrivial.manifests.errors import ManifestError
 
 SCHEMA_VERSION = 1
 METADATA_KEY = b"nontrivial"
 TASKS = ("reid_pair", "reid_choice", "video_qa")
 SPLITS = ("train", "val", "test")
 ROLES = ("train", "query", "gallery", "distractor", "junk")  # a distractor is ranked, junk is not
+NOBODY = -1  # the number of an identity that is nobody's
 VECTOR = "vector_"  # before the name of an encoder, in the embeddings table
 CANDIDATE_LISTS = (
     "candidate_pids",

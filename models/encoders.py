@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from manifests.errors import BadInput, require
-from models import stripes, torchvision_remedy
+from nontrivial.manifests.errors import BadInput, require
+from nontrivial.models import stripes
 
 if TYPE_CHECKING:
     import torch
@@ -172,7 +172,6 @@ class Network:
 
 
 def _load_osnet(name: str, file: str, device: str | None, precision: str) -> Network:
-    torchvision_remedy.apply()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torchreid warns of a Cython ranker nobody asked for
         module = require("torchreid.reid.models", "reid", "OSNet")
@@ -233,7 +232,6 @@ def _read_weights(path: Path) -> Mapping[str, torch.Tensor]:
 
 
 def _load_clip(model: str, tag: str, file: str, device: str | None, precision: str) -> Network:
-    torchvision_remedy.apply()
     import open_clip
 
     _check_clip(model, tag, file)

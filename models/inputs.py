@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from manifests.media import Clip, MediaError, read_image, resolve, sample_frames
+from nontrivial.manifests.media import Clip, MediaError, read_image, resolve, sample_frames
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -12,8 +12,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manifests.errors import BadInput
-from models import torchvision_remedy
+from nontrivial.manifests.errors import BadInput
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +40,6 @@ def locate(name_or_path: str) -> str:
 
 def load_processor(name_or_path: str = EMBEDDED) -> ProcessorMixin:
     """The processor of a policy; prompts are padded on the left, as generation needs."""
-    torchvision_remedy.apply()
     from transformers import AutoProcessor
 
     processor = _from_pretrained(AutoProcessor, name_or_path)
@@ -60,7 +58,6 @@ def load_policy(
 
     Raises `BadInput` for a model of another family or a folder without weights.
     """
-    torchvision_remedy.apply()
     from transformers import AutoConfig, AutoModelForImageTextToText
 
     kind = _from_pretrained(AutoConfig, name_or_path).model_type

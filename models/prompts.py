@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from manifests.answers import format_answer, lettered
+from nontrivial.manifests.answers import format_answer, lettered
 
 SAME_PERSON = "Do both images show the same person?"
 YES, NO = "Yes", "No"

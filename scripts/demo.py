@@ -18,8 +18,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from manifests.command import guard, option, parse, table
-from manifests.errors import WorkFailed
+from nontrivial.manifests.command import guard, option, parse, table
+from nontrivial.manifests.errors import WorkFailed
 
 STAGES = {"pre-trained": "embedded", "warmed up": "{out}/warmup", "GRPO": "{out}/grpo"}
 QUESTIONS = {
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(options: Options) -> None:
-    from train.plot import plot
+    from nontrivial.train.plot import plot
 
     out, began = Path(options.out), time.monotonic()
     out.mkdir(parents=True, exist_ok=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.claims import ARMS, Options, evaluation, folder, grpo, preparations, with_error
-from builders import qa_invert, reid_hard
-from manifests.command import parse
+from nontrivial.builders import qa_invert, reid_hard
+from nontrivial.manifests.command import parse
 
 
 def commands(options: Options) -> list[list[str]]:

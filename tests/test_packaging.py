@@ -1,90 +1,151 @@
-"""The wheel holds the packages and what they need, nothing else, and works on its own."""
+"""Wheel and sdist hold one package and what it needs, nothing else, and the wheel works alone."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from scripts import house
+
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = {"manifests", "models", "builders", "train", "eval"}
+BUILD = [sys.executable, "-m", "build", "--no-isolation"]
+# What builders and killed runs leave in a checkout, and no archive may carry.
+LEFTOVERS = (
+    "manifests/left_reid_hard.parquet",
+    "manifests/eval/left_test.parquet",
+    "manifests/embeddings/.cache/left/0.parquet",
+    "manifests/quarantine/left.parquet",
+    "manifests/.left.parquet.lock",
+)
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> Path:
-    """The wheel, built without network from the working tree."""
-    out = tmp_path_factory.mktemp("dist")
-    words = ["-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
-    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+def build(source: Path, out: Path) -> tuple[Path, Path]:
+    """The sdist, and the wheel that is built from it, without network."""
+    done = subprocess.run(
+        [*BUILD, "--outdir", str(out), str(source)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
-    (built,) = out.glob("nontrivial-*.whl")
-    return built
+    return next(out.glob("nontrivial-*.tar.gz")), next(out.glob("nontrivial-*.whl"))
+
+
+def contents(wheel: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
 
 
 @pytest.fixture(scope="module")
-def names(wheel) -> set[str]:
-    with zipfile.ZipFile(wheel) as archive:
-        return set(archive.namelist())
+def archives(tmp_path_factory) -> tuple[Path, Path]:
+    """Sdist and wheel of the working tree, with tables lying in manifests/."""
+    created = [ROOT / name for name in LEFTOVERS if not (ROOT / name).exists()]
+    for file in created:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    try:
+        return build(ROOT, tmp_path_factory.mktemp("dist"))
+    finally:
+        for file in created:
+            file.unlink()
+            for folder in file.parents:
+                if folder == ROOT / "manifests" or any(folder.iterdir()):
+                    break
+                folder.rmdir()
 
 
-def test_the_wheel_holds_every_module_and_nothing_else(names):
-    tops = {name.split("/")[0] for name in names}
-    assert {top for top in tops if not top.endswith(".dist-info")} == PACKAGES
-    sources = {
-        file.relative_to(ROOT).as_posix()
-        for package in PACKAGES
-        for file in (ROOT / package).glob("**/*.py")
-    }
-    assert sources <= names
-    assert not [name for name in names if name.endswith((".parquet", ".pyc", ".lock", ".jpg"))]
+@pytest.fixture(scope="module")
+def files(archives) -> dict[str, bytes]:
+    return contents(archives[1])
 
 
-def test_the_wheel_is_typed_and_licensed(names):
-    assert {f"{package}/py.typed" for package in PACKAGES} <= names
-    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+def test_the_wheel_holds_one_package_with_every_module_and_nothing_else(files):
+    tops = {name.split("/")[0] for name in files}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"nontrivial"}
+    sources = {file.relative_to(ROOT).as_posix() for file in house.modules().values()}
+    packed = {f"nontrivial/{name.removeprefix('nontrivial/')}" for name in sources}
+    assert packed == {name for name in files if name.endswith(".py")}
+    assert not [name for name in files if name.endswith((".parquet", ".pyc", ".lock", ".jpg"))]
 
 
-def test_the_wheel_carries_the_embedded_policy(names):
+def test_the_sdist_holds_no_table_either(archives):
+    with tarfile.open(archives[0]) as archive:
+        names = archive.getnames()
+    assert not [name for name in names if name.endswith((".parquet", ".lock")) or ".cache" in name]
+    assert [name for name in names if name.endswith("builders/reid_hard.py")]
+
+
+def test_the_wheel_of_the_sdist_is_that_of_the_checkout(files, tmp_path):
+    done = subprocess.run(
+        [*BUILD, "--wheel", "--outdir", str(tmp_path), str(ROOT)], capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert contents(next(tmp_path.glob("*.whl"))) == files
+
+
+def test_the_wheel_is_typed_licensed_and_has_its_recipes(files):
+    assert "nontrivial/py.typed" in files
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in files)
+    recipes = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("configs/**/*.yaml")}
+    assert {f"nontrivial/{name}" for name in recipes} <= set(files)
+
+
+def test_the_wheel_carries_the_embedded_policy(files):
     folder = ROOT / "models" / "embedded"
-    if not folder.is_dir():
-        pytest.skip("models/embedded is not there: `make embedded` makes it")
-    files = {f"models/embedded/{file.name}" for file in folder.iterdir() if file.is_file()}
-    assert "models/embedded/model.safetensors" in files
-    assert files <= names
+    policy = {f"nontrivial/models/embedded/{file.name}" for file in folder.iterdir()}
+    assert "nontrivial/models/embedded/model.safetensors" in policy
+    assert policy <= set(files)
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 8 * 2**20
 
 
-def test_it_must_not_be_uploaded_by_accident(wheel):
-    with zipfile.ZipFile(wheel) as archive:
-        (metadata,) = (name for name in archive.namelist() if name.endswith("/METADATA"))
-        text = archive.read(metadata).decode()
-    assert "Classifier: Private :: Do Not Upload" in text
-    assert "License-Expression: Apache-2.0" in text
+def test_it_must_not_be_uploaded_by_accident(files):
+    (metadata,) = (content for name, content in files.items() if name.endswith("/METADATA"))
+    assert b"Classifier: Private :: Do Not Upload" in metadata
+    assert b"License-Expression: Apache-2.0" in metadata
 
 
 @pytest.fixture(scope="module")
-def installed(wheel, tmp_path_factory) -> Path:
+def installed(archives, tmp_path_factory) -> Path:
     """The wheel unpacked as pip does it, without its dependencies."""
     target = tmp_path_factory.mktemp("installed")
     words = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target)]
-    subprocess.run([sys.executable, *words, str(wheel)], check=True)
+    subprocess.run([sys.executable, *words, str(archives[1])], check=True)
     return target
 
 
-@pytest.mark.parametrize("command", ["manifests", "builders.synthetic", "eval.qa"])
-def test_commands_run_from_outside_the_checkout(installed, tmp_path, command):
+@pytest.fixture
+def hostile(tmp_path) -> Path:
+    """A user's folder whose files have the names of our rooms."""
+    (tmp_path / "train.py").write_text("raise SystemExit('the wrong train')\n")
+    for name in ("models", "eval", "manifests", "builders"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"raise SystemExit('the wrong {name}')\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["bin/nontrivial", "grpo", "--help"],
+        ["bin/nontrivial", "recipes"],
+        ["-m", "nontrivial.builders.qa_invert", "--help"],
+        ["-m", "nontrivial.train.grpo", "--help"],
+        ["-m", "nontrivial.manifests", "--help"],
+    ],
+    ids=" ".join,
+)
+def test_it_works_where_a_users_files_have_our_names(installed, hostile, words):
     # The target comes before the editable install of the checkout on the path.
     env = os.environ | {"PYTHONPATH": str(installed)}
-    code = f"import {command.split('.')[0]} as package; print(package.__file__)"
-    where = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True
-    )
-    assert where.stdout.startswith(str(installed))
+    if words[0].startswith("bin/"):
+        words = [str(installed / words[0]), *words[1:]]
     done = subprocess.run(
-        [sys.executable, "-m", command, "--help"], cwd=tmp_path, env=env, capture_output=True
+        [sys.executable, *words], cwd=hostile, env=env, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+    where = [sys.executable, "-c", "import nontrivial; print(nontrivial.__file__)"]
+    found = subprocess.run(where, cwd=hostile, env=env, capture_output=True, text=True)
+    assert found.stdout.startswith(str(installed))

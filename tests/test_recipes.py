@@ -18,8 +18,8 @@ RECIPES = sorted(path for path in CONFIGS.glob("*.yaml") if path.name != PAIRS)
 def test_a_recipe_holds_options_of_its_command(recipe):
     from trl import ModelConfig
 
-    from train import config
-    from train.launch import read_options
+    from nontrivial.train import config
+    from nontrivial.train.launch import read_options
 
     text = recipe.read_text(encoding="utf-8")
     name = re.search(r"-m (train\.\w+)", text)[1]

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from models import torchvision_remedy
-
 if TYPE_CHECKING:
     from transformers import (
         PreTrainedTokenizerFast,
@@ -36,7 +34,6 @@ def build(
     *, hidden: int = 32, layers: int = 2, seed: int = 0
 ) -> tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]:
     """A float32 model of `layers` text layers of width `hidden`, and its processor."""
-    torchvision_remedy.apply()
     import torch
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 

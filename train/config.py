@@ -11,15 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
+from transformers import TrainingArguments
+from trl import GRPOConfig
+from trl.import_utils import is_vllm_available
 
-from models import torchvision_remedy
-from train.options import TOKEN_WEIGHTINGS, WeightingOptions
-
-torchvision_remedy.apply()
-
-from transformers import TrainingArguments  # noqa: E402  (may import torchvision)
-from trl import GRPOConfig  # noqa: E402
-from trl.import_utils import is_vllm_available  # noqa: E402
+from nontrivial.train.options import TOKEN_WEIGHTINGS, WeightingOptions
 
 # Learned steadily on two CPU cores with 16 prompts a step; twice this rate didn't.
 EMBEDDED_GRPO = {
@@ -98,7 +94,7 @@ class TokenWeightedGRPOConfig(WeightingOptions, GRPOConfig):
                 "change with what is redrawn; leave one of both off"
             )
         if self.eval_strategy != "no":
-            raise ValueError("leave eval_strategy off, and evaluate with python -m eval.qa")
+            raise ValueError("leave eval_strategy off, and evaluate with `nontrivial qa`")
         rows = self.per_device_train_batch_size * self.steps_per_generation
         if rows % self.num_generations:
             raise ValueError(

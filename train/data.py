@@ -14,13 +14,13 @@ import torch
 from PIL import Image
 from torch.nn.functional import pad
 
-from manifests.command import table
-from manifests.errors import BadInput
-from manifests.media import Clip, MediaError
-from manifests.parquet import read_about, read_samples
-from models.inputs import encode, load_media
-from models.prompts import messages
-from train.options import DataOptions
+from nontrivial.manifests.command import table
+from nontrivial.manifests.errors import BadInput
+from nontrivial.manifests.media import Clip, MediaError
+from nontrivial.manifests.parquet import read_about, read_samples
+from nontrivial.models.inputs import encode, load_media
+from nontrivial.models.prompts import messages
+from nontrivial.train.options import DataOptions
 
 if TYPE_CHECKING:
     from transformers import ProcessorMixin

@@ -20,10 +20,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from manifests.command import guard, table
-from manifests.errors import BadInput
-from train.launch import Job, finish, load, prepare, show_help, words_of
-from train.options import (
+from nontrivial.manifests.command import guard, table
+from nontrivial.manifests.errors import BadInput
+from nontrivial.train.launch import Job, finish, load, prepare, show_help, words_of
+from nontrivial.train.options import (
     DataOptions,
     RewardOptions,
     RunOptions,
@@ -32,7 +32,7 @@ from train.options import (
 )
 
 if TYPE_CHECKING:
-    from train.trainer import TokenWeightedGRPOTrainer
+    from nontrivial.train.trainer import TokenWeightedGRPOTrainer
 
 # What the closing table takes from the log, at the first and the last entry.
 REPORTED = ("reward", "frac_reward_zero_std", "completions/mean_length", "token_weight/mean")
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(words: Sequence[str]) -> None:
     """Read, check, train, save, report."""
-    from train.config import EMBEDDED_GRPO, TokenWeightedGRPOConfig
+    from nontrivial.train.config import EMBEDDED_GRPO, TokenWeightedGRPOConfig
 
     job = prepare(
         words, ScriptOptions, TokenWeightedGRPOConfig, prog="train.grpo", embedded=EMBEDDED_GRPO
@@ -73,9 +73,9 @@ def build_trainer(job: Job) -> TokenWeightedGRPOTrainer:
     """The trainer with its policy, prompts and rewards."""
     from trl import get_peft_config
 
-    from train.data import PromptEncoder
-    from train.rewards import find_rewards
-    from train.trainer import TokenWeightedGRPOTrainer
+    from nontrivial.train.data import PromptEncoder
+    from nontrivial.train.rewards import find_rewards
+    from nontrivial.train.trainer import TokenWeightedGRPOTrainer
 
     rewards = find_rewards(
         job.script.reward_funcs,

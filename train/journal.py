@@ -17,7 +17,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from manifests.parquet import atomic_path
+from nontrivial.manifests.parquet import atomic_path
 
 LOG, SAMPLES = "log.jsonl", "samples.jsonl"
 

@@ -17,17 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manifests.command import build_parser, read_yaml, snake_case
-from manifests.errors import BadInput
-from models.policy import EMBEDDED
-from train.options import DataOptions
+from nontrivial.manifests.command import build_parser, read_yaml, snake_case
+from nontrivial.manifests.errors import BadInput
+from nontrivial.models.policy import EMBEDDED
+from nontrivial.train.options import DataOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin, TrainingArguments
     from trl import ModelConfig
 
-    from train.data import Samples
-    from train.resume import StrictResume
+    from nontrivial.train.data import Samples
+    from nontrivial.train.resume import StrictResume
 
 # An adapter goes on the language model; `--lora_target_modules all-linear` adds the vision tower.
 LORA_TARGETS = [r".*language_model\..*_proj"]
@@ -90,7 +90,7 @@ def prepare(
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
     from trl import ModelConfig
 
-    from train.data import check_media, read_manifests
+    from nontrivial.train.data import check_media, read_manifests
 
     *options, manifests = read_options(
         words, [script, config, ModelConfig], prog=prog, embedded=embedded
@@ -147,7 +147,7 @@ def load(model_args: ModelConfig, *, freeze_vision: bool) -> tuple[PreTrainedMod
     """The policy to train and its processor, as TRL's model options describe it."""
     from trl import get_quantization_config
 
-    from models.policy import load_policy, locate
+    from nontrivial.models.policy import load_policy, locate
 
     wanted = {
         "attn_implementation": model_args.attn_implementation,
@@ -171,8 +171,8 @@ def finish(trainer: StrictResume, job: Job) -> None:
 
     Raises `BadInput` where another process is writing to the same folder.
     """
-    from manifests.parquet import claim
-    from train.progress import follow
+    from nontrivial.manifests.parquet import claim
+    from nontrivial.train.progress import follow
 
     args, first = job.args, trainer.is_world_process_zero()
     follow(trainer)

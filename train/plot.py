@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manifests.command import guard, option, parse, table
-from manifests.errors import BadInput
+from nontrivial.manifests.command import guard, option, parse, table
+from nontrivial.manifests.errors import BadInput
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -96,7 +96,7 @@ def plot(runs: Sequence[str | Path], picture: str | Path, *, smooth: int = 10) -
 
 def read_log(folder: str | Path) -> History:
     """What a run logged, a dict a log; each has its `step`."""
-    from train.journal import LOG, JsonLines
+    from nontrivial.train.journal import LOG, JsonLines
 
     log, state = Path(folder, LOG), Path(folder, "trainer_state.json")
     if log.is_file():

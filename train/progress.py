@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import ProgressCallback, Trainer, TrainerCallback
 
-from train.journal import LOG, SAMPLES, JsonLines
+from nontrivial.train.journal import LOG, SAMPLES, JsonLines
 
 # What is shown beside the bar; everything that is logged goes to TensorBoard and the checkpoints.
 SHOWN = {

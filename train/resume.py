@@ -1,19 +1,12 @@
 """Exact resume: every weight of a checkpoint, and the samples in the order they would have come."""
 
-# ruff: noqa: E402  (the remedy comes before transformers, which may import torchvision)
-
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from torch import nn
-
-from models import torchvision_remedy
-
-torchvision_remedy.apply()
-
 from accelerate.utils import is_peft_model
+from torch import nn
 from transformers import Trainer, TrainerCallback
 from trl.trainer.utils import RepeatSampler
 

@@ -12,8 +12,14 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from manifests.answers import answer_block, exact_score, is_formatted, read_answer, soft_score
-from manifests.errors import BadInput
+from nontrivial.manifests.answers import (
+    answer_block,
+    exact_score,
+    is_formatted,
+    read_answer,
+    soft_score,
+)
+from nontrivial.manifests.errors import BadInput
 
 Completion = str | list[dict[str, str]]
 Reward = Callable[..., list[float]]

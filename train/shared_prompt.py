@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from train.data import TOKENWISE, Prompt, collate
-from train.head import head_without
+from nontrivial.train.data import TOKENWISE, Prompt, collate
+from nontrivial.train.head import head_without
 
 if TYPE_CHECKING:
     from transformers import Cache, GenerationConfig, PreTrainedModel

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from manifests.answers import LETTERS, format_answer
-from models.prompts import target_text
-from train.data import Prompt, PromptEncoder, Sample, collate
+from nontrivial.manifests.answers import LETTERS, format_answer
+from nontrivial.models.prompts import target_text
+from nontrivial.train.data import Prompt, PromptEncoder, Sample, collate
 
 
 class TargetCollator:

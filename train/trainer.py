@@ -1,7 +1,5 @@
 """Token-weighted GRPO on image and video prompts, on top of TRL's trainer."""
 
-# ruff: noqa: E402  (the remedy comes before trl, which imports torchvision)
-
 from __future__ import annotations
 
 import logging
@@ -11,27 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-
-from models import torchvision_remedy
-
-torchvision_remedy.apply()
-
 from datasets import Dataset
+from torch import Tensor
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import split_tensor_dict
 
-from models.policy import vision_token_ids
-from train import batches, vllm_prompts
-from train.batches import Batch
-from train.config import TokenWeightedGRPOConfig
-from train.data import Prompt, PromptEncoder, Sample, StandIns, columns
-from train.head import check_plain_logits, gathered, head_without
-from train.importance import token_weights, warmed_alpha
-from train.journal import SAMPLES, JsonLines, spans
-from train.resume import ResumableSampler, SaveWhenUsedUp, StrictResume
-from train.shared_prompt import (
+from nontrivial.models.policy import vision_token_ids
+from nontrivial.train import batches, vllm_prompts
+from nontrivial.train.batches import Batch
+from nontrivial.train.config import TokenWeightedGRPOConfig
+from nontrivial.train.data import Prompt, PromptEncoder, Sample, StandIns, columns
+from nontrivial.train.head import check_plain_logits, gathered, head_without
+from nontrivial.train.importance import token_weights, warmed_alpha
+from nontrivial.train.journal import SAMPLES, JsonLines, spans
+from nontrivial.train.resume import ResumableSampler, SaveWhenUsedUp, StrictResume
+from nontrivial.train.shared_prompt import (
     accept_shared_prompts,
     backbone,
     caught_states,

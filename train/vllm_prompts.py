@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from train.data import PIXELS, Prompt, Sample
+from nontrivial.train.data import PIXELS, Prompt, Sample
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from manifests.command import guard, table
-from train.launch import Job, finish, load, prepare, show_help, words_of
-from train.options import DataOptions, RunOptions, TrainingOptions
+from nontrivial.manifests.command import guard, table
+from nontrivial.train.launch import Job, finish, load, prepare, show_help, words_of
+from nontrivial.train.options import DataOptions, RunOptions, TrainingOptions
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(words: Sequence[str]) -> None:
     """Read, check, train, save, report."""
-    from train.config import EMBEDDED_WARMUP, WarmupConfig
+    from nontrivial.train.config import EMBEDDED_WARMUP, WarmupConfig
 
     job = prepare(words, ScriptOptions, WarmupConfig, prog="train.warmup", embedded=EMBEDDED_WARMUP)
     trainer = build_trainer(job)
@@ -73,9 +73,9 @@ def build_trainer(job: Job) -> Trainer:
     from transformers import set_seed
     from trl import get_peft_config
 
-    from train.data import PromptEncoder, StandIns
-    from train.resume import StrictResume
-    from train.targets import TargetCollator, balanced
+    from nontrivial.train.data import PromptEncoder, StandIns
+    from nontrivial.train.resume import StrictResume
+    from nontrivial.train.targets import TargetCollator, balanced
 
     model, processor = load(job.model_args, freeze_vision=job.script.freeze_vision)
     room = model.config.get_text_config().max_position_embeddings

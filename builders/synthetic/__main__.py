@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manifests.command import guard, option, parse, table
-from manifests.errors import BadInput, require
+from nontrivial.builders.truth import FILE as TRUTH
+from nontrivial.manifests.command import guard, option, parse, table
+from nontrivial.manifests.errors import BadInput, require
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,7 +70,7 @@ def write_people(folder: Path, options: Options) -> int:
     """Draw the people data set; returns the number of images."""
     from tqdm import tqdm
 
-    from builders.synthetic import people
+    from nontrivial.builders.synthetic import people
 
     try:
         photos = list(
@@ -94,7 +95,7 @@ def write_people(folder: Path, options: Options) -> int:
             truth.append(
                 {"path": path, **dict(zip(people.ATTRIBUTES, photo.attributes, strict=True))}
             )
-    _write_rows(truth, folder / "truth.parquet")
+    _write_rows(truth, folder / TRUTH)
     return len(photos)
 
 
@@ -115,7 +116,7 @@ def write_clips(folder: Path, split: str, first: int, count: int, seed: int) -> 
 def _write_jpeg(folder: Path, photo: Any) -> str:
     from PIL import Image
 
-    from builders.synthetic import people
+    from nontrivial.builders.synthetic import people
 
     path = f"{photo.folder}/{photo.name}"
     Image.fromarray(people.draw(photo)).save(folder / path, quality=92)
@@ -125,7 +126,7 @@ def _write_jpeg(folder: Path, photo: Any) -> str:
 def _write_clip(folder: Path, split: str, index: int, seed: int) -> tuple[dict, list[dict]]:
     import numpy as np
 
-    from builders.synthetic import clips
+    from nontrivial.builders.synthetic import clips
 
     rng = np.random.default_rng([seed, 6, index])
     world, motion = clips.draw_world(rng)
@@ -157,9 +158,7 @@ def _write_truth(folder: Path) -> None:
     import pyarrow.parquet as pq
 
     parts = sorted(folder.glob(".truth_*.parquet"))
-    pq.write_table(
-        pa.concat_tables([pq.read_table(part) for part in parts]), folder / "truth.parquet"
-    )
+    pq.write_table(pa.concat_tables([pq.read_table(part) for part in parts]), folder / TRUTH)
     for part in parts:
         part.unlink()
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from manifests.command import guard, option, parse
-from manifests.errors import WorkFailed
+from nontrivial.manifests.command import guard, option, parse
+from nontrivial.manifests.errors import WorkFailed
 
 WORLD_SEED = 90_210
 NFRAMES = 8
@@ -74,8 +74,8 @@ def pretrain(options: Options, work: Path, paths: Sequence[Path]) -> tuple[Any, 
     import torch
     from safetensors.torch import load_model, save_model
 
-    from manifests.media import frame_indices
-    from manifests.parquet import atomic_path, read_samples
+    from nontrivial.manifests.media import frame_indices
+    from nontrivial.manifests.parquet import atomic_path, read_samples
     from scripts.embedded import architecture, encoding, stages, worlds
 
     rows = [row for path in paths for row in read_samples(path).to_pylist()]

@@ -6,12 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from models import torchvision_remedy
-from models.prompts import INSTRUCTIONS
-
-torchvision_remedy.apply()
-
-from tokenizers import (  # noqa: E402
+from tokenizers import (
     AddedToken,
     Regex,
     Tokenizer,
@@ -20,7 +15,7 @@ from tokenizers import (  # noqa: E402
     pre_tokenizers,
     trainers,
 )
-from transformers import (  # noqa: E402
+from transformers import (
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
@@ -28,6 +23,8 @@ from transformers import (  # noqa: E402
     Qwen2VLImageProcessor,
     Qwen2VLVideoProcessor,
 )
+
+from nontrivial.models.prompts import INSTRUCTIONS
 
 PATCH, MERGE = 16, 2
 HIDDEN, LAYERS, HEADS = 128, 4, 4

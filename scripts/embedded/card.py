@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from builders import qa_invert, reid_hard
-from builders.synthetic import __main__ as synthetic
-from eval import qa
+from nontrivial.builders import qa_invert, reid_hard
+from nontrivial.builders.synthetic import __main__ as synthetic
+from nontrivial.eval import qa
 from scripts.embedded.worlds import call
 
 HELD_OUT_SEED = 90_211

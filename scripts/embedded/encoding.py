@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from builders.synthetic.people import ATTRIBUTES
-from manifests.errors import WorkFailed
-from models.inputs import load_media, metadata
-from models.prompts import messages, question_text, target_text
+from nontrivial.builders.synthetic.people import ATTRIBUTES
+from nontrivial.manifests.errors import WorkFailed
+from nontrivial.models.inputs import load_media, metadata
+from nontrivial.models.prompts import messages, question_text, target_text
 from scripts.embedded.stages import IGNORED, Encoded
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from builders.synthetic import __main__ as synthetic
-from builders.synthetic import clips, people
-from manifests.parquet import read_table
+from nontrivial.builders.synthetic import __main__ as synthetic
+from nontrivial.builders.synthetic import clips, people
+from nontrivial.manifests.parquet import read_table
 
 CELL = 32  # pixels a side: what one output token of the vision tower covers
 MARGIN = 5  # pixels: an object this close to a cell reaches into it
@@ -57,7 +57,7 @@ def draw(folder: Path, seed: int, size: Size) -> None:
 
 def manifests(folder: Path, seed: int, size: Size) -> list[Path]:
     """Half-inverted questions and random pairs of people, built as a user builds them."""
-    from builders import qa_invert, reid_hard
+    from nontrivial.builders import qa_invert, reid_hard
 
     common = ["--root", str(folder), "--out", str(folder / "manifests"), "--seed", str(seed)]
     pairs = ["--pairs", "random", "--budget", str(size.pairs), "--encoder", "stripes"]

@@ -11,13 +11,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from builders import embed
-from builders.embed import ahead, main
-from builders.sources import read_source
-from manifests.parquet import claim, read_about, read_table
-from manifests.schema import validate_embeddings
-from models.encoders import Stripes, load_encoder
-from tests.builders import market
+from nontrivial.builders.embed import main
+from nontrivial.builders.reid import vector_cache, vectors
+from nontrivial.builders.reid.sources import read_source
+from nontrivial.manifests.parquet import claim, read_about, read_table
+from nontrivial.manifests.schema import validate_embeddings
+from nontrivial.models.encoders import Stripes, load_encoder
+from tests.builders.reid import market
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_the_table_holds_each_image_with_its_own_vector(data, tmp_path):
     frame = read_source("market1501", data, "test").frame
     assert content.column("path").to_pylist() == frame["path"].to_list()
     encoder = load_encoder("stripes")
-    from manifests.media import decode_image
+    from nontrivial.manifests.media import decode_image
 
     for row in (0, 20, len(content) - 1):
         image = decode_image(data / frame["path"][row])
@@ -113,7 +113,7 @@ def test_only_images_that_changed_are_encoded_again(data, tmp_path, encoded):
 
 @pytest.mark.parametrize("last", [1, 4, 7])
 def test_a_run_that_dies_goes_on_after_its_last_whole_shard(data, tmp_path, monkeypatch, last):
-    monkeypatch.setattr(embed, "SHARD", 16)
+    monkeypatch.setattr(vectors, "SHARD", 16)
     assert run(data, tmp_path / "whole", "--batch_size", "8") == 0
 
     class KilledError(BaseException):
@@ -144,16 +144,14 @@ def test_a_run_that_dies_goes_on_after_its_last_whole_shard(data, tmp_path, monk
 
 def test_a_torn_file_of_a_killed_writer_is_not_taken_for_a_shard(data, tmp_path, encoded):
     assert run(data, tmp_path) == 0
-    (folder,) = (tmp_path / embed.CACHE).iterdir()
+    (folder,) = (tmp_path / vector_cache.CACHE).iterdir()
     (folder / ".abc.parquet.x1.tmp").write_bytes(b"PAR1")
     assert run(data, tmp_path) == 0
     assert sum(encoded) == 12 * 6
 
 
 def test_an_encoder_that_is_added_leaves_the_others_vectors_alone(data, tmp_path, encoded):
-    from models import torchvision_remedy
 
-    torchvision_remedy.apply()
     import torch
     from torchreid.reid.models.osnet import osnet_x0_25
 
@@ -197,7 +195,7 @@ def test_a_second_process_on_one_table_says_so_and_leaves(data, tmp_path, capsys
 
 def test_missing_data_is_the_users_to_mend(tmp_path, capsys):
     assert run(tmp_path / "none", tmp_path) == 2
-    assert "python -m builders.synthetic" in capsys.readouterr().err
+    assert "nontrivial synthetic" in capsys.readouterr().err
 
 
 def test_work_ahead_keeps_the_order_and_runs_no_further_than_its_window():
@@ -210,7 +208,7 @@ def test_work_ahead_keeps_the_order_and_runs_no_further_than_its_window():
         time.sleep(0.001 * (item % 3))
         return item
 
-    results = ahead(range(50), work, workers=4, window=6)
+    results = vectors.ahead(range(50), work, workers=4, window=6)
     assert next(results) == 0
     time.sleep(0.05)
     assert len(started) <= 7
@@ -221,11 +219,11 @@ def test_a_file_key_changes_with_the_file(tmp_path):
     file = tmp_path / "a.jpg"
     file.write_bytes(b"1")
     os.utime(file, ns=(1, 1))
-    first = embed.file_key(tmp_path, "a.jpg")
+    first = vector_cache.file_key(tmp_path, "a.jpg")
     os.utime(file, ns=(1, 2))
-    later = embed.file_key(tmp_path, "a.jpg")
+    later = vector_cache.file_key(tmp_path, "a.jpg")
     os.utime(file, ns=(1, 1))
-    assert first == embed.file_key(tmp_path, "a.jpg") != later
+    assert first == vector_cache.file_key(tmp_path, "a.jpg") != later
     file.write_bytes(b"22")
     os.utime(file, ns=(1, 1))
-    assert embed.file_key(tmp_path, "a.jpg") != first
+    assert vector_cache.file_key(tmp_path, "a.jpg") != first

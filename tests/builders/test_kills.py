@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from builders import embed
-from manifests.parquet import read_about
-from tests.builders import market
+from nontrivial.builders.reid.vector_cache import CACHE
+from nontrivial.builders.reid.vectors import SHARD
+from nontrivial.manifests.parquet import read_about
+from tests.builders.reid import market
 
 ROOT = Path(__file__).resolve().parents[2]
 IDENTITIES, IMAGES = 100, 12  # over one shard
@@ -49,7 +50,7 @@ def attempt(command: list[str], seconds: float | None = None) -> bool:
 
 def shards(out: Path) -> dict[Path, int]:
     """Finished shards and when each was written."""
-    return {path: path.stat().st_mtime_ns for path in (out / embed.CACHE).rglob("*.parquet")}
+    return {path: path.stat().st_mtime_ns for path in (out / CACHE).rglob("*.parquet")}
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_ten_kills_leave_no_trace(data, tmp_path, module, made):
             (killed / made[0]).unlink()
     assert attempt(command(killed))
     assert kept.items() <= shards(killed).items()
-    assert len(shards(killed)) == -(-IDENTITIES * IMAGES // embed.SHARD)
+    assert len(shards(killed)) == -(-IDENTITIES * IMAGES // SHARD)
     for name in made:
         digests = {read_about(out / name)["content_digest"] for out in (whole, killed)}
         assert len(digests) == 1

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from builders import qa_invert
-from manifests.answers import NONE
-from manifests.parquet import read_about, read_samples
-from tests.builders.questions import clevrer_scene, video_r1, write_clevrer, write_json
+from nontrivial.builders import qa_invert
+from nontrivial.manifests.answers import NONE
+from nontrivial.manifests.parquet import read_about, read_samples
+from tests.builders.qa.questions import clevrer_scene, video_r1, write_clevrer, write_json
 from tests.reference.inversion_faults import is_doubly_negated, is_unchanged, negates_a_clause
 
 
@@ -250,7 +250,7 @@ def test_help_imports_nothing_heavy():
     made = subprocess.run(words, capture_output=True, text=True, check=True)
     imported = {line.split("|")[-1].strip() for line in made.stderr.splitlines()}
     assert "--media_by_name" in made.stdout
-    assert "builders.benches" in imported
+    assert "nontrivial.builders.qa.benches" in imported
     assert imported.isdisjoint({"polars", "pyarrow", "torch", "datasets", "numpy"})
 
 

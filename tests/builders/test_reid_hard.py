@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from builders.reid_hard import main
-from manifests.media import decode_image
-from manifests.parquet import read_about, read_samples, read_table
-from tests.builders import market
+from nontrivial.builders.reid_hard import main
+from nontrivial.manifests.media import decode_image
+from nontrivial.manifests.parquet import read_about, read_samples, read_table
+from tests.builders.reid import market
 
 TRAIN, RANDOM = "market1501_reid_hard.parquet", "market1501_reid_random.parquet"
 QUARANTINE = "quarantine/market1501_reid.parquet"
@@ -205,9 +205,7 @@ def test_a_manifest_with_its_images_needs_no_media_root(data, out, tmp_path):
 
 
 def test_several_encoders_are_fused(tmp_path):
-    from models import torchvision_remedy
 
-    torchvision_remedy.apply()
     import torch
     from torchreid.reid.models.osnet import osnet_x0_25
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from builders import embed
-from builders.pairs import quotas
-from builders.reid_hard import main
-from builders.sources import SOURCES
-from manifests.parquet import read_about, read_samples
-from tests.builders import market
+from nontrivial.builders.reid.pairs import quotas
+from nontrivial.builders.reid.sources import SOURCES
+from nontrivial.builders.reid.vector_cache import CACHE
+from nontrivial.builders.reid_hard import main
+from nontrivial.manifests.parquet import read_about, read_samples
+from tests.builders.reid import market
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DRESSED = ("prcc", "ltcc", "vc_clothes")
@@ -32,7 +32,7 @@ def data(tmp_path_factory) -> Path:
 
 def run(data: Path, out: Path, *words: str) -> int:
     """With one cache for all tests of this file: stripes need to see an image only once."""
-    cache = out / embed.CACHE
+    cache = out / CACHE
     if data.is_dir() and not cache.exists():
         (data.parent / "cache").mkdir(exist_ok=True)
         cache.parent.mkdir(parents=True, exist_ok=True)
@@ -104,8 +104,8 @@ def test_a_table_and_a_pattern_find_the_same_pairs(data, tmp_path):
     listed = tmp_path / "people.csv"
     listed.write_text("path,pid,camid\n" + "".join(lines), encoding="utf-8")
     pattern = rf"{market.FOLDER}/bounding_box_train/(?P<pid>\d{{4}})_c(?P<camid>\d).*\.jpg"
-    assert run(data, tmp_path, "--source", "table", "--table", str(listed)) == 0
-    assert run(data, tmp_path, "--source", "folder", "--folder_pattern", pattern) == 0
+    assert run(data, tmp_path, "--source", f"table={listed}") == 0
+    assert run(data, tmp_path, "--source", f"folder={pattern}") == 0
     pairs = [
         {tuple(image["path"] for image in row["images"]) for row in rows_of(tmp_path / name)}
         for name in ("table_reid_hard.parquet", "folder_reid_hard.parquet")
@@ -206,8 +206,8 @@ def test_the_metadata_tells_what_the_pairs_cover(data, tmp_path):
         (("--form", "choice", "--swap_twins"), "only pairs have two orders"),
         (("--pairs", "top"), "--pairs top: is for --split test"),
         (("--source", "cuhk_sysu", "--split", "test"), "cuhk_sysu has no split 'test'"),
-        (("--source", "table"), "--source table needs --table FILE"),
-        (("--source", "folder", "--folder_pattern", "(["), "is no regular expression"),
+        (("--source", "table"), "needs table=FILE"),
+        (("--source", "folder=(["), "is no regular expression"),
     ],
 )
 def test_what_makes_no_sense_is_said(data, tmp_path, capsys, words, message):
@@ -220,5 +220,5 @@ def test_without_the_data_a_source_says_what_it_looked_for(tmp_path, capsys, sou
     shutil.rmtree(tmp_path / "none", ignore_errors=True)
     assert run(tmp_path / "none", tmp_path, "--source", source) == 2
     message = capsys.readouterr().err
-    for word in ("was not found; looked for", "layout:", "origin:", "python -m builders.synthetic"):
+    for word in ("was not found; looked for", "layout:", "origin:", "nontrivial synthetic"):
         assert word in message

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from eval.card import main
-from eval.qa import main as answer
-from manifests.parquet import write_samples
-from manifests.schema import samples_table
+from nontrivial.eval.card import main
+from nontrivial.eval.qa import main as answer
+from nontrivial.manifests.parquet import write_samples
+from nontrivial.manifests.schema import samples_table
 from tests.rows import reid_pair
 
 

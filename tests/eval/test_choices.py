@@ -8,8 +8,15 @@ import random
 import numpy as np
 import pytest
 
-from eval import choices
-from eval.choices import WITH_RIGHT, answered, interval, per_option_score, summarise, wilson
+from nontrivial.eval import choices
+from nontrivial.eval.choices import (
+    WITH_RIGHT,
+    answered,
+    interval,
+    per_option_score,
+    summarise,
+    wilson,
+)
 from tests.rows import reid_pair, video_question
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from eval.kreciprocal import Neighbourhood, reciprocal_blocks
+from nontrivial.eval.kreciprocal import Neighbourhood, reciprocal_blocks
 from tests.reference import kreciprocal as naive
 
 

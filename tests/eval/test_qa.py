@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from eval.qa import main
-from manifests.parquet import write_samples
-from manifests.schema import samples_table
+from nontrivial.eval.qa import main
+from nontrivial.manifests.parquet import write_samples
+from nontrivial.manifests.schema import samples_table
 from tests.media_files import write_clip, write_image
 from tests.rows import media, reid_pair, video_question
 
@@ -83,7 +83,7 @@ def test_a_killed_run_goes_on_where_it_was(evaluate, tmp_path, monkeypatch, caps
     (store,) = (tmp_path / "out").glob("mixed-*.jsonl")
     store.write_bytes(store.read_bytes()[:-7])  # the kill came in the middle of a line
 
-    from eval.generation import Generator
+    from nontrivial.eval.generation import Generator
 
     asked = []
     complete = Generator.complete
@@ -102,7 +102,7 @@ def test_a_finished_run_scores_again_without_loading_the_policy(evaluate, tmp_pa
     assert evaluate() == 0
     before = lines_of(tmp_path / "out", "mixed")
     (tmp_path / "out/summary.json").unlink()
-    monkeypatch.setattr("eval.generation.load_policy", None)
+    monkeypatch.setattr("nontrivial.eval.generation.load_policy", None)
     assert evaluate() == 0
     assert lines_of(tmp_path / "out", "mixed") == before
 
@@ -124,8 +124,8 @@ def test_the_policy_never_emits_placeholders(tiny_policy_dir, monkeypatch):
     import torch
     from PIL import Image
 
-    from eval.generation import Generator, Sampling, View
-    from models.policy import vision_token_ids
+    from nontrivial.eval.generation import Generator, Sampling, View
+    from nontrivial.models.policy import vision_token_ids
 
     generator = Generator(
         str(tiny_policy_dir), Sampling(max_new_tokens=4), View(), dtype="float32", device="cpu"
@@ -161,7 +161,7 @@ def test_damaged_media_are_skipped_listed_and_bounded(evaluate, tmp_path, monkey
         "clip0",
         "clip1",
     }
-    monkeypatch.setattr("eval.generation.load_policy", None)
+    monkeypatch.setattr("nontrivial.eval.generation.load_policy", None)
     assert evaluate("--max_bad", "0.5") == 0, "nothing is left that the policy could answer"
 
 
@@ -184,17 +184,17 @@ def test_completions_made_elsewhere_are_scored_without_a_policy(manifest, tmp_pa
 
 
 def test_the_policy_sees_no_more_of_the_media_than_it_is_told_to(evaluate, monkeypatch):
-    import eval.generation
+    from nontrivial.eval import generation
 
     seen = []
-    encode = eval.generation.encode
+    encode = generation.encode
 
     def remember(*words, **options):
         batch = encode(*words, **options)
         seen.append(batch["input_ids"].shape[1])
         return batch
 
-    monkeypatch.setattr(eval.generation, "encode", remember)
+    monkeypatch.setattr(generation, "encode", remember)
     for limits in ([], ["--max_pixels", "3136"], ["--fps", "0.5"]):
         assert evaluate("--nframes", "4", *limits) == 0
     clips, pairs, clips_small, pairs_small, clips_slow, _ = seen

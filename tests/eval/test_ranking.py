@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from eval.ranking import (
+from nontrivial.eval.ranking import (
     NOBODY,
     Labels,
     Protocol,
@@ -17,7 +17,7 @@ from eval.ranking import (
     similarity_blocks,
     summarise,
 )
-from manifests.errors import BadInput
+from nontrivial.manifests.errors import BadInput
 from tests.reference import ranking as naive
 
 STANDARD = Protocol("standard")

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from eval.ranking import Labels
-from eval.reid import main
-from manifests.parquet import write_table
-from manifests.schema import VECTOR, embeddings_schema
+from nontrivial.eval.ranking import Labels
+from nontrivial.eval.reid import main
+from nontrivial.manifests.parquet import write_table
+from nontrivial.manifests.schema import VECTOR, embeddings_schema
 from tests.media_files import write_image
 from tests.reference import ranking as naive
 
@@ -158,7 +158,7 @@ def test_a_killed_run_goes_on_where_it_was(evaluate, tmp_path, monkeypatch):
     again = judged(tmp_path / "out")
     assert {k: v["p_same"] for k, v in again.items()} == {k: v["p_same"] for k, v in whole.items()}
     assert record(tmp_path / "out")["lines"][1]["scores"] == numbers
-    monkeypatch.setattr("eval.generation.load_policy", None)
+    monkeypatch.setattr("nontrivial.eval.generation.load_policy", None)
     assert evaluate(*words) == 0, "nothing is left to judge"
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from eval.qa import main as answer
-from eval.reid import main as rank
-from eval.report import main
-from manifests.parquet import write_samples
-from manifests.schema import samples_table
+from nontrivial.eval.qa import main as answer
+from nontrivial.eval.reid import main as rank
+from nontrivial.eval.report import main
+from nontrivial.manifests.parquet import write_samples
+from nontrivial.manifests.schema import samples_table
 from tests import browser
 from tests.eval.test_reid import rows_of, write_embeddings
 from tests.media_files import write_image

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from eval.ranking import Labels, Protocol, average_precision, rank
-from eval.rerank import consistency, fuse, reliability, reranked
+from nontrivial.eval.ranking import Labels, Protocol, average_precision, rank
+from nontrivial.eval.rerank import consistency, fuse, reliability, reranked
 
 TOP_K = 5
 

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eval.generation import Generator, Sampling, View, load_batch
-from eval.qa import main
-from eval.serving import Served
-from manifests.errors import BadInput, WorkFailed
-from manifests.media import Clip
-from manifests.parquet import write_samples
-from manifests.schema import samples_table
+from nontrivial.eval.generation import Generator, Sampling, View, load_batch
+from nontrivial.eval.qa import main
+from nontrivial.eval.serving import Served
+from nontrivial.manifests.errors import BadInput, WorkFailed
+from nontrivial.manifests.media import Clip
+from nontrivial.manifests.parquet import write_samples
+from nontrivial.manifests.schema import samples_table
 from tests.media_files import write_clip, write_image
 from tests.rows import media, reid_pair, video_question
 
@@ -70,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
 
 def answer(generator: Generator, body: dict) -> str:
     """What the policy says to a request, its media decoded from the request alone."""
-    from models.inputs import encode
+    from nontrivial.models.inputs import encode
 
     images, clips = decoded(body)
     [turn] = body["messages"]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from manifests import answers
-from manifests.answers import (
+from nontrivial.manifests import answers
+from nontrivial.manifests.answers import (
     exact_score,
     format_answer,
     is_formatted,

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from manifests import command, errors
-from manifests.command import guard, option, parse, table
-from manifests.errors import BadInput, WorkFailed, require
+from nontrivial.manifests import command, errors
+from nontrivial.manifests.command import guard, option, parse, table
+from nontrivial.manifests.errors import BadInput, WorkFailed, require
 
 
 @dataclass

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from manifests.__main__ import main
-from manifests.parquet import write_samples, write_table
-from manifests.schema import SAMPLES, embeddings_schema, samples_table
+from nontrivial.manifests.__main__ import main
+from nontrivial.manifests.parquet import write_samples, write_table
+from nontrivial.manifests.schema import SAMPLES, embeddings_schema, samples_table
 from tests.rows import many, reid_pair, video_question
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from manifests import media
-from manifests.media import (
+from nontrivial.manifests import media
+from nontrivial.manifests.media import (
     Clip,
     MediaError,
     NameIndex,

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from manifests import parquet
-from manifests.errors import BadInput, ManifestError
-from manifests.parquet import (
+from nontrivial.manifests import parquet
+from nontrivial.manifests.errors import BadInput, ManifestError
+from nontrivial.manifests.parquet import (
     atomic_path,
     claim,
     content_digest,
@@ -27,7 +27,7 @@ from manifests.parquet import (
     read_table,
     write_samples,
 )
-from manifests.schema import samples_table
+from nontrivial.manifests.schema import samples_table
 from tests.rows import many, media, reid_pair, video_question
 
 
@@ -235,8 +235,8 @@ def test_globs_and_paths_name_each_file_once_in_order(tmp_path):
 
 
 def test_embeddings_keep_their_vectors(tmp_path):
-    from manifests.parquet import write_table
-    from manifests.schema import embeddings_schema
+    from nontrivial.manifests.parquet import write_table
+    from nontrivial.manifests.schema import embeddings_schema
 
     vectors = np.random.default_rng(0).random((3, 4), dtype=np.float32)
     table = pa.table(

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from manifests.errors import ManifestError
-from manifests.schema import (
+from nontrivial.manifests.errors import ManifestError
+from nontrivial.manifests.schema import (
     SAMPLES,
     embeddings_schema,
     iterate,
@@ -201,7 +201,7 @@ def test_an_embeddings_table_needs_vectors_of_one_length():
 
 
 def test_manifests_of_different_builders_load_typed_and_concatenate(tmp_path):
-    from manifests.parquet import write_samples
+    from nontrivial.manifests.parquet import write_samples
 
     write_samples(samples_table(many(3)), tmp_path / "reid.parquet", {"builder": "one"})
     write_samples(

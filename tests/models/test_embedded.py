@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from builders.synthetic import people
-from manifests.answers import exact_score, is_formatted, read_answer
-from manifests.errors import BadInput
-from models import policy
-from models.inputs import encode
-from models.prompts import messages
+from nontrivial.builders.synthetic import people
+from nontrivial.manifests.answers import exact_score, is_formatted, read_answer
+from nontrivial.manifests.errors import BadInput
+from nontrivial.models import policy
+from nontrivial.models.inputs import encode
+from nontrivial.models.prompts import messages
 
 PAIRS = 60
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from manifests.errors import BadInput
-from models import stripes, torchvision_remedy
-from models.encoders import load_encoder, load_encoders
+from nontrivial.manifests.errors import BadInput
+from nontrivial.models import stripes
+from nontrivial.models.encoders import load_encoder, load_encoders
 from tests.reference import stripes as reference
 
 
@@ -29,7 +29,6 @@ def batch(encoder, images) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def osnet_weights(tmp_path_factory) -> Path:
-    torchvision_remedy.apply()
     import torch
     from torchreid.reid.models.osnet import osnet_x0_25
 
@@ -44,7 +43,6 @@ def osnet_weights(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def clip_weights(tmp_path_factory) -> Path:
     """Random weights of a CLIP small enough to test with, known to open_clip as `tiny`."""
-    torchvision_remedy.apply()
     import open_clip
     from safetensors.torch import save_file
 
@@ -168,7 +166,7 @@ def test_auto_uses_weights_in_the_caches(osnet_weights, tmp_path, monkeypatch):
     (tmp_path / "checkpoints").mkdir()
     for name in ("osnet_x1_0_imagenet.pth", "osnet_x1_0_msmt17.pth"):
         (tmp_path / "checkpoints" / name).touch()
-    from models.encoders import find_encoders
+    from nontrivial.models.encoders import find_encoders
 
     assert find_encoders() == [f"osnet_x1_0={tmp_path}/checkpoints/osnet_x1_0_msmt17.pth"]
 

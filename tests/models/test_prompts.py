@@ -6,10 +6,10 @@ import doctest
 
 import pytest
 
-from manifests.answers import answer_block, is_formatted, read_answer
-from manifests.schema import TASKS
-from models import prompts
-from models.prompts import INSTRUCTIONS, messages, question_text, target_text
+from nontrivial.manifests.answers import answer_block, is_formatted, read_answer
+from nontrivial.manifests.schema import TASKS
+from nontrivial.models import prompts
+from nontrivial.models.prompts import INSTRUCTIONS, messages, question_text, target_text
 from tests.rows import media, reid_pair, video_question
 
 
@@ -53,7 +53,7 @@ def test_parts_hold_no_media_of_their_own():
 
 
 def test_each_placeholder_becomes_one_in_the_text(tiny_policy_dir):
-    from models.policy import load_processor
+    from nontrivial.models.policy import load_processor
 
     processor = load_processor(str(tiny_policy_dir))
     for sample, token in ((reid_pair(), "<|image_pad|>"), (video_question(), "<|video_pad|>")):

@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 
-from builders.neighbors import Space
+from nontrivial.builders.reid.space import Space
 
 
 def fused_similarity(space: Space, anchor: int, candidate: int) -> float:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from models import stripes
+from nontrivial.models import stripes
 
 
 def describe(pixels: np.ndarray) -> np.ndarray:

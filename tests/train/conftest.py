@@ -8,12 +8,9 @@ from typing import Any
 
 import pytest
 
-from manifests.parquet import write_samples
-from manifests.schema import samples_table
-from models import torchvision_remedy
+from nontrivial.manifests.parquet import write_samples
+from nontrivial.manifests.schema import samples_table
 from tests import media_files, rows
-
-torchvision_remedy.apply()  # before any test module imports transformers
 
 Row = dict[str, Any]
 

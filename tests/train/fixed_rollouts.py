@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 
-from manifests.schema import samples_table
-from models.policy import load_policy
+from nontrivial.manifests.schema import samples_table
+from nontrivial.models.policy import load_policy
+from nontrivial.train.config import TokenWeightedGRPOConfig
+from nontrivial.train.data import PromptEncoder
+from nontrivial.train.options import DataOptions
+from nontrivial.train.trainer import TokenWeightedGRPOTrainer
 from tests.train.conftest import pairs, videos
-from train.config import TokenWeightedGRPOConfig
-from train.data import PromptEncoder
-from train.options import DataOptions
-from train.trainer import TokenWeightedGRPOTrainer
 
 GROUP, PROMPTS, LENGTH = 4, 4, 10
 

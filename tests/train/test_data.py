@@ -7,11 +7,9 @@ import shutil
 import pytest
 import torch
 
-from manifests.errors import BadInput, ManifestError
-from models.policy import load_processor
-from tests import rows
-from tests.train.conftest import pairs, videos
-from train.data import (
+from nontrivial.manifests.errors import BadInput, ManifestError
+from nontrivial.models.policy import load_processor
+from nontrivial.train.data import (
     PromptEncoder,
     Samples,
     StandIns,
@@ -19,7 +17,9 @@ from train.data import (
     collate,
     read_manifests,
 )
-from train.options import DataOptions
+from nontrivial.train.options import DataOptions
+from tests import rows
+from tests.train.conftest import pairs, videos
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_a_manifest_without_train_rows_is_refused(write_manifest):
 def test_an_answer_beyond_its_options_names_file_row_and_column(tmp_path, media_root):
     import pyarrow.parquet as pq
 
-    from manifests.schema import METADATA_KEY, samples_table
+    from nontrivial.manifests.schema import METADATA_KEY, samples_table
 
     table = samples_table([*pairs(1), rows.reid_pair("bad", answer=["D"])])
     path = tmp_path / "bad.parquet"

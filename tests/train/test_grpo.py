@@ -11,13 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from manifests.parquet import claim
-from models.policy import load_policy
+from nontrivial.manifests.parquet import claim
+from nontrivial.models.policy import load_policy
+from nontrivial.train.grpo import main
+from nontrivial.train.journal import JsonLines
+from nontrivial.train.launch import is_embedded
 from tests import rows
 from tests.train.conftest import pairs, videos
-from train.grpo import main
-from train.journal import JsonLines
-from train.launch import is_embedded
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_fewer_samples_than_a_batch_has_prompts_are_asked_several_times(run, wri
 
 
 def test_a_real_clip_reaches_the_training_forward(run, write_manifest, shared_data, monkeypatch):
-    from train import trainer
+    from nontrivial.train import trainer
 
     seen = []
     collect = trainer.scoring_inputs
@@ -220,7 +220,7 @@ def test_a_users_mistake_exits_with_2_and_says_what_to_do(
 def test_a_policy_trained_from_the_embedded_one_keeps_the_options_made_for_it(
     run, write_manifest, tiny_policy_dir, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("models.policy.EMBEDDED_DIR", tiny_policy_dir)
+    monkeypatch.setattr("nontrivial.models.policy.EMBEDDED_DIR", tiny_policy_dir)
     manifest = write_manifest(pairs(4))
     assert not is_embedded(str(tiny_policy_dir))
     assert run(manifest, "--model_name_or_path=embedded", steps=1, output="first") == 0

@@ -10,7 +10,7 @@ from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from train.head import FORBIDDEN, check_plain_logits, head_without
+from nontrivial.train.head import FORBIDDEN, check_plain_logits, head_without
 
 
 class Policy(nn.Module):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from nontrivial.train.importance import MEASURES, scale_to_alpha, token_scores, token_weights
 from tests.reference import importance as naive
-from train.importance import MEASURES, scale_to_alpha, token_scores, token_weights
 
 GROUPS, MEMBERS, LENGTH, WIDTH, VOCABULARY = 3, 5, 11, 16, 97
 

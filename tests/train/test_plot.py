@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from train.journal import JsonLines
-from train.plot import main, running_mean, series
+from nontrivial.train.journal import JsonLines
+from nontrivial.train.plot import main, running_mean, series
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from manifests.answers import read_answer
-from manifests.errors import BadInput
-from train.rewards import REWARDS, exact_accuracy, find_rewards, format, soft_accuracy
+from nontrivial.manifests.answers import read_answer
+from nontrivial.manifests.errors import BadInput
+from nontrivial.train.rewards import REWARDS, exact_accuracy, find_rewards, format, soft_accuracy
 
 OPTIONS = ["cube", "ball", "cone", "ring"]
 
@@ -77,7 +77,10 @@ def test_no_rollout_that_gives_no_answer_is_credited(shared_data):
 
 
 def test_rewards_are_found_by_name_and_by_import_path():
-    assert find_rewards(["format", "train.rewards.soft_accuracy"]) == [format, soft_accuracy]
+    assert find_rewards(["format", "nontrivial.train.rewards.soft_accuracy"]) == [
+        format,
+        soft_accuracy,
+    ]
 
 
 @pytest.mark.parametrize("reward", [soft_accuracy, exact_accuracy])
@@ -106,7 +109,7 @@ def test_a_length_that_is_free_up_to_the_limit_is_refused():
         find_rewards(["length"], limit=256)
 
 
-@pytest.mark.parametrize("name", ["accuracy", "no.such.module", "train.rewards.LETTERS"])
+@pytest.mark.parametrize("name", ["accuracy", "no.such.module", "nontrivial.train.rewards.LETTERS"])
 def test_an_unknown_reward_is_refused_by_name(name):
     with pytest.raises(BadInput, match=name):
         find_rewards([name])

@@ -7,12 +7,17 @@ import torch
 from transformers import GenerationConfig
 from trl.trainer.utils import add_fused_lm_head
 
-from models.policy import load_policy, vision_token_ids
+from nontrivial.models.policy import load_policy, vision_token_ids
+from nontrivial.train.data import PromptEncoder, StandIns
+from nontrivial.train.options import DataOptions
+from nontrivial.train.shared_prompt import (
+    accept_shared_prompts,
+    collate_distinct,
+    generate,
+    scoring_inputs,
+)
 from tests.reference import policy_gradient as naive
 from tests.train.conftest import pairs, videos
-from train.data import PromptEncoder, StandIns
-from train.options import DataOptions
-from train.shared_prompt import accept_shared_prompts, collate_distinct, generate, scoring_inputs
 
 GROUP, LENGTH = 4, 9
 

@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from models.policy import load_policy
+from nontrivial.models.policy import load_policy
 from tests.train.conftest import pairs
 from tests.train.test_trainer import GROUP, distinct_letters, make_trainer, spy  # noqa: F401
 

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 import torch
 
-from models.policy import load_policy, vision_token_ids
+from nontrivial.models.policy import load_policy, vision_token_ids
+from nontrivial.train.batches import masked_to_varied
+from nontrivial.train.config import TokenWeightedGRPOConfig
+from nontrivial.train.data import PromptEncoder
+from nontrivial.train.options import DataOptions
+from nontrivial.train.trainer import TokenWeightedGRPOTrainer
 from tests.reference import importance as naive_importance
 from tests.reference import policy_gradient as naive
 from tests.train.conftest import pairs, videos
-from train.batches import masked_to_varied
-from train.config import TokenWeightedGRPOConfig
-from train.data import PromptEncoder
-from train.options import DataOptions
-from train.trainer import TokenWeightedGRPOTrainer
 
 GROUP = 4
 KINDS = {
@@ -257,7 +257,7 @@ def test_masking_groups_without_variance_equals_dropping_them(make_trainer, monk
     for processes in (1, 2):
         trainer = make_trainer(pairs(4), reward, drop_zero_variance=True)
         if processes == 2:  # what each of several processes does
-            monkeypatch.setattr("train.batches.only_varied", masked_to_varied)
+            monkeypatch.setattr("nontrivial.train.batches.only_varied", masked_to_varied)
         trainer.train()
         results.append(parameters(trainer))
     assert_equal(*results, tolerance=1e-6)

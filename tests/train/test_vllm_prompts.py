@@ -9,13 +9,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from models.policy import EMBEDDED_DIR, load_policy, load_processor
+from nontrivial.models.policy import EMBEDDED_DIR, load_policy, load_processor
+from nontrivial.train import vllm_prompts
+from nontrivial.train.config import TokenWeightedGRPOConfig
+from nontrivial.train.data import PIXELS, PromptEncoder
+from nontrivial.train.options import DataOptions
+from nontrivial.train.trainer import TokenWeightedGRPOTrainer
 from tests.train.conftest import pairs, videos
-from train import vllm_prompts
-from train.config import TokenWeightedGRPOConfig
-from train.data import PIXELS, PromptEncoder
-from train.options import DataOptions
-from train.trainer import TokenWeightedGRPOTrainer
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models.policy import load_policy, load_processor
+from nontrivial.models.policy import load_policy, load_processor
+from nontrivial.train import grpo
+from nontrivial.train.data import PromptEncoder, StandIns
+from nontrivial.train.options import DataOptions
+from nontrivial.train.targets import TargetCollator, balanced
+from nontrivial.train.warmup import main
 from tests.train.conftest import pairs, videos
-from train import grpo
-from train.data import PromptEncoder, StandIns
-from train.options import DataOptions
-from train.targets import TargetCollator, balanced
-from train.warmup import main
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Questions on videos: annotation files -> samples, a share of them inverted."""

@@ -1,0 +1,203 @@
+"""Video question benchmarks, one file each: annotation files -> a table of questions.
+
+A benchmark's file knows where its annotations lie, what a record looks like and nothing else. All
+are read into the same table, a row a question:
+
+  id, group   strings made of the benchmark's own ids; `group` stays on one side of a split
+  video       path relative to the media root
+  start, end  seconds, null for the whole clip
+  family      the benchmark's name for the type of question
+  question    text
+  options     list of texts without letters
+  right       list of truth values, one an option
+  kind        `independent`, `exclusive` or `single` (see `question`)
+  facts       list of texts where the source carries its truth, else null
+
+Any benchmark may also come in the Video-R1 schema. To add one, write a module with a `BENCH` and
+add its name to `NAMES`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nontrivial.builders.qa.benches.files import BROKEN, read, read_hub
+from nontrivial.builders.qa.benches.question import Place, Question, Refused, Unusable, check
+from nontrivial.manifests.errors import BadInput
+
+if TYPE_CHECKING:
+    import polars as pl
+
+NAMES = (
+    "clevrer",
+    "mmvu",
+    "mvbench",
+    "nextgqa",
+    "nextqa",
+    "perception_test",
+    "star",
+    "table",
+    "tempcompass",
+    "video_r1",
+    "videomme",
+)
+SHOWN = 20_000  # records from which reading them is shown
+SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+
+
+def records_of_a_list(content: Any, place: Place, folder: Path) -> Iterator[Any]:
+    """The records of a file that is a list of them."""
+    if not isinstance(content, list):
+        raise BadInput(f"needs a list of records, holds a {type(content).__name__}")
+    yield from content
+
+
+@dataclass(frozen=True)
+class Bench:
+    """How one benchmark is read.
+
+    folders  names its folder has under the root, the first that exists is taken
+    files    for each split the annotation files in that folder (patterns), the first that exists
+    layout   what the folder must look like, for the message that it is missing
+    origin   where the data set comes from
+    parse    one record and its place -> a question, or `Unusable`
+    records  the content of a file -> its records
+    """
+
+    folders: tuple[str, ...]
+    files: Mapping[str, tuple[str, ...]]
+    layout: str
+    origin: str
+    parse: Callable[[Mapping[str, Any], Place], Question]
+    records: Callable[[Any, Place, Path], Iterator[Any]] = records_of_a_list
+
+
+@dataclass
+class Loaded:
+    """The questions of a benchmark, and the records that are none."""
+
+    frame: pl.DataFrame
+    refused: list[Refused] = field(default_factory=list)
+
+    @property
+    def records(self) -> int:
+        return len(self.frame) + len(self.refused)
+
+
+def load(
+    name: str,
+    root: Path,
+    split: str,
+    *,
+    annotations: Path | None = None,
+    hub: str | None = None,
+    seed: int = 0,
+) -> Loaded:
+    """Read a benchmark from its own place under `root`, from one file, or from the Hub.
+
+    Raises `FileNotFoundError` that says where the data was looked for and how to get it.
+    """
+    bench = _bench(name)
+    folder = next((root / n for n in bench.folders if (root / n).is_dir()), root)
+    place = Place("" if folder == root else folder.name, split, seed)
+    if hub:
+        content, source = read_hub(hub, split), f"--hub {hub}"
+    else:
+        path = annotations or find(name, bench, root, split)
+        content, source = read(path), str(path)
+    if _is_video_r1(content):
+        bench = _bench("video_r1")
+    try:
+        records = list(bench.records(content, place, folder))
+    except BadInput as error:
+        raise BadInput(f"{source}: {error}; {name} annotations are {bench.layout}") from error
+    return collect(bench, records, place)
+
+
+def _bench(name: str) -> Bench:
+    return importlib.import_module(f"nontrivial.builders.qa.benches.{name}").BENCH
+
+
+def _is_video_r1(content: Any) -> bool:
+    first = content[0] if isinstance(content, list) and content else None
+    return isinstance(first, Mapping) and {"problem", "solution"} <= set(first)
+
+
+def find(name: str, bench: Bench, root: Path, split: str) -> Path:
+    """The annotation file of a split."""
+    patterns = bench.files.get(SPLITS[split], ())
+    for folder in bench.folders:
+        for pattern in patterns:
+            for path in sorted((root / folder).glob(pattern)):
+                return path
+    if not patterns:
+        raise BadInput(
+            f"--split {split}: {name} has {', '.join(bench.files) or 'no place of its own'}; "
+            "give a file with --annotations FILE"
+        )
+    looked = " or ".join(f"{root / n}/{p}" for n in bench.folders for p in patterns)
+    raise FileNotFoundError(
+        f"{name}: found no {looked}\n"
+        f"  layout:    {bench.layout}\n"
+        f"  get it:    {bench.origin}\n"
+        "  elsewhere: --root FOLDER, or --annotations FILE for a single file\n"
+        "  synthetic: nontrivial synthetic --out data   (draws CLEVRER and Market-1501)"
+    )
+
+
+def collect(bench: Bench, records: list[Any], place: Place) -> Loaded:
+    """Every record as a row of the table or as a refusal with its reason."""
+    from tqdm import tqdm
+
+    questions, refused, seen = [], [], set()
+    shown = tqdm(records, "records", unit="record", disable=len(records) < SHOWN)
+    for number, record in enumerate(shown):
+        try:
+            question = check(bench.parse(_mapping(record), place))
+            if question.id in seen:
+                raise Unusable(f"the id {question.id!r} appears twice")
+            seen.add(question.id)
+            questions.append(question)
+        except Unusable as error:
+            refused.append(Refused(_name(record, number), str(error), error.damaged))
+    return Loaded(to_frame(questions), refused)
+
+
+def to_frame(questions: list[Question]) -> pl.DataFrame:
+    """Questions as the table that this package describes."""
+    import polars as pl
+    import pyarrow as pa
+
+    texts = pa.list_(pa.string())
+    types = {"options": texts, "right": pa.list_(pa.bool_()), "facts": texts}
+    types |= {"start": pa.float64(), "end": pa.float64()}
+    # Arrow takes lists of lists several times faster than polars does.
+    columns = {
+        entry.name: pa.array(
+            list(map(attrgetter(entry.name), questions)),
+            types.get(entry.name, pa.string()),
+        )
+        for entry in fields(Question)
+    }
+    return pl.DataFrame(pl.from_arrow(pa.table(columns)))
+
+
+def _mapping(record: Any) -> Mapping[str, Any]:
+    if not isinstance(record, Mapping):
+        raise Unusable(f"is a {type(record).__name__}, not a record")
+    if BROKEN in record:
+        raise Unusable(record[BROKEN])
+    return record
+
+
+def _name(record: Any, number: int) -> str:
+    """How to point at a record that is refused."""
+    names = ("id", "question_id", "problem_id", "qid")
+    known = record if isinstance(record, Mapping) else {}
+    own = next((str(known[name])[:60] for name in names if known.get(name) is not None), None)
+    return f"record {number + 1}" + (f" ({own})" if own else "")

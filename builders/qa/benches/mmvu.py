@@ -1,0 +1,40 @@
+"""MMVU: expert-level questions; the multiple-choice part, choices in a mapping of letters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nontrivial.builders.qa.benches import Bench, Place, Question, Unusable
+from nontrivial.builders.qa.benches.question import by_letters, text
+from nontrivial.manifests.answers import read_letters
+
+
+def parse(record: Mapping[str, Any], place: Place) -> Question:
+    if text(record, "question_type") != "multiple-choice":
+        raise Unusable("an open-ended question", damaged=False)
+    given = record.get("choices")
+    if not isinstance(given, Mapping):
+        reason = "field 'choices' is missing or not a mapping of letters to texts"
+        raise Unusable(reason, damaged=False)
+    options = [text(given, letter) for letter in sorted(given) if given[letter] not in ("", None)]
+    video = text(record, "video").partition("/videos/")[2] or text(record, "video")
+    return Question(
+        id=f"mmvu/{text(record, 'id')}",
+        video=place.video("videos", video),
+        group=f"mmvu/{video}",
+        family=video.partition("/")[0],
+        question=text(record, "question"),
+        options=options,
+        right=by_letters(options, read_letters(text(record, "answer"))),
+    )
+
+
+BENCH = Bench(
+    folders=("mmvu", "MMVU"),
+    files={"validation": ("validation.json", "*.json"), "test": ("test.json",)},
+    layout="mmvu/validation.json, a list of {id, video, question_type, question, choices {A … E}, "
+    "answer}, and mmvu/videos/<subject>/<number>.mp4",
+    origin="https://huggingface.co/datasets/yale-nlp/MMVU; --hub yale-nlp/MMVU",
+    parse=parse,
+)

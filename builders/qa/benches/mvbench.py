@@ -1,0 +1,41 @@
+"""MVBench: one json a task; its merged form is in the Video-R1 schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any
+
+from nontrivial.builders.qa.benches import Bench, Place, Question
+from nontrivial.builders.qa.benches.question import by_text, choices, seconds, text
+
+
+def parse(record: Mapping[str, Any], place: Place) -> Question:
+    """One record; nothing is numbered, so the id is made of the words."""
+    video, question = text(record, "video"), text(record, "question")
+    options = choices(record, "candidates")
+    words = "\0".join([question, *options])
+    return Question(
+        id=f"mvbench/{video}/{blake2b(words.encode(), digest_size=6).hexdigest()}",
+        video=place.video("video", video),
+        group=f"mvbench/{video}",
+        family=str(record.get("task") or record.get("task_type") or "mvbench"),
+        question=question,
+        options=options,
+        right=by_text(options, text(record, "answer")),
+        start=seconds(record, "start"),
+        end=seconds(record, "end"),
+    )
+
+
+_FILES = ("mvbench.json", "json/*.json", "*.json")
+BENCH = Bench(
+    folders=("mvbench", "MVBench"),
+    files={"train": _FILES, "validation": _FILES, "test": _FILES},
+    layout="mvbench/json/<task>.json, a list of {video, question, candidates, answer}, or the "
+    "tasks merged in the Video-R1 schema (--annotations picks a file), and mvbench/video/<video> "
+    "(--media_by_name where the tasks keep folders of their own)",
+    origin="https://huggingface.co/datasets/OpenGVLab/MVBench (MIT); "
+    "--hub OpenGVLab/MVBench:<task>",
+    parse=parse,
+)

@@ -1,0 +1,52 @@
+"""Perception Test, multiple-choice questions: a mapping of videos to their annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from nontrivial.builders.qa.benches import Bench, Place, Question, Unusable
+from nontrivial.builders.qa.benches.question import choices, marked, text
+
+
+def records(content: Any, place: Place, folder: Path) -> Iterator[Any]:
+    """One record a question; the Hub's form is a list already."""
+    if not isinstance(content, Mapping):
+        yield from content
+        return
+    for video, known in content.items():
+        questions = known.get("mc_question") if isinstance(known, Mapping) else None
+        for item in questions if isinstance(questions, list) else [None]:
+            yield {**item, "video_name": video} if isinstance(item, Mapping) else item
+
+
+def parse(record: Mapping[str, Any], place: Place) -> Question:
+    video = text(record, "video_name")
+    options = choices(record, "options")
+    answer = text(record, "answer_id")
+    if not answer.isdecimal():
+        raise Unusable(f"field 'answer_id' is {answer[:30]!r}, not a position")
+    return Question(
+        id=f"perception_test/{place.split}/{video}/{text(record, 'id', 'question_id')}",
+        video=place.video("videos", f"{video}.mp4"),
+        group=f"perception_test/{video}",
+        family=str(record.get("area") or "perception_test"),
+        question=text(record, "question"),
+        options=options,
+        right=marked(options, {int(answer)}),
+    )
+
+
+BENCH = Bench(
+    folders=("perception_test", "perception-test"),
+    files={
+        "train": ("all_train.json", "*train*.json"),
+        "validation": ("all_valid.json", "*valid*.json"),
+    },
+    layout="perception_test/all_{train,valid}.json, {video: {mc_question: [{id, question, options, "
+    "answer_id}]}}, and perception_test/videos/<video>.mp4",
+    origin="https://github.com/google-deepmind/perception_test",
+    parse=parse,
+    records=records,
+)

@@ -1,0 +1,45 @@
+"""The JSON schema of Video-R1 and TW-GRPO: one record a question, `<answer>A,C</answer>`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nontrivial.builders.qa.benches import Bench, Place, Question, Unusable
+from nontrivial.builders.qa.benches.question import by_letters, choices, seconds, text
+from nontrivial.manifests.answers import read_answer
+
+
+def parse(record: Mapping[str, Any], place: Place) -> Question:
+    """One record; other media and free-form problems are out of scope."""
+    for name, needed in (("data_type", "video"), ("problem_type", "multiple choice")):
+        if record.get(name) not in (None, needed):
+            raise Unusable(f"{name} is {str(record[name])[:30]!r}, not {needed!r}", damaged=False)
+    video = text(record, "video", "path")
+    options = choices(record, "options")
+    answer = read_answer(text(record, "solution"))
+    return Question(
+        id=f"video_r1/{video.strip('/')}/{text(record, 'problem_id', 'id')}",
+        video=place.video(video),
+        group=f"video_r1/{video.strip('/')}",
+        family=str(record.get("original_question_type") or "") or "multiple choice",
+        question=text(record, "problem", "question"),
+        options=options,
+        right=by_letters(options, answer),
+        start=seconds(record, "start"),
+        end=seconds(record, "end"),
+    )
+
+
+BENCH = Bench(
+    folders=("video_r1", "Video-R1", "."),
+    files={
+        "train": ("train.json", "*_train.json"),
+        "validation": ("validation.json", "*_val.json"),
+        "test": ("test.json", "*_test.json"),
+    },
+    layout="video_r1/train.json, a list of {problem_id, problem, options, solution, video|path}; "
+    "media under the root",
+    origin="https://github.com/tulerfeng/Video-R1, https://github.com/longmalongma/TW-GRPO",
+    parse=parse,
+)

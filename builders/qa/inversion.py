@@ -1,0 +1,155 @@
+"""Questions -> samples, some of them inverted: their right options are the old wrong ones.
+
+Inverting is exact where options are true by themselves (*not* is added or removed and every truth
+value flips) and where the wrong options exclude the right one (all others become right). Anything
+else keeps its question and says why.
+
+**Blind picking.** An inverted single-choice question has one wrong option among n. Picking k
+letters without looking earns k(n − k)/(n(n − 1)) of the soft reward, at best 1/3 at n = 3 and 4
+and 0.30 at 5; each option left out raises it, and guessing "all but one" is right once in n. So
+nearly all options stay: one in `LEAVE_OUT` of the inverted questions with four or more loses one,
+so that their number varies, and a doubtful option always goes; the wrong one stands at every
+letter equally often. Where nothing is right the answer is an option of its own, offered as often
+where it is wrong, or its mere presence would give it away.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from math import comb, factorial
+
+from nontrivial.builders.qa.benches.question import EXCLUSIVE, INDEPENDENT
+from nontrivial.builders.qa.exclusion import NotExclusive, exclusive_options
+from nontrivial.builders.qa.negation import NotNegated, negate, toggle
+
+LEAVE_OUT = 20  # one inverted question in so many loses a right option
+DECOYS = 3  # questions that offer NONE where it is wrong, for each where it is right
+SEVERAL = "several options are right already"
+FEW = "fewer than three options"
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """The inverted question, its rule, and the positions of the old options that stay."""
+
+    question: str
+    rule: str
+    positions: list[int]
+
+
+@dataclass(frozen=True)
+class NotInverted:
+    """Why a question stays as it is; `eligible` if only its wording was in the way."""
+
+    reason: str
+    eligible: bool = False
+
+
+def invert(
+    question: str, options: Sequence[str], right: Sequence[bool], kind: str
+) -> Inversion | NotInverted:
+    """The question whose right options are exactly the old wrong ones among those that stay.
+
+    >>> invert("What will happen next?", ["A hits B", "C exits"], [True, False], "independent")
+    Inversion(question='What will not happen next?', rule='will_happen.added', positions=[0, 1])
+    >>> invert("Is it red?", ["yes", "no"], [True, False], "single").reason
+    'the options are yes and no'
+    """
+    if kind == INDEPENDENT:
+        made, positions = toggle(question), list(range(len(options)))
+    else:
+        if sum(right) != 1:
+            return NotInverted(SEVERAL)
+        kept = _kept(question, options, list(right).index(True), kind)
+        if isinstance(kept, NotInverted):
+            return kept
+        made, positions = negate(question, closed=kind == EXCLUSIVE), kept
+    if isinstance(made, NotNegated):
+        return NotInverted(made.reason, eligible=True)
+    return Inversion(made.text, made.rule, positions)
+
+
+def leave_one_out(positions: Sequence[int], answer: int, key: str) -> list[int]:
+    """The positions without one that is right after inversion, for one key in `LEAVE_OUT`."""
+    drawn = _number(key, "leave out")
+    if len(positions) < 4 or drawn % LEAVE_OUT:
+        return list(positions)
+    others = [position for position in positions if position != answer]
+    gone = others[drawn // LEAVE_OUT % len(others)]
+    return [position for position in positions if position != gone]
+
+
+def shuffled(positions: Sequence[int], key: str) -> list[int]:
+    """A permutation that depends on `key` only, every one equally likely.
+
+    >>> shuffled([0, 1, 2], "0/a") == shuffled([0, 1, 2], "0/a")
+    True
+    """
+    rest = list(positions)
+    drawn = _number(key, "order") % factorial(len(rest))
+    order = []
+    while rest:
+        drawn, place = divmod(drawn, len(rest))
+        order.append(rest.pop(place))
+    return order
+
+
+def deal(
+    orders: Sequence[Sequence[int]], answers: Sequence[int], keys: Sequence[str]
+) -> list[list[int]]:
+    """Swap the old answer of each order to a place, so that every place gets it equally often.
+
+    Which order gets which place depends on the keys only.
+
+    >>> dealt = deal([[0, 1, 2]] * 6, [0] * 6, list("abcdef"))
+    >>> sorted(order.index(0) for order in dealt)
+    [0, 0, 1, 1, 2, 2]
+    """
+    dealt = [list(order) for order in orders]
+    turns: Counter[int] = Counter()
+    for number in sorted(range(len(dealt)), key=lambda number: _number(keys[number], "deal")):
+        order = dealt[number]
+        old, new = order.index(answers[number]), turns[len(order)] % len(order)
+        order[old], order[new] = order[new], order[old]
+        turns[len(order)] += 1
+    return dealt
+
+
+def uniform(*parts: str) -> float:
+    """A number in [0, 1) that depends on the parts only."""
+    return (_number(*parts) >> 64) / 2**64
+
+
+def decoy_rate(right: Sequence[int]) -> float:
+    """The share of questions with right options that offer NONE, so that it is rarely the answer;
+    from the number of right options of each question.
+
+    >>> decoy_rate([0, 1, 2, 1, 1, 1, 1])
+    0.5
+    """
+    empty = right.count(0)
+    return min(1.0, DECOYS * empty / (len(right) - empty)) if empty < len(right) else 0.0
+
+
+def blind_soft(options: int, right: int) -> float:
+    """The most that picking k of n letters without looking earns: max_k (k/r)·C(r, k)/C(n, k).
+
+    >>> round(blind_soft(5, 4), 3), round(blind_soft(4, 3), 3), blind_soft(4, 1)
+    (0.3, 0.333, 0.25)
+    """
+    return max(k / right * comb(right, k) / comb(options, k) for k in range(1, right + 1))
+
+
+def _kept(question: str, options: Sequence[str], answer: int, kind: str) -> list[int] | NotInverted:
+    if kind == EXCLUSIVE:
+        return list(range(len(options))) if len(options) >= 3 else NotInverted(FEW)
+    kept = exclusive_options(question, options, answer)
+    return NotInverted(kept.reason) if isinstance(kept, NotExclusive) else kept.positions
+
+
+def _number(*parts: str) -> int:
+    """128 bits of a hash: enough to draw any permutation of 26 options."""
+    return int.from_bytes(blake2b("\0".join(parts).encode(), digest_size=16).digest(), "big")

@@ -1,0 +1,414 @@
+"""An English question -> the question whose right answers are the wrong ones, or a refusal.
+
+Two operations, each with a rule id so that every inverted sample says how it was made:
+
+  toggle   a CLEVRER question about options that are true by themselves: add or remove *not*
+  negate   any single-choice question: ask for what is NOT an answer to it
+
+`negate` reformulates what its rules understand ("Which of the following is NOT a reason why …?")
+and otherwise keeps the question as it stands behind "Select every option that is NOT a correct
+answer to this question:". The clause of a why or how question is never negated (that would deny
+what the video shows). "Which X is not …" loses its *not*; any other question that is negative
+already is refused. Case, punctuation and names are kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from nontrivial.builders.qa.grammar import (
+    Clause,
+    bare,
+    free_participles,
+    is_adverb,
+    is_participle,
+    is_third_person,
+    read_clause,
+    starts_noun_phrase,
+)
+from nontrivial.builders.qa.lexicon import (
+    AUXILIARIES,
+    BE,
+    CLAUSE_OPENERS,
+    DO,
+    GOVERNING,
+    INTRANSITIVE,
+    MODALS,
+    PREPOSITIONS,
+)
+
+FALLBACK = "Select every option that is NOT a correct answer to this question: "
+NEGATED = "the question is negative already"
+NO_TEMPLATE = "no template of CLEVRER fits the question"
+
+
+@dataclass(frozen=True)
+class Negation:
+    """The text of an inverted question and the id of the rule that made it."""
+
+    text: str
+    rule: str
+
+
+@dataclass(frozen=True)
+class NotNegated:
+    """Why a question has no inversion."""
+
+    reason: str
+
+
+_NEGATIVE = re.compile(
+    r"\b(not|never|no|none|nothing|nobody|nowhere|neither|nor|cannot|except|excluding|false|"
+    r"incorrect|incorrectly|inaccurate|invalid|untrue|wrong|wrongly|unlikely|impossible|hardly|"
+    r"fail(?:s|ed)? to|"
+    # Some benchmarks write "doesn t" for "doesn't".
+    r"(?:do|does|did|is|are|was|were|ca|could|wo|would|should|has|have|had|must|need|ai|)"
+    r"n['’ ]?t)\b",
+    re.IGNORECASE,
+)
+_TOGGLES = (
+    (re.compile(r"\b(will|would)( not)?(?= happen\b)", re.IGNORECASE), "will_happen"),
+    (re.compile(r"\b(is|are)( not)?(?= responsible\b)", re.IGNORECASE), "is_responsible"),
+)
+_CONTRACTED = re.compile(r"\bwon['’]?t(?= happen\b)", re.IGNORECASE)
+_IS_NOT = re.compile(
+    r"(?:[^?,;]{2,160}, )?(?:which|what)\b(?P<phrase>[^?,;]{0,80}?) (?:is|are|was|were)"
+    r"(?P<no> not) (?P<next>\w+)[^?;]*\??",
+    re.IGNORECASE,
+)
+# Several questions or sentences in one, or a superlative, whose scope a NOT would change.
+_INTRICATE = re.compile(
+    r"[.?!;:]\s|\b(?:and|or),? (?:\w+ )?(?:what|which|how|why|where|who|when)\b|"
+    r"\b(?:best|most|mostly|likely)\b",
+    re.IGNORECASE,
+)
+# Words that a NOT inside the clause may reach or not: "do all NOT sit" is not "not all sit".
+_SCOPED = re.compile(
+    r"\b(?:may|might|must|should|all|both|each|every|every(?:one|body|thing)|always|often|usually|"
+    r"sometimes|mainly|mostly|only|also|again|still|either|else|(?:what|which) other)\b",
+    re.IGNORECASE,
+)
+_FRONTED = re.compile(
+    r"^(?P<front>[^?,]{2,160},\s+)(?P<core>(?:(?:in|on|from|at|to|with|for|by)\s+)?"
+    r"(?:what|which|who|where|when|why|how)\b.*)$",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+@lru_cache(maxsize=100_000)
+def toggle(question: str) -> Negation | NotNegated:
+    """Add or remove *not* in a question whose options are true or false by themselves.
+
+    The new question asks for exactly the options that the old one did not, so toggling twice gives
+    the question back.
+
+    >>> toggle("What will happen without the cube?").text
+    'What will not happen without the cube?'
+    >>> toggle(toggle("Which of the following is responsible for the exit?").text).text
+    'Which of the following is responsible for the exit?'
+    """
+    text = _CONTRACTED.sub("will not", _one_line(question))
+    found = [(match, rule) for pattern, rule in _TOGGLES for match in pattern.finditer(text)]
+    negatives = len(_NEGATIVE.findall(text))
+    if len(found) != 1 or negatives != (found[0][0][2] is not None):
+        return NotNegated(NO_TEMPLATE)
+    match, rule = found[0]
+    verb = match[1] if match[2] else f"{match[1]} not"
+    way = "removed" if match[2] else "added"
+    return Negation(text[: match.start()] + verb + text[match.end() :], f"{rule}.{way}")
+
+
+@lru_cache(maxsize=100_000)
+def negate(question: str, *, closed: bool = False) -> Negation | NotNegated:
+    """Ask for every option that is not an answer; `closed` allows "how many" a rule of its own.
+
+    >>> negate("What did the boy do after he fell?").text
+    'Which of the following did the boy NOT do after he fell?'
+    >>> negate("why did the man in red run off").text
+    'which of the following is NOT a reason why the man in red ran off'
+    >>> negate("Why didn't she come?").reason
+    'the question is negative already'
+    """
+    text = _one_line(question)
+    if not text:
+        return NotNegated("the question is empty")
+    if _NEGATIVE.search(text):
+        affirmed = _affirm(text)
+        return Negation(affirmed, "affirmed") if affirmed else NotNegated(NEGATED)
+    body = text.rstrip(" ?.!")
+    end = text[len(body) :]
+    fronted = _FRONTED.match(body)
+    front, core = (fronted["front"], fronted["core"]) if fronted else ("", body)
+    if not _INTRICATE.search(core):
+        rules = [_how_many] * closed + (OUTER if _SCOPED.search(core) else RULES)
+        for rule in rules:
+            made = rule(core.split(" "))
+            if made:
+                made = _cased(made, core) + end
+                return Negation(front + made, rule.__name__.strip("_"))
+    return Negation(FALLBACK + text, "fallback")
+
+
+def _affirm(text: str) -> str | None:
+    """ "Which X is not shown" -> "Which X is shown"; None where *not* has another scope."""
+    match = _IS_NOT.fullmatch(text)
+    if not match or len(_NEGATIVE.findall(text)) > 1 or starts_noun_phrase(match["next"]):
+        return None
+    if any(bare(word) in AUXILIARIES for word in match["phrase"].split()):
+        return None
+    return text[: match.start("no")] + text[match.end("no") :]
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _cased(made: str, core: str) -> str:
+    """The first letter in the case that the question's own first letter has."""
+    first = made[0].upper() if core[0].isupper() else made[0].lower()
+    return first + made[1:]
+
+
+# Each rule takes the words of a question without front and end, and gives the new text or None.
+
+_EVENTS = re.compile(
+    r"(?:what|which (?:event|one|of the following(?: events)?)) "
+    r"(?P<verb>will|would|could|can) happen(?P<rest>.*)",
+    re.IGNORECASE,
+)
+_COLOR = r"colou?r|shape|material|size|pattern|texture|brand|name|genre|style|weather|topic"
+_ATTRIBUTE = re.compile(rf"what (?P<noun>{_COLOR}) (?P<be>is|are|was|were) (?P<rest>.+)", re.I)
+_NOUN_OF = re.compile(
+    r"(?:what|which) (?P<be>is|are|was|were) "
+    r"(?P<rest>the (?:\w+ ){0,2}?\w+ (?:of|between|for|behind) .+)",
+    re.IGNORECASE,
+)
+_IDENTIFY = re.compile(
+    r"(?:can|could) you (?:identify|tell|name|find|determine) (?P<rest>the .+)", re.IGNORECASE
+)
+_DESCRIBE = re.compile(
+    r"how (?:would|could|can|do) you (?:best )?(?P<verb>describe|characteri[sz]e) (?P<rest>.+)",
+    re.IGNORECASE,
+)
+_THERE = re.compile(r"how many (?P<noun>.+?) are there(?P<rest>.*)", re.IGNORECASE)
+_COUNTED = re.compile(
+    r"how many (?P<noun>\w+(?: \w+)*?) "
+    r"(?P<verb>are|were|enter|exit|happen|collide|move|leave|appear)\b(?P<rest>.*)",
+    re.IGNORECASE,
+)
+_STRANDED = PREPOSITIONS | {"doing", "do", "made", "called"}
+_WHICH = "Which of the following"
+
+
+def _how_many(words: list[str]) -> str | None:
+    """Counts of a closed family: "… is NOT the number of spheres that enter the scene"."""
+    text = " ".join(words)
+    match = _THERE.fullmatch(text)
+    if match:
+        return f"{_WHICH} is NOT the number of {match['noun']}{match['rest']}"
+    match = _COUNTED.fullmatch(text)
+    if match:
+        return f"{_WHICH} is NOT the number of {match['noun']} that {match['verb']}{match['rest']}"
+    return None
+
+
+def _event(words: list[str]) -> str | None:
+    """What happens, happened or will happen."""
+    text = " ".join(words)
+    match = _EVENTS.fullmatch(text)
+    if match:
+        return re.sub(r"(?i)\b(will|would|could|can) happen", r"\1 NOT happen", text, count=1)
+    if len(words) < 2 or bare(words[0]) != "what" or bare(words[1]) not in ("happened", "happens"):
+        return None
+    aux = "did" if bare(words[1]) == "happened" else "does"
+    return " ".join([_WHICH, aux, "NOT happen", *words[2:]])
+
+
+def _attribute(words: list[str]) -> str | None:
+    """What colour is X, what is the colour of X, can you identify the direction of X."""
+    text = " ".join(words)
+    match = _ATTRIBUTE.fullmatch(text)
+    if match and _is_noun_phrase(match["rest"]):
+        return f"{_WHICH} is NOT the {match['noun']} of {match['rest']}"
+    match = _NOUN_OF.fullmatch(text)
+    if match and _is_noun_phrase(match["rest"]):
+        return f"{_WHICH} {match['be']} NOT {match['rest']}"
+    match = _IDENTIFY.fullmatch(text)
+    return f"{_WHICH} is NOT {match['rest']}" if match else None
+
+
+def _is_noun_phrase(rest: str) -> bool:
+    """Whether nothing of "is X" belongs to a predicate: no participle, no stranded preposition."""
+    words = rest.split(" ")
+    return not free_participles(words) and bare(words[-1]) not in _STRANDED
+
+
+def _describes(words: list[str]) -> str | None:
+    """How would you describe X."""
+    match = _DESCRIBE.fullmatch(" ".join(words))
+    return f"{_WHICH} does NOT {match['verb']} {match['rest']}" if match else None
+
+
+def _does(words: list[str]) -> str | None:
+    """What did X do, what is X doing: the subject ends where "do" or "doing" stands."""
+    if len(words) < 4 or bare(words[0]) != "what":
+        return None
+    aux = bare(words[1])
+    verb = "doing" if aux in BE else "do" if aux in DO | MODALS else None
+    places = [i for i, word in enumerate(words[2:], 2) if bare(word) == verb]
+    if not places or places[0] < 3:
+        return None
+    subject, rest = words[2 : places[0]], words[places[0] :]
+    if is_adverb(subject[-1]) or any(bare(word) in CLAUSE_OPENERS for word in subject):
+        return None
+    if GOVERNING.intersection(map(bare, subject)):
+        return None
+    if bare(subject[-1]) == "to" or bare([*rest, "."][1]) in ("and", "or"):  # "want to NOT do"
+        return None
+    return " ".join([_WHICH, aux, *subject, "NOT", *rest])
+
+
+def _subject(words: list[str]) -> str | None:
+    """The wh-phrase is the subject: which object was put down, who is singing, what is on X."""
+    place = _find(words, BE | MODALS)
+    if not 0 < place < len(words) - 1 or not _is_wh(words[:place]):
+        return None
+    following = bare(words[place + 1])
+    located = bare(words[place]) in BE and following in _PLACES and not _is_stranded(words)
+    if starts_noun_phrase(following) or not (is_participle(following) or located):
+        return None
+    return " ".join([*words[: place + 1], "NOT", *words[place + 1 :]])
+
+
+def _find(words: list[str], verbs: frozenset[str]) -> int:
+    """Where the first of these verbs stands behind a wh-phrase of a few words, or -1."""
+    places = (i for i, word in enumerate(words[:_LONGEST_PHRASE]) if bare(word) in verbs)
+    return next(places, -1)
+
+
+_LONGEST_PHRASE = 8
+_PLACES = frozenset({"on", "in", "under", "behind", "beside", "near", "inside", "at", "above"})
+
+
+def _is_stranded(words: list[str]) -> bool:
+    return bare(words[-1]) in PREPOSITIONS
+
+
+def _is_wh(words: list[str]) -> bool:
+    """A wh-phrase that can be a subject: what, who, which (of the following) …, without a verb."""
+    if not words or bare(words[0]) not in ("what", "which", "who"):
+        return False
+    if bare(words[0]) != "which" and starts_noun_phrase([*words, "."][1]):  # "what the girl is"
+        return False
+    clausal = AUXILIARIES | CLAUSE_OPENERS | {"how", "that", "who", "which", "whose"}
+    return not any(bare(word) in clausal or is_third_person(word) for word in words[1:])
+
+
+_ADJUNCTS = {"why": "a reason why", "how": "how", "where": "where", "when": "when"}
+
+
+def _adjunct(words: list[str]) -> str | None:
+    """Why, how, where, when: "… is NOT a reason why" and the clause in the order of a statement."""
+    kind = _ADJUNCTS.get(bare(words[0]))
+    if kind is None or len(words) < 4 or bare(words[1]) not in AUXILIARIES:
+        return None
+    clause = read_clause(words[1], words[2:]) or _short_place(words)
+    if clause is None or bare(clause.subject[0]) == "you":  # "why do you think …"
+        return None
+    statement = clause.declarative()
+    return f"{_WHICH} is NOT {kind} {statement}" if statement else None
+
+
+def _short_place(words: list[str]) -> Clause | None:
+    """Where is this place: nothing but a short noun phrase behind the verb.
+
+    In "where is this happening" the last word may be a verb, and "this building" a noun: neither is
+    read.
+    """
+    rest = words[2:]
+    short = len(rest) <= 2 and bare(rest[0]) in ("this", "the", "that")
+    if bare(words[0]) != "where" or bare(words[1]) not in BE or not short:
+        return None
+    if is_participle(bare(rest[-1])):
+        return None
+    return Clause(words[1], rest, [""])
+
+
+def _object(words: list[str]) -> str | None:
+    """The wh-phrase is an object: "In which direction does the cube NOT move in the video"."""
+    place = _find(words, AUXILIARIES)
+    if not 0 < place < len(words) - 2:
+        return None
+    phrase, lead = words[:place], bare(words[0])
+    wh = bare(phrase[1]) if lead in PREPOSITIONS and len(phrase) > 1 else lead
+    clause = read_clause(words[place], words[place + 1 :])
+    if wh not in ("what", "which") or clause is None or bare(phrase[-1]) in _GROUNDS:
+        return None
+    if not starts_noun_phrase(clause.subject[0]) or bare(clause.subject[0]) in _READERS:
+        return None
+    if bare(phrase[-1]) == "following" or is_adverb(clause.subject[-1]):
+        return None
+    if bare(clause.auxiliary) in BE and bare(clause.predicate[0]) in PREPOSITIONS:  # "is it in"
+        return None
+    if len(phrase) == 1:
+        if not _has_gap(clause):
+            return None
+        phrase = [_WHICH]
+    return " ".join([*phrase, clause.auxiliary, *clause.subject, "NOT", *clause.predicate])
+
+
+_GROUNDS = frozenset({"reason", "reasons", "purpose", "cause"})  # why in other words
+_READERS = frozenset({"you", "we", "i", "one"})  # "what do we NOT know" asks for something else
+_HEAVY = frozenset({"of", "for", "to", "that", "which", "who", "one"})
+_GOVERNED = frozenset({"in", "by", "with", "of", "at", "on", "to"})
+
+
+def _has_gap(clause: Clause) -> bool:
+    """Whether "what is X …ing" lacks its object, as against "what is [the event involving X]".
+
+    Behind do-support and modals it always does.
+    """
+    if bare(clause.auxiliary) not in BE:
+        return True
+    if any(bare(word) in _HEAVY for word in clause.subject):
+        return False
+    verbs = [i for i, word in enumerate(clause.predicate) if is_participle(word)]
+    last = verbs[-1] if verbs else 0
+    behind = [bare(word) for word in clause.predicate[last + 1 :]]
+    if bare(clause.predicate[last]) in INTRANSITIVE:
+        return _has_open_preposition(behind)
+    if bare(clause.predicate[last]).endswith("ing"):
+        return not behind or behind[0] in PREPOSITIONS or behind[0] in CLAUSE_OPENERS
+    return bool(behind) and behind[0] in _GOVERNED and not starts_noun_phrase([*behind, "."][1])
+
+
+def _has_open_preposition(words: list[str]) -> bool:
+    """Whether a preposition lacks its object: "sitting in at the start"."""
+    pairs = zip(words, [*words[1:], "."], strict=False)
+    return any(a in PREPOSITIONS and b in PREPOSITIONS | CLAUSE_OPENERS | {"."} for a, b in pairs)
+
+
+def _person(words: list[str]) -> str | None:
+    """Who did something: no verb is touched."""
+    if bare(words[0]) != "who" or len(words) < 2 or bare(words[1]) in AUXILIARIES:
+        return None
+    if starts_noun_phrase(words[1]):
+        return None
+    return " ".join([_WHICH, "is NOT the one who", *words[1:]])
+
+
+RULES: list[Callable[[list[str]], str | None]] = [
+    _event,
+    _attribute,
+    _describes,
+    _does,
+    _subject,
+    _adjunct,
+    _object,
+    _person,
+]
+# Those whose NOT stands in front of all that was asked.
+OUTER = [_attribute, _describes, _adjunct, _person]

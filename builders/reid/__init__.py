@@ -1,0 +1,1 @@
+"""Person re-identification: folders of crops -> pairs worth training on."""

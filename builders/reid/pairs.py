@@ -1,0 +1,407 @@
+"""Which pairs of images are non-trivial, and why.
+
+For an anchor a and images of other cameras, with similarity s of a first stage:
+
+    hard negative n   another identity inside the anchor's top k
+    hard positive p   the same identity, ranked below at least one other identity
+    margin            s(a, n) − max_p s(a, p)   of a negative, by how much it looks more like a than
+                      the best positive; max_n s(a, n) − s(a, p)   of a positive, by how much
+                      somebody else looks more like a
+
+The larger the margin, the harder the pair. ReID-R style: its exact rule is not public.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+import numpy as np
+import polars as pl
+
+from nontrivial.manifests.schema import NOBODY
+
+HARD_NEGATIVE, HARD_POSITIVE = "hard_negative", "hard_positive"
+POSITIVE = "positive"  # a positive that the first stage ranks first
+RANDOM_NEGATIVE, RANDOM_POSITIVE = "random_negative", "random_positive"
+RANKED_NEGATIVE, RANKED_POSITIVE = "ranked_negative", "ranked_positive"
+POSITIVES = (HARD_POSITIVE, POSITIVE, RANDOM_POSITIVE, RANKED_POSITIVE)
+
+BUDGET = 0.209  # of a source's training images, ReID-R's share
+EVEN_SHARES = 4  # an image or an identity may come up to this many times its even share
+REDRAWS = 100
+CHUNK = 4096  # pairs sifted at once
+
+
+def negative_pairs(
+    anchors: np.ndarray,
+    index: np.ndarray,
+    similarity: np.ndarray,
+    best_positive: np.ndarray,
+    least: float = -np.inf,
+) -> pl.DataFrame:
+    """Hard negatives: each anchor against its nearest negatives, those of a margin ≥ `least`.
+
+    anchors (A,) rows; index (A, k) rows, −1 where there is none; similarity (A, k); best_positive
+    (N,) by row, −inf where an anchor has no positive in another camera: no margin is defined then
+    and none of its negatives is taken. Returns columns anchor, candidate, similarity, margin, kind.
+    """
+    best = best_positive[anchors, None]
+    margin = np.full_like(similarity, -np.inf)
+    np.subtract(similarity, best, out=margin, where=np.isfinite(best))
+    kept = (index >= 0) & np.isfinite(margin) & (margin >= least)
+    anchor = np.broadcast_to(anchors[:, None], index.shape)[kept]
+    return _pairs(anchor, index[kept], similarity[kept], margin[kept], HARD_NEGATIVE)
+
+
+def positive_pairs(
+    anchor: np.ndarray,
+    candidate: np.ndarray,
+    similarity: np.ndarray,
+    best_negative: np.ndarray,
+    least: float = -np.inf,
+) -> pl.DataFrame:
+    """Positives (P,) with their margins against best_negative (N,) by row, those of a margin ≥
+    `least`; hard ones marked.
+
+    Returns columns anchor, candidate, similarity, margin, kind.
+    """
+    margin = best_negative[anchor] - similarity
+    real = np.isfinite(margin) & (margin >= least)
+    margin = margin[real]
+    kind = np.where(margin > 0, HARD_POSITIVE, POSITIVE)
+    return _pairs(anchor[real], candidate[real], similarity[real], margin, kind)
+
+
+def choose(
+    pairs: pl.DataFrame,
+    pids: np.ndarray,
+    budget: int,
+    *,
+    per_image: int | None = None,
+    per_identity: int | None = None,
+) -> pl.DataFrame:
+    """The hardest pairs within a budget, half of them positives; pids (N,) by row.
+
+    Greedy by margin, ties by row. No pair is taken twice in either order, and no image or identity
+    more often than its cap (by default four times its even share). If either half comes short, so
+    does the other.
+    """
+    ordered = _hardest_first(pairs)
+    caps = _caps(ordered, pids, budget, per_image, per_identity)
+    quota = {True: budget // 2, False: budget - budget // 2}
+    chosen = _take(ordered, pids, quota, caps)
+    right = chosen["kind"].is_in(POSITIVES).sum()
+    if chosen.height < budget:
+        half = min(right, chosen.height - right)
+        chosen = _take(ordered, pids, {True: half, False: half}, caps)
+    return chosen.select(pairs.columns)
+
+
+def choose_sets(
+    pairs: pl.DataFrame,
+    pids: np.ndarray,
+    budget: int,
+    size: int,
+    *,
+    per_image: int | None = None,
+    per_identity: int | None = None,
+) -> pl.DataFrame:
+    """The hardest anchors, each once, with `size` candidates of which none to several are right.
+
+    Anchors are taken by their hardest pair; the number of right candidates goes round from 0 to
+    `size` − 1 as far as the anchor has positives. The hardest come first, no pair is taken twice in
+    either order, caps are those of `choose` and count a candidate as a pair. Returns the columns of
+    `pairs`, the rows of an anchor together.
+    """
+    ordered = pairs.sort(["margin", "anchor", "candidate"], descending=[True, False, False])
+    caps = _caps(ordered, pids, budget * size, per_image, per_identity)
+    room = _Room(pids, *caps)
+    right = ordered["kind"].is_in(POSITIVES).to_list()
+    waiting: dict[int, tuple[list[int], list[int]]] = {}
+    for place, (anchor, positive) in enumerate(zip(ordered["anchor"], right, strict=True)):
+        waiting.setdefault(anchor, ([], []))[positive].append(place)
+    images = list(zip(ordered["anchor"], ordered["candidate"], strict=True))
+    kept: list[int] = []
+    for wrong, positive in waiting.values():
+        if len(kept) == budget * size:
+            break
+        wanted = (len(kept) // size) % size
+        some = room.first(positive, images, wanted)
+        others = room.first(wrong, images, size - len(some), beside=some)
+        if len(some) + len(others) == size:
+            room.take(images[place] for place in some + others)
+            kept += some + others
+    return ordered[kept].select(pairs.columns)
+
+
+def draw_sets(
+    sets: pl.DataFrame,
+    candidates: np.ndarray,
+    pids: np.ndarray,
+    camids: np.ndarray,
+    rng: np.random.Generator,
+    avoided: Collection[tuple[int, int]] = (),
+) -> pl.DataFrame:
+    """For each set the same anchor and the same labels, with candidates drawn at random.
+
+    Positives are drawn from the anchor's own in other cameras, negatives from everybody else there,
+    but no pairs that are `avoided`, in both orders;
+    candidates (C,) are rows, pids and camids (N,) by row. Returns columns anchor, candidate, kind.
+    """
+    drawn: list[tuple[int, int, str]] = []
+    by_anchor = sets.group_by("anchor", maintain_order=True)
+    for (anchor,), rows in by_anchor:
+        across = candidates[camids[candidates] != camids[anchor]]
+        across = across[[(anchor, c) not in avoided for c in across.tolist()]]
+        same = pids[across] == pids[anchor]
+        right = int(rows["kind"].is_in(POSITIVES).sum())
+        for pool, count, kind in (
+            (across[same], right, RANDOM_POSITIVE),
+            (across[~same], len(rows) - right, RANDOM_NEGATIVE),
+        ):
+            chosen = rng.choice(pool, min(count, len(pool)), replace=False)
+            drawn += [(anchor, int(candidate), kind) for candidate in chosen]
+    schema = {"anchor": pl.Int64, "candidate": pl.Int64, "kind": pl.String}
+    return pl.DataFrame(drawn, schema=schema, orient="row")
+
+
+def draw_alike(
+    pairs: pl.DataFrame,
+    anchors: np.ndarray,
+    candidates: np.ndarray,
+    pids: np.ndarray,
+    camids: np.ndarray,
+    rng: np.random.Generator,
+    avoided: Collection[tuple[int, int]] = (),
+) -> pl.DataFrame:
+    """Random pairs with the labels and the cameras of `pairs`, one for one.
+
+    Each has the anchor's camera, the candidate's camera and the label of the pair it stands for. It
+    is drawn evenly from all such pairs but the `avoided`, none twice in either order. anchors (A,)
+    and candidates (C,) are rows, pids and camids (N,) by row. Returns columns anchor, candidate,
+    kind.
+    """
+    wanted = pairs.select(
+        pl.Series("asks", camids[pairs["anchor"].to_numpy()]),
+        pl.Series("answers", camids[pairs["candidate"].to_numpy()]),
+        pl.Series("positive", pairs["kind"].is_in(POSITIVES)),
+    )
+    counts = wanted.group_by(pl.all()).len().sort("asks", "answers", "positive")
+    seen = {(min(pair), max(pair)) for pair in avoided}
+    drawn: list[tuple[int, int, str]] = []
+    for asks, answers, positive, count in counts.rows():
+        asking = anchors[camids[anchors] == asks]
+        answering = candidates[camids[candidates] == answers]
+        draw = _all_positives if positive else _draws_of_negatives
+        kind = RANDOM_POSITIVE if positive else RANDOM_NEGATIVE
+        found = _first_new(draw(asking, answering, pids, count, rng), count, seen)
+        drawn += [(anchor, candidate, kind) for anchor, candidate in found]
+    schema = {"anchor": pl.Int64, "candidate": pl.Int64, "kind": pl.String}
+    return pl.DataFrame(drawn, schema=schema, orient="row")
+
+
+def even_caps(budget: int, images: int, identities: int) -> tuple[int, int]:
+    """Most pairs of an image and of an identity: some even shares, as each pair has two members.
+
+    >>> even_caps(2704, 12936, 751)
+    (4, 29)
+    """
+    image, identity = (
+        max(EVEN_SHARES, -(-EVEN_SHARES * 2 * budget // max(1, n))) for n in (images, identities)
+    )
+    return image, identity
+
+
+def first_stage_auc(similarity: np.ndarray, same: np.ndarray) -> float:
+    """P(s(positive) > s(negative)) over all pairs of a positive and a negative, ties half.
+
+    >>> float(first_stage_auc(np.array([0.9, 0.2, 0.5]), np.array([True, True, False])))
+    0.5
+    """
+    positive, negative = similarity[same], np.sort(similarity[~same])
+    if not len(positive) or not len(negative):
+        return float("nan")
+    below = np.searchsorted(negative, positive, side="left")
+    not_above = np.searchsorted(negative, positive, side="right")
+    return float((below + not_above).mean() / 2 / len(negative))
+
+
+def quotas(budget: float, sizes: Sequence[int]) -> list[int]:
+    """Pairs for each source: a share (≤ 1) of its images, or its part of a total (> 1).
+
+    >>> quotas(0.209, [12936, 30248, 7365, 17896])
+    [2704, 6322, 1539, 3740]
+    >>> quotas(100, [1, 2])
+    [33, 67]
+    """
+    if budget <= 1:
+        return [round(budget * size) for size in sizes]
+    total, parts = round(budget), [budget * size / sum(sizes) for size in sizes]
+    counts = [int(part) for part in parts]
+    by_remainder = sorted(range(len(sizes)), key=lambda i: counts[i] - parts[i])
+    for i in by_remainder[: total - sum(counts)]:
+        counts[i] += 1
+    return counts
+
+
+def _pairs(
+    anchor: np.ndarray,
+    candidate: np.ndarray,
+    similarity: np.ndarray,
+    margin: np.ndarray,
+    kind: str | np.ndarray,
+) -> pl.DataFrame:
+    rows = {"anchor": anchor.astype(np.int64), "candidate": candidate.astype(np.int64)}
+    frame = pl.DataFrame({**rows, "similarity": similarity, "margin": margin})
+    return frame.with_columns(kind=pl.lit(kind) if isinstance(kind, str) else pl.Series(kind))
+
+
+def _hardest_first(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Pairs by falling margin, the harder order of each pair only, with `low` < `high` rows."""
+    sided = pairs.with_columns(
+        low=pl.min_horizontal("anchor", "candidate"), high=pl.max_horizontal("anchor", "candidate")
+    )
+    keys = ["margin", "low", "high", "anchor"]
+    ordered = sided.sort(keys, descending=[True, False, False, False])
+    return ordered.unique(["low", "high"], keep="first", maintain_order=True)
+
+
+def _take(
+    ordered: pl.DataFrame, pids: np.ndarray, quota: Mapping[bool, int], caps: tuple[int, int]
+) -> pl.DataFrame:
+    """Go through pairs in order and take what quota and caps leave room for."""
+    room, left, kept = _Room(pids, *caps), dict(quota), []
+    low, high = ordered["low"].to_numpy(), ordered["high"].to_numpy()
+    positive = ordered["kind"].is_in(POSITIVES).to_numpy()
+    for start in range(0, len(ordered), CHUNK):
+        part = slice(start, start + CHUNK)
+        open_ = np.array([left[False] > 0, left[True] > 0])[positive[part].astype(int)]
+        open_ &= room.open(low[part], high[part])
+        for place in (start + np.flatnonzero(open_)).tolist():
+            pair, label = (int(low[place]), int(high[place])), bool(positive[place])
+            if left[label] > 0 and room.has(*pair):
+                left[label] -= 1
+                room.take([pair])
+                kept.append(place)
+        if not any(left.values()):
+            break
+    return ordered[kept]
+
+
+class _Room:
+    """How often images and identities may still be paired."""
+
+    def __init__(self, pids: np.ndarray, per_image: int, per_identity: int) -> None:
+        self.per_image, self.per_identity = per_image, per_identity
+        self.person = np.unique(pids, return_inverse=True)[1]
+        self.images: Counter[int] = Counter()
+        self.identities: Counter[int] = Counter()
+        self.taken: set[tuple[int, int]] = set()
+        self.full_images = np.zeros(len(pids), bool)
+        self.full_people = np.zeros(len(pids), bool)
+
+    def open(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Which of many pairs (n,) no cap rules out; `has` knows what was taken since."""
+        full = self.full_images[low] | self.full_images[high]
+        return ~(full | self.full_people[self.person[low]] | self.full_people[self.person[high]])
+
+    def has(self, a: int, b: int) -> bool:
+        """Whether the two may be paired, which they never are twice in either order."""
+        return (
+            (min(a, b), max(a, b)) not in self.taken
+            and max(self.images[a], self.images[b]) < self.per_image
+            and max(self.identities[p] for p in self._people(a, b)) < self.per_identity
+        )
+
+    def take(self, pairs: Iterable[tuple[int, int]]) -> None:
+        for a, b in pairs:
+            self.taken.add((min(a, b), max(a, b)))
+            self.images.update((a, b))
+            self.identities.update(self._people(a, b))
+            self._close(a, b)
+
+    def first(
+        self,
+        places: Sequence[int],
+        pairs: Sequence[tuple[int, int]],
+        count: int,
+        beside: Sequence[int] = (),
+    ) -> list[int]:
+        """The first `count` places whose pairs there is room for, with those of `beside`."""
+        anchor = self.person[pairs[places[0]][0]] if places else NOBODY
+        free = self.per_identity - self.identities[int(anchor)] - len(beside)
+        kept = (place for place in places if self.has(*pairs[place]))
+        return list(itertools.islice(kept, max(0, min(count, free))))
+
+    def _close(self, *rows: int) -> None:
+        for row in rows:
+            person = int(self.person[row])
+            self.full_images[row] = self.images[row] >= self.per_image
+            self.full_people[person] = self.identities[person] >= self.per_identity
+
+    def _people(self, a: int, b: int) -> set[int]:
+        return {int(self.person[a]), int(self.person[b])}
+
+
+def _caps(
+    pairs: pl.DataFrame,
+    pids: np.ndarray,
+    budget: int,
+    per_image: int | None,
+    per_identity: int | None,
+) -> tuple[int, int]:
+    images = np.union1d(pairs["anchor"].to_numpy(), pairs["candidate"].to_numpy())
+    image, identity = even_caps(budget, len(images), len(np.unique(pids[images])))
+    return per_image or image, per_identity or identity
+
+
+def _all_positives(
+    asking: np.ndarray,
+    answering: np.ndarray,
+    pids: np.ndarray,
+    count: int,
+    rng: np.random.Generator,
+) -> Iterable[tuple[int, int]]:
+    """Every pair of one identity, in random order."""
+    order = np.argsort(pids[answering], kind="stable")
+    known = pids[answering[order]]
+    low, high = (np.searchsorted(known, pids[asking], side) for side in ("left", "right"))
+    ends = np.cumsum(high - low)
+    drawn = rng.permutation(int(high.sum() - low.sum()))
+    few = 2 * count + 1  # mostly enough, at a time
+    for start in range(0, len(drawn), few):
+        numbers = drawn[start : start + few]
+        place = np.searchsorted(ends, numbers, side="right")
+        candidate = answering[order[numbers - ends[place] + high[place]]]
+        yield from zip(asking[place].tolist(), candidate.tolist(), strict=True)
+
+
+def _draws_of_negatives(
+    asking: np.ndarray,
+    answering: np.ndarray,
+    pids: np.ndarray,
+    count: int,
+    rng: np.random.Generator,
+) -> Iterable[tuple[int, int]]:
+    """Draws of two identities, `count` at a time until far more were drawn than can be needed."""
+    for _ in range(REDRAWS):
+        anchor, candidate = rng.choice(asking, count), rng.choice(answering, count)
+        apart = pids[anchor] != pids[candidate]
+        yield from zip(anchor[apart].tolist(), candidate[apart].tolist(), strict=True)
+
+
+def _first_new(
+    draws: Iterable[tuple[int, int]], count: int, seen: set[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """The first `count` draws that were not seen in either order; from now on they are."""
+    found: list[tuple[int, int]] = []
+    for anchor, candidate in draws:
+        key = (min(anchor, candidate), max(anchor, candidate))
+        if key not in seen:
+            seen.add(key)
+            found.append((anchor, candidate))
+        if len(found) == count:
+            break
+    return found

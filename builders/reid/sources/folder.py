@@ -1,0 +1,51 @@
+"""A data set of one's own: a folder whose file names tell who is seen where.
+
+`--source folder=PATTERN` takes a regular expression that a file's path under the root must match
+whole, with the groups `pid` and `camid`, and where there are any `clothes`, `split` and `role`:
+
+    --source 'folder=(?P<split>train|test)/(?P<pid>\\d+)_c(?P<camid>\\d+)_.*\\.jpg'
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from nontrivial.builders.reid.sources.data_set import NOT_AN_IMAGE, DataSet
+from nontrivial.builders.reid.sources.table import own_data_set
+from nontrivial.manifests.errors import BadInput
+
+NEEDED = {"pid", "camid"}
+
+
+def data_set(variant: str) -> DataSet:
+    """The files under the root whose names the pattern matches."""
+    if not variant:
+        raise BadInput(r"--source folder: needs 'folder=(?P<pid>\d+)_c(?P<camid>\d).*'")
+    try:
+        pattern = re.compile(variant)
+    except re.error as error:
+        raise BadInput(f"--source folder={variant}: is no regular expression ({error})") from error
+    if not set(pattern.groupindex) >= NEEDED:
+        raise BadInput(f"--source folder={variant}: needs the groups (?P<pid>…) and (?P<camid>…)")
+    return own_data_set(
+        "folder",
+        layout=f"files whose paths match {variant}",
+        records=lambda folder, ignored: _records(folder, pattern, ignored),
+    )
+
+
+def _records(
+    root: Path, pattern: re.Pattern[str], ignored: Counter[str]
+) -> Iterator[dict[str, str | None]]:
+    for folder, _, names in os.walk(root):
+        for name in names:
+            path = Path(folder, name).relative_to(root).as_posix()
+            match = pattern.fullmatch(path)
+            if match:
+                yield {**match.groupdict(), "path": path}
+            else:
+                ignored[NOT_AN_IMAGE] += 1

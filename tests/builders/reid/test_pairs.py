@@ -1,0 +1,166 @@
+"""The pairs that are chosen are the hardest that budget, balance and caps allow."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import polars as pl
+import pytest
+
+from nontrivial.builders.reid.pairs import (
+    HARD_NEGATIVE,
+    HARD_POSITIVE,
+    POSITIVE,
+    POSITIVES,
+    RANDOM_POSITIVE,
+    choose,
+    draw_alike,
+    first_stage_auc,
+    negative_pairs,
+    positive_pairs,
+    quotas,
+)
+from tests.reference import mining as reference
+
+PIDS = np.arange(60) // 5
+CAMIDS = np.arange(60) % 3
+
+
+def some_pairs(seed: int, count: int = 500) -> pl.DataFrame:
+    rng = np.random.default_rng(seed)
+    anchor, candidate = rng.integers(0, 60, (2, count))
+    keep = anchor != candidate
+    anchor, candidate = anchor[keep], candidate[keep]
+    margin = rng.integers(-9, 10, len(anchor)) / 10  # many ties
+    same = PIDS[anchor] == PIDS[candidate]
+    kind = np.where(same, np.where(margin > 0, HARD_POSITIVE, POSITIVE), HARD_NEGATIVE)
+    columns = {"anchor": anchor, "candidate": candidate, "similarity": margin, "margin": margin}
+    return pl.DataFrame(columns | {"kind": kind})
+
+
+def order(pairs: pl.DataFrame) -> list[tuple[int, int]]:
+    return pairs.select("anchor", "candidate").rows()
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("budget", "caps"), [(10, (4, 9)), (24, (2, 5)), (40, (60, 60))])
+def test_the_choice_is_the_greedy_one(seed, budget, caps):
+    pairs = some_pairs(seed)
+    found = choose(pairs, PIDS, budget, per_image=caps[0], per_identity=caps[1])
+    rows = [
+        (a, c, margin, kind in POSITIVES)
+        for a, c, _, margin, kind in pairs.unique(maintain_order=True).rows()
+    ]
+    quota = {True: budget // 2, False: budget - budget // 2}
+    expected = reference.choose(rows, PIDS, quota, *caps)
+    if len(expected) == budget:
+        assert order(found) == expected
+    kinds = Counter(found["kind"].is_in(POSITIVES).to_list())
+    assert kinds[True] == kinds[False]
+
+
+def test_no_pair_comes_twice_and_no_cap_is_passed():
+    found = choose(some_pairs(1, 3000), PIDS, 30, per_image=3, per_identity=8)
+    assert len({frozenset(pair) for pair in order(found)}) == len(found) == 30
+    images = Counter(row for pair in order(found) for row in pair)
+    people = Counter(pid for pair in order(found) for pid in {PIDS[pair[0]], PIDS[pair[1]]})
+    assert max(images.values()) <= 3
+    assert max(people.values()) <= 8
+
+
+def test_the_order_of_the_pairs_given_does_not_matter():
+    pairs = some_pairs(2)
+    again = choose(pairs.sample(fraction=1, shuffle=True, seed=1), PIDS, 20)
+    assert order(choose(pairs, PIDS, 20)) == order(again)
+
+
+def test_where_one_label_runs_out_the_other_is_cut_to_keep_the_balance():
+    pairs = some_pairs(3)
+    few = pl.concat(
+        [
+            pairs.filter(pl.col("kind") == HARD_NEGATIVE),
+            pairs.filter(pl.col("kind") == HARD_POSITIVE).head(2),
+        ]
+    )
+    found = choose(few, PIDS, 20)
+    kinds = Counter(found["kind"])
+    assert kinds[HARD_POSITIVE] == kinds[HARD_NEGATIVE] <= 2
+
+
+def test_positives_that_rank_first_stand_in_only_when_the_hard_ones_run_out():
+    anchor, candidate = np.arange(0, 40), np.arange(1, 41)
+    best_negative = np.full(60, 0.45, np.float32)
+    value = np.linspace(0.3, 0.7, 40, dtype=np.float32)
+    right = positive_pairs(anchor, candidate, value, best_negative)
+    hard = (right["kind"] == HARD_POSITIVE).sum()
+    wrong = negative_pairs(
+        np.arange(20), np.arange(20)[:, None] + 30, np.ones((20, 1)), np.zeros(60, np.float32)
+    )
+    found = choose(pl.concat([right, wrong], how="vertical_relaxed"), PIDS, 40, per_identity=99)
+    kinds = Counter(found["kind"])
+    assert (kinds[HARD_POSITIVE], kinds[POSITIVE]) == (hard, 20 - hard)
+    assert hard < 20
+
+
+def test_margins_compare_a_negative_with_the_best_positive_and_the_other_way_round():
+    best = np.array([0.5, -np.inf, 0.2], np.float32)
+    index, value = np.array([[2, -1], [2, 0]]), np.array([[0.75, 0.0], [0.9, 0.1]], np.float32)
+    wrong = negative_pairs(np.array([0, 1]), index, value, best)
+    assert wrong.rows() == [(0, 2, 0.75, 0.25, HARD_NEGATIVE)]  # row 1 has no positive
+
+    right = positive_pairs(np.array([0, 0]), np.array([1, 2]), np.array([0.25, 0.5]), best)
+    assert right.select("margin", "kind").rows() == [(0.25, HARD_POSITIVE), (0.0, POSITIVE)]
+
+
+def test_random_pairs_have_the_labels_and_cameras_of_the_pairs_they_stand_for():
+    rows = np.arange(60)
+    pairs = choose(some_pairs(4, 3000), PIDS, 40)
+    across = pairs.filter(pl.Series(CAMIDS[pairs["anchor"]] != CAMIDS[pairs["candidate"]]))
+    drawn = draw_alike(across, rows, rows, PIDS, CAMIDS, np.random.default_rng(0))
+
+    def composition(frame: pl.DataFrame) -> Counter:
+        kinds = frame["kind"].is_in(POSITIVES)
+        cameras = [(CAMIDS[a], CAMIDS[c]) for a, c in order(frame)]
+        return Counter(zip(cameras, kinds, strict=True))
+
+    assert composition(drawn) == composition(across)
+    assert len({frozenset(pair) for pair in order(drawn)}) == len(drawn)
+    for anchor, candidate, kind in drawn.rows():
+        assert (PIDS[anchor] == PIDS[candidate]) == (kind == RANDOM_POSITIVE)
+
+
+def test_random_pairs_are_drawn_evenly_and_by_the_generator_alone():
+    rows = np.arange(60)
+    one = pl.DataFrame({"anchor": [0], "candidate": [1], "kind": [HARD_POSITIVE]})
+    drawn = [
+        order(draw_alike(one, rows, rows, PIDS, CAMIDS, np.random.default_rng(seed)))[0]
+        for seed in range(600)
+    ]
+    possible = [(a, c) for a in rows[::3] for c in rows[1::3] if PIDS[a] == PIDS[c]]
+    counts = Counter(drawn)
+    assert set(counts) == set(possible)
+    assert max(counts.values()) < 3 * 600 / len(possible)
+    assert drawn[5] == order(draw_alike(one, rows, rows, PIDS, CAMIDS, np.random.default_rng(5)))[0]
+
+
+def test_the_auc_is_the_share_of_positives_above_negatives():
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        value, same = rng.integers(0, 9, 40) / 9, rng.random(40) < 0.4
+        assert first_stage_auc(value, same) == pytest.approx(reference.auc(value, same))
+    assert np.isnan(first_stage_auc(np.ones(3), np.ones(3, bool)))
+
+
+@pytest.mark.parametrize("budget", [1.01, 7, 100, 14_305])
+def test_a_number_of_pairs_is_shared_out_whole_and_in_proportion(budget):
+    sizes = [12_936, 30_248, 7_365, 17_896]
+    shares = quotas(budget, sizes)
+    assert sum(shares) == round(budget)
+    for share, size in zip(shares, sizes, strict=True):
+        assert abs(share - budget * size / sum(sizes)) < 1
+
+
+def test_the_default_share_gives_the_published_number_of_pairs():
+    assert quotas(0.209, [12_936]) == [2_704]
+    assert sum(quotas(0.209, [12_936, 30_248, 7_365, 17_896])) == 14_305
