@@ -36,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(options: Options) -> None:
     from nontrivial.builders.reid.vectors import embed, embeddings_table, read_sources
-    from nontrivial.manifests.parquet import claim, write_table
+    from nontrivial.manifests.files import claim
+    from nontrivial.manifests.parquet import write_table
     from nontrivial.manifests.schema import validate_embeddings
     from nontrivial.models.encoders import load_encoders
 

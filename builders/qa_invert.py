@@ -14,14 +14,14 @@ import dataclasses
 import gc
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nontrivial.builders.qa.benches import NAMES, SPLITS
-from nontrivial.manifests.command import guard, option, parse, table
+from nontrivial.manifests.command import check_share, guard, option, parse, table
 from nontrivial.manifests.errors import BadInput, require
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ def build(options: Options) -> None:
     )
     refused = loaded.refused + located.refused
     report_refused(refused)
-    check_damage(refused, loaded.records, options.max_bad)
+    damaged = [f"{one.id}: {one.reason}" for one in refused if one.damaged]
+    check_share(damaged, loaded.records, options.max_bad, "records are damaged")
     if located.frame.is_empty():
         raise BadInput(f"{options.bench}: no usable question among {loaded.records} records")
     work = partial(decide, ratio=options.ratio, seed=options.seed)
@@ -108,16 +109,6 @@ def check_options(options: Options) -> None:
             raise BadInput(f"--{name} {getattr(options, name)}: needs a share from 0 to 1")
     if options.annotations and options.hub:
         raise BadInput("--annotations and --hub name two sources; give one of them")
-
-
-def check_damage(refused: Iterable[Refused], records: int, max_bad: float) -> None:
-    """Stop where more than `max_bad` of the records are damaged."""
-    damaged = sum(one.damaged for one in refused)
-    if damaged > max_bad * records:
-        raise BadInput(
-            f"{damaged} of {records} records are damaged (listed above), over --max_bad "
-            f"{max_bad:g}: mend them, or raise --max_bad to go on without these records"
-        )
 
 
 def in_batches(frame: pl.DataFrame, work: Callable[[pl.DataFrame], pl.DataFrame]) -> pl.DataFrame:
@@ -257,7 +248,8 @@ def write(samples: pa.Table, about: dict[str, Any], options: Options) -> None:
     """One file a split."""
     import pyarrow.compute as pc
 
-    from nontrivial.manifests.parquet import claim, write_samples
+    from nontrivial.manifests.files import claim
+    from nontrivial.manifests.parquet import write_samples
 
     for split in sorted(pc.unique(samples["split"]).to_pylist()):
         path = target_path(options, split)

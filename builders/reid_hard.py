@@ -112,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(options: Options) -> None:
-    from nontrivial.manifests.parquet import claim
+    from nontrivial.manifests.files import claim
 
     _check(options)
     with claim(target_path(options)):

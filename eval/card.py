@@ -8,7 +8,6 @@ The folder is what `train.grpo` or `train.warmup` wrote; its options become the 
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from nontrivial.manifests.command import guard, option, parse
 from nontrivial.manifests.errors import BadInput
+from nontrivial.manifests.runs import OPTIONS, STATE, read_json
 
 if TYPE_CHECKING:
     from nontrivial.eval.report import Run
@@ -44,19 +44,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(options: Options) -> None:
     """Write the card; upload, if asked to."""
     from nontrivial.eval.report import read_runs
-    from nontrivial.manifests.parquet import atomic_path
+    from nontrivial.manifests.files import atomic_path
 
     folder = Path(options.run)
-    record = folder / "run.json"
-    if not record.is_file() or not (folder / "config.json").is_file():
+    training = read_json(folder / OPTIONS)
+    if training is None or not (folder / "config.json").is_file():
         raise BadInput(
-            f"{folder}: holds no trained policy (run.json, config.json); name the folder that "
+            f"{folder}: holds no trained policy ({OPTIONS}, config.json); name the folder that "
             "train.grpo or train.warmup wrote"
         )
-    card = model_card(
-        json.loads(record.read_text(encoding="utf-8")),
-        read_runs([Path(name) for name in options.evaluations]),
-    )
+    card = model_card(training, read_runs([Path(name) for name in options.evaluations]))
     with atomic_path(folder / "README.md") as path:
         path.write_text(card, encoding="utf-8")
     print(f"{folder / 'README.md'}: the card")
@@ -98,7 +95,7 @@ def push_policy(folder: Path, repo: str, *, private: bool = True) -> str:
         repo_id=repo,
         folder_path=str(folder),
         allow_patterns=list(PATTERNS),
-        ignore_patterns=["checkpoint-*", "run.json", "trainer_state.json"],
+        ignore_patterns=["checkpoint-*", OPTIONS, STATE],
     )
     return str(where)
 

@@ -25,6 +25,7 @@ from nontrivial.manifests.answers import (
     read_answer,
     soft_score,
 )
+from nontrivial.manifests.runs import AnswerScores, ScoredAnswer
 from nontrivial.manifests.text_only import best_blind
 
 WITH_RIGHT = "those with a right option"
@@ -49,24 +50,12 @@ class Answered:
     per_option: float
     format: float
 
-
-@dataclass(frozen=True)
-class Line:
-    """Mean scores of one set of answered questions; intervals as (low, high)."""
-
-    task: str
-    family: str | None  # None: all families of the task
-    n: int
-    right: int
-    soft: float
-    soft_interval: tuple[float, float]
-    strict: float
-    strict_interval: tuple[float, float]
-    per_option: float
-    format: float
-    blind_strategy: str  # the best for the soft score
-    blind_soft: float
-    blind_strict: float
+    def record(self) -> ScoredAnswer:
+        """What a run folder keeps of it."""
+        names = ("id", "task", "family", "soft", "strict", "per_option", "format", "completion")
+        chosen, right = sorted(self.letters), sorted(self.answer)
+        values = {name: getattr(self, name) for name in names}
+        return ScoredAnswer(**values, letters=chosen, answer=right)
 
 
 def answered(sample: Mapping[str, Any], completion: str, *, need_block: bool = True) -> Answered:
@@ -108,7 +97,7 @@ def family_of(sample: Mapping[str, Any]) -> str:
     return (qa.get("family") or "") + (", inverted" if qa.get("inverted") else "")
 
 
-def summarise(rows: Sequence[Answered]) -> list[Line]:
+def summarise(rows: Sequence[Answered]) -> list[AnswerScores]:
     """One line for each task, one for each of its families where it has several.
 
     Where some questions have no right option but "none", as CLEVRER's may, the others get a line of
@@ -117,14 +106,16 @@ def summarise(rows: Sequence[Answered]) -> list[Line]:
     lines = []
     for task in sorted({row.task for row in rows}):
         of_task = [row for row in rows if row.task == task]
-        lines.append(line(of_task, task))
+        lines.append(mean_scores(of_task, task))
         with_right = [row for row in of_task if not has_none_right(row)]
         if 0 < len(with_right) < len(of_task):
-            lines.append(line(with_right, task, WITH_RIGHT))
+            lines.append(mean_scores(with_right, task, WITH_RIGHT))
         families = sorted({row.family for row in of_task})
         if len(families) > 1:
             for name in families:
-                lines.append(line([row for row in of_task if row.family == name], task, name))
+                lines.append(
+                    mean_scores([row for row in of_task if row.family == name], task, name)
+                )
     return lines
 
 
@@ -136,7 +127,7 @@ def has_none_right(row: Answered) -> bool:
     return right == {NONE}
 
 
-def line(rows: Sequence[Answered], task: str, family: str | None = None) -> Line:
+def mean_scores(rows: Sequence[Answered], task: str, family: str | None = None) -> AnswerScores:
     """Means, intervals and the best blind rule of some answered questions (at least one)."""
     groups = [row.group for row in rows]
     soft, strict = ([getattr(row, score) for row in rows] for score in ("soft", "strict"))
@@ -146,7 +137,7 @@ def line(rows: Sequence[Answered], task: str, family: str | None = None) -> Line
         [[letter in row.answer for letter in letters(len(row.options))] for row in rows],
         groups,
     )
-    return Line(
+    return AnswerScores(
         task=task,
         family=family,
         n=len(rows),

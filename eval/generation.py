@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nontrivial.manifests.media import Clip, MediaError
-from nontrivial.models.inputs import encode, load_media
+from nontrivial.models.inputs import View, encode, load_media
 from nontrivial.models.policy import load_policy, locate, vision_token_ids
 from nontrivial.models.prompts import messages
 
@@ -31,19 +31,6 @@ class Sampling:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class View:
-    """What of a sample's media the policy sees; as in training, for numbers that compare.
-
-    `nframes` is the most frames of a clip, `fps` the rate at which shorter ones are sampled, and
-    larger images and frames are scaled down to `max_pixels`.
-    """
-
-    nframes: int = 8
-    fps: float | None = None
-    max_pixels: int | None = None
-
-
 class Generator:
     """A loaded policy that completes prompts.
 
@@ -57,7 +44,7 @@ class Generator:
         self.model, self.processor = load_policy(locate(name_or_path), dtype=dtype, device=device)
         self.model.eval()
         self.sampling = sampling
-        self.limits = {} if view.max_pixels is None else {"max_pixels": view.max_pixels}
+        self.limits = view.limits
 
     def complete(self, samples: Sequence[Sample], media: Sequence[Media]) -> list[str]:
         """One completion for each sample, whose decoded images and clips are given beside it."""
@@ -103,7 +90,7 @@ def load_batch(samples: Sequence[Sample], media_root: str | None, view: View) ->
     good, media, problems = [], [], []
     for sample in samples:
         try:
-            media.append(load_media(sample, media_root, nframes=view.nframes, fps=view.fps))
+            media.append(load_media(sample, media_root, view))
             good.append(sample)
         except MediaError as error:
             problems.append(f"{sample['id']}: {error}")

@@ -7,16 +7,14 @@ authors' code scored it, `accuracy_score`.
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nontrivial.eval.choices import Answered
 from nontrivial.manifests.answers import LETTERS, read_answer, unlabel
 from nontrivial.manifests.errors import BadInput
+from nontrivial.manifests.runs import read_lines
 
 
 @dataclass(frozen=True)
@@ -28,45 +26,14 @@ class Published:
     score: float | None
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """JSON objects with their line numbers; empty lines are passed over."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for number, text in enumerate(file, 1):
-            if not text.strip():
-                continue
-            try:
-                value = json.loads(text)
-            except (json.JSONDecodeError, RecursionError) as error:
-                raise BadInput(f"{path}, line {number}: is not JSON ({error})") from error
-            if not isinstance(value, dict):
-                raise BadInput(f"{path}, line {number}: needs an object, has {text.strip()[:40]!r}")
-            yield number, value
-
-
-def read_completions(path: Path) -> dict[str, str]:
-    """The completion of each id."""
+def read_completions(path: Path, *, torn: bool = False) -> dict[str, str]:
+    """The completion of each id; with `torn` a last line without its end is passed over."""
     found = {}
-    for number, line in read_lines(path):
+    for number, line in read_lines(path, torn=torn):
         if not isinstance(line.get("id"), str) or not isinstance(line.get("completion"), str):
             raise BadInput(f"{path}, line {number}: needs 'id' and 'completion', has {list(line)}")
         found[line["id"]] = line["completion"]
     return found
-
-
-def resume(path: Path) -> dict[str, str]:
-    """The completions a run has written so far; a last line that a kill cut off is removed."""
-    if not path.is_file():
-        return {}
-    cut_torn_line(path)
-    return read_completions(path)
-
-
-def cut_torn_line(path: Path) -> None:
-    """Remove a last line that lacks its end."""
-    written = path.read_bytes()
-    whole = written.rfind(b"\n") + 1
-    if whole < len(written):
-        os.truncate(path, whole)
 
 
 def is_published(path: Path) -> bool:
@@ -77,19 +44,6 @@ def is_published(path: Path) -> bool:
 def read_published(path: Path) -> list[Published]:
     """Every line of a published log; one that lacks a field or an answer is named."""
     return [_published(line, f"{path}, line {number}", number) for number, line in read_lines(path)]
-
-
-def as_line(id: str, completion: str) -> str:
-    """A completion as a line of our own."""
-    return json.dumps({"id": id, "completion": completion}, ensure_ascii=False) + "\n"
-
-
-def scored_line(row: Answered) -> str:
-    """A completion with what was read from it and its scores, as a line of our own."""
-    names = ("id", "task", "family", "soft", "strict", "per_option", "format", "completion")
-    values = {name: getattr(row, name) for name in names}
-    values |= {"letters": sorted(row.letters), "answer": sorted(row.answer)}
-    return json.dumps(values, ensure_ascii=False) + "\n"
 
 
 def _published(line: Mapping[str, Any], where: str, number: int) -> Published:

@@ -11,8 +11,6 @@ goes on from there. `<out>/summary.json` holds every number of the table.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sys
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -21,17 +19,26 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nontrivial.manifests.command import guard, option, parse, table
+from nontrivial.manifests.command import guard, option, parse, table, tolerate
 from nontrivial.manifests.errors import BadInput
+from nontrivial.manifests.runs import (
+    ANSWERS,
+    SCORED,
+    AnswerScores,
+    JsonLines,
+    settings_digest,
+    write_json,
+)
+from nontrivial.models.inputs import View
 
 if TYPE_CHECKING:
-    from nontrivial.eval.choices import Answered, Line
+    from nontrivial.eval.choices import Answered
     from nontrivial.eval.generation import Generator, Loaded, Sample
     from nontrivial.eval.serving import Served
 
 
 @dataclass
-class Options:
+class Options(View):
     """Options of `python -m eval.qa`."""
 
     manifests: list[str] = option("samples tables, or globs", default=[], positional=True)
@@ -56,9 +63,6 @@ class Options:
     temperature: float = option("of drawn completions", default=1.0)
     top_p: float = option("of drawn completions", default=1.0)
     seed: int = option("of drawn completions", default=0)
-    nframes: int = option("most frames of a clip", default=8)
-    fps: float | None = option("rate at which clips are sampled, up to nframes", default=None)
-    max_pixels: int | None = option("scale larger images and frames down to this", default=None)
     need_block: bool | None = option(
         "count answers in <answer> blocks only (as manifests ask for; published logs do not)",
         default=None,
@@ -78,14 +82,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(options: Options) -> None:
     """Answer, or read answers; score; report."""
-    from nontrivial.manifests.parquet import claim, expand
+    from nontrivial.manifests.files import claim, expand
 
     out, paths = Path(options.out), expand(options.manifests)
     if len({path.stem for path in paths}) < len(paths):
         raise BadInput(
             f"results are named after their manifests, which need different names: {paths}"
         )
-    with claim(out / "summary.json"):
+    with claim(out / ANSWERS):
         if options.predictions:
             scored = _score_predictions(options, paths, Path(options.predictions))
         elif paths:
@@ -99,8 +103,7 @@ def _answer_manifests(
     options: Options, paths: Sequence[Path], out: Path
 ) -> dict[str, list[Answered]]:
     """Let the policy answer what it has not answered yet; scores by manifest."""
-    from nontrivial.eval.generation import Generator, Sampling, View, device_of, load_batch
-    from nontrivial.eval.predictions import resume
+    from nontrivial.eval.generation import Generator, Sampling, device_of, load_batch
     from nontrivial.eval.serving import Served
     from nontrivial.manifests.parquet import read_about
     from nontrivial.models.policy import EMBEDDED, weight_files
@@ -127,20 +130,20 @@ def _answer_manifests(
     scored = {}
     for path in paths:
         samples, about = _samples(path, options), read_about(path)
-        key = json.dumps(settings | {"content": about["content_digest"]}, sort_keys=True)
-        store = out / f"{path.stem}-{hashlib.sha256(key.encode()).hexdigest()[:8]}.jsonl"
+        key = settings_digest(settings | {"content": about["content_digest"]})
+        store = JsonLines(out / f"{path.stem}-{key}.jsonl")
         media_root = options.media_root or about.get("media_root")
         load = partial(load_batch, media_root=media_root, view=view)
         bad = _answer(samples, store, policy, load, options.batch_size)
-        _check_bad(bad, len(samples), options)
-        done = resume(store)
+        tolerate(bad, len(samples), options.max_bad, "samples are skipped")
+        done = _completions(store)
         scored[path.stem] = _score([s for s in samples if s["id"] in done], done, options)
     return scored
 
 
 def _answer(
     samples: Sequence[Sample],
-    store: Path,
+    store: JsonLines,
     policy: Callable[[], Generator | Served],
     load: Callable[[Sequence[Sample]], Loaded],
     batch_size: int,
@@ -149,22 +152,25 @@ def _answer(
     from tqdm import tqdm
 
     from nontrivial.eval.generation import batches
-    from nontrivial.eval.predictions import as_line, resume
 
-    done = resume(store)
+    store.mend()
+    done = _completions(store)
     left = [sample for sample in samples if sample["id"] not in done]
     if done:
-        print(f"{store}: {len(samples) - len(left)} of {len(samples)} are answered already")
+        print(f"{store.path}: {len(samples) - len(left)} of {len(samples)} are answered already")
     bad: list[str] = []
-    bar = tqdm(total=len(left), unit="answer", desc=store.stem, disable=not left)
-    with store.open("a", encoding="utf-8") as file, bar:
+    bar = tqdm(total=len(left), unit="answer", desc=store.path.stem, disable=not left)
+    with bar:
         for batch in batches(left, batch_size):
             good, media, problems = load(batch)
             bad += problems
             completions = policy().complete(good, media) if good else []
-            for sample, completion in zip(good, completions, strict=True):
-                file.write(as_line(sample["id"], completion))
-            file.flush()
+            store.append(
+                *(
+                    {"id": sample["id"], "completion": completion}
+                    for sample, completion in zip(good, completions, strict=True)
+                )
+            )
             bar.update(len(batch))
     return bad
 
@@ -221,7 +227,7 @@ def _score(
     from nontrivial.eval.choices import answered
 
     missing = [f"{s['id']}: has no completion" for s in samples if s["id"] not in completions]
-    _check_bad(missing, len(samples), options)
+    tolerate(missing, len(samples), options.max_bad, "samples are skipped")
     need_block = options.need_block is not False
     return [
         answered(sample, completions[sample["id"]], need_block=need_block)
@@ -230,38 +236,25 @@ def _score(
     ]
 
 
-def _check_bad(problems: Sequence[str], total: int, options: Options) -> None:
-    """List what was skipped; too much of it is an error."""
-    if not problems:
-        return
-    shown = "\n".join(f"  {problem}" for problem in problems[:20])
-    more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
-    message = f"{len(problems)} of {total} samples are skipped:\n{shown}{more}"
-    if len(problems) > options.max_bad * total:
-        raise BadInput(f"{message}\nThat is over --max_bad {options.max_bad:g}.")
-    print(message, file=sys.stderr)
+def _completions(store: JsonLines) -> dict[str, str]:
+    """What has been answered so far."""
+    from nontrivial.eval.predictions import read_completions
+
+    return read_completions(store.path, torn=True) if store.path.is_file() else {}
 
 
 def _report(scored: Mapping[str, Sequence[Answered]], options: Options, out: Path) -> None:
     """Print the table; write every number and, for each manifest, every scored completion."""
     from nontrivial.eval.choices import summarise
-    from nontrivial.eval.predictions import scored_line
-    from nontrivial.manifests.parquet import atomic_path
 
     lines = {name: summarise(rows) for name, rows in scored.items()}
     for name, rows in scored.items():
-        with atomic_path(out / f"{name}.scored.jsonl") as path:
-            ordered = sorted(rows, key=lambda row: row.id)
-            path.write_text("".join(map(scored_line, ordered)), encoding="utf-8")
-    summary = {
-        "options": asdict(options),
-        "manifests": {name: [asdict(line) for line in of] for name, of in lines.items()},
-    }
-    with atomic_path(out / "summary.json") as path:
-        path.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        ordered = sorted(rows, key=lambda row: row.id)
+        JsonLines(out / f"{name}{SCORED}").write(row.record() for row in ordered)
+    write_json(out / ANSWERS, {"options": asdict(options), "manifests": lines})
     for name, of in lines.items():
         print(f"\n{name}\n{table([_cells(line) for line in of], header=HEADER)}")
-    print(f"\nall numbers: {out / 'summary.json'}")
+    print(f"\nall numbers: {out / ANSWERS}")
 
 
 HEADER = (
@@ -279,7 +272,7 @@ HEADER = (
 )
 
 
-def _cells(line: Line) -> tuple[Any, ...]:
+def _cells(line: AnswerScores) -> tuple[Any, ...]:
     def between(low: float, high: float) -> str:
         return f"{low:.3f}–{high:.3f}"
 

@@ -12,23 +12,32 @@ holds every number, `<out>/*.lists.jsonl` the heads of all lists, for `python -m
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nontrivial.manifests.command import guard, option, parse, table
+from nontrivial.manifests.command import guard, option, parse, table, tolerate
 from nontrivial.manifests.errors import BadInput
+from nontrivial.manifests.runs import (
+    JUDGED,
+    LISTS,
+    RANKINGS,
+    JsonLines,
+    ListedImage,
+    RankedList,
+    RankingScores,
+    settings_digest,
+    write_json,
+)
+from nontrivial.models.inputs import View
 
 if TYPE_CHECKING:
     import numpy as np
 
     from nontrivial.eval.images import RankingSet
-    from nontrivial.eval.ranking import Protocol, Ranked, Scores
-    from nontrivial.eval.rerank import Consistency
+    from nontrivial.eval.ranking import Protocol, Ranked
     from nontrivial.eval.verifier import Judged
 
 SHOWN = 10  # of each list, for reports
@@ -70,20 +79,6 @@ class Options:
     out: str = option("folder for numbers, lists and judgements", default="runs/reid")
 
 
-@dataclass(frozen=True)
-class Line:
-    """One ranking of one data set by one encoder under one protocol, scored."""
-
-    source: str
-    encoder: str
-    protocol: str
-    ranking: str
-    scores: Scores
-    interval: tuple[float, float] | None  # 95 %, of mAP, over identities; None for drawn galleries
-    seconds: float | None = None  # that re-ranking cost, a query
-    verdicts: Consistency | None = None
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     return guard(run, parse(Options, argv, prog="eval.reid", description=__doc__))
@@ -92,19 +87,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(options: Options) -> None:
     """Read, rank, re-rank, report."""
     from nontrivial.eval.images import read_images
-    from nontrivial.manifests.parquet import claim, expand
+    from nontrivial.manifests.files import claim, expand
 
     _check(options)
     out = Path(options.out)
-    with claim(out / "reid.json"):
-        lines: list[Line] = []
+    with claim(out / RANKINGS):
+        lines: list[RankingScores] = []
         for path in expand(options.tables):
             for images in read_images(path, options.encoder, options.limit):
                 lines += evaluate(images, path, options, out)
         _report(lines, options, out)
 
 
-def evaluate(images: RankingSet, path: Path, options: Options, out: Path) -> list[Line]:
+def evaluate(images: RankingSet, path: Path, options: Options, out: Path) -> list[RankingScores]:
     """Every ranking of some images under every protocol of their data set."""
     from nontrivial.eval.generation import device_of
     from nontrivial.eval.kreciprocal import Neighbourhood, reciprocal_blocks
@@ -119,38 +114,41 @@ def evaluate(images: RankingSet, path: Path, options: Options, out: Path) -> lis
         return rank_all(shown, *labels, protocols, seed=options.seed, keep=keep)
 
     first = ranked(similarity_blocks(*vectors, device=device))
-    lines = [_line(images, p, "first stage", r) for p, r in zip(protocols, first, strict=True)]
+    lines = [_scored(images, p, "first stage", r) for p, r in zip(protocols, first, strict=True)]
     if options.k_reciprocal:
         by = Neighbourhood(options.k1, options.k2, options.weight)
         second = ranked(reciprocal_blocks(*vectors, by=by, device=device))
         lines += [
-            _line(images, p, "k-reciprocal", r) for p, r in zip(protocols, second, strict=True)
+            _scored(images, p, "k-reciprocal", r) for p, r in zip(protocols, second, strict=True)
         ]
     whole = [(p, r[0]) for p, r in zip(protocols, first, strict=True) if not p.draws]
     judged: dict[str, Judged] = {}
     if options.judge != "none":
         judged = _judge(images, [r for _, r in whole], path, options, out)
         for protocol, run in whole:
-            lines.append(_judged_line(images, protocol, run, judged, options))
-    _write_lists(images, whole, judged, options, out / f"{path.stem}-{images.encoder}.lists.jsonl")
+            lines.append(_judged_scores(images, protocol, run, judged, options))
+    _write_lists(images, whole, judged, options, out / f"{path.stem}-{images.encoder}{LISTS}")
     return lines
 
 
-def _line(images: RankingSet, protocol: Protocol, ranking: str, runs: Sequence[Ranked]) -> Line:
+def _scored(
+    images: RankingSet, protocol: Protocol, ranking: str, runs: Sequence[Ranked]
+) -> RankingScores:
     from nontrivial.eval.ranking import mean_scores, summarise
 
-    scores = mean_scores([summarise(run.ranks) for run in runs])
+    scores = asdict(mean_scores([summarise(run.ranks) for run in runs]))
+    scores["cmc"] = [round(float(rate), 6) for rate in scores["cmc"]]
     between = None if protocol.draws else _interval(images, runs[0].ranks)
-    return Line(images.source, images.encoder, protocol.name, ranking, scores, between)
+    return RankingScores(images.source, images.encoder, protocol.name, ranking, scores, between)
 
 
-def _judged_line(
+def _judged_scores(
     images: RankingSet,
     protocol: Protocol,
     run: Ranked,
     judged: Mapping[str, Judged],
     options: Options,
-) -> Line:
+) -> RankingScores:
     """The first stage's lists with their heads sorted by the fused distance."""
     from nontrivial.eval.rerank import consistency
 
@@ -167,8 +165,8 @@ def _judged_line(
     )
     asked = sum(len(before) > 0 for before in run.ranks)
     seconds = sum(v.seconds for v, _ in verdicts) / max(1, asked)
-    line = _line(images, protocol, f"policy, {options.judge}", [replace(run, ranks=ranks)])
-    return replace(line, seconds=seconds, verdicts=found)
+    line = _scored(images, protocol, f"policy, {options.judge}", [replace(run, ranks=ranks)])
+    return replace(line, seconds=seconds, verdicts=asdict(found))
 
 
 def _fused_ranks(
@@ -202,7 +200,7 @@ def _judge(
     """Judge the heads of all lists, each pair once; goes on with what an earlier run has judged."""
     from tqdm import tqdm
 
-    from nontrivial.eval.generation import Generator, Sampling, View, device_of
+    from nontrivial.eval.generation import Generator, Sampling, device_of
     from nontrivial.eval.verifier import Verifier, judge_pairs, read_judged
     from nontrivial.manifests.parquet import read_about
 
@@ -237,7 +235,7 @@ def _judge(
                 batch_size=size,
                 swap=options.swap,
             )
-        _check_bad(problems, len(wanted), options)
+        tolerate(problems, len(wanted), options.max_bad, "pairs cannot be judged, undecided")
     return {id: verdict for id, verdict in read_judged(store).items() if id in wanted}
 
 
@@ -255,20 +253,7 @@ def _store(path: Path, sampling: Any, view: Any, options: Options, out: Path) ->
         **asdict(sampling),
         **asdict(view),
     }
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
-    return out / f"{path.stem}-{digest}.judged.jsonl"
-
-
-def _check_bad(problems: Sequence[str], total: int, options: Options) -> None:
-    if not problems:
-        return
-    listed = "\n".join(f"  {problem}" for problem in problems[:20])
-    message = (
-        f"{len(problems)} of {total} pairs cannot be judged, they count as undecided:\n{listed}"
-    )
-    if len(problems) > options.max_bad * total:
-        raise BadInput(f"{message}\nThat is over --max_bad {options.max_bad:g}.")
-    print(message, file=sys.stderr)
+    return out / f"{path.stem}-{settings_digest(settings)}{JUDGED}"
 
 
 def _write_lists(
@@ -278,44 +263,45 @@ def _write_lists(
     options: Options,
     target: Path,
 ) -> None:
-    """The head of every list under every protocol, as JSON Lines for reports."""
+    """The head of every list under every protocol, for reports."""
     from nontrivial.eval.ranking import average_precision
-    from nontrivial.manifests.parquet import atomic_path
 
-    def entries(q: int, run: Ranked) -> Iterator[dict[str, Any]]:
+    def entries(q: int, run: Ranked) -> Iterator[ListedImage]:
         for g, score in zip(run.leaders[q], run.scores[q], strict=True):
             if g < 0:
                 return
             verdict, shown = judged.get(_pair_id(images, q, g)), images.gallery_paths[g]
-            yield {
-                "path": shown,
-                "pid": images.pids[shown],
-                "camid": images.camids[shown],
-                "score": round(float(score), 6),
-                "right": bool(images.gallery.pids[g] == images.query.pids[q]),
-                "p_same": None if verdict is None else round(verdict.mean, 6),
-                "reasoning": "" if verdict is None else verdict.reasoning,
-            }
+            yield ListedImage(
+                path=shown,
+                pid=images.pids[shown],
+                camid=images.camids[shown],
+                score=round(float(score), 6),
+                right=bool(images.gallery.pids[g] == images.query.pids[q]),
+                p_same=None if verdict is None else round(verdict.mean, 6),
+                reasoning="" if verdict is None else verdict.reasoning,
+            )
 
-    with atomic_path(target) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for protocol, run in runs:
-            for q, ranks in enumerate(run.ranks):
-                if not len(ranks):
-                    continue
-                path = images.query_paths[q]
-                line = {
-                    "source": images.source,
-                    "encoder": images.encoder,
-                    "protocol": protocol.name,
-                    "query": path,
-                    "pid": images.pids[path],
-                    "camid": images.camids[path],
-                    "ap": round(average_precision(ranks), 6),
-                    "first_rank": int(ranks[0]),
-                    "fusion_alpha": options.fusion_alpha,
-                    "list": list(entries(q, run)),
-                }
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    def ranked(q: int, protocol: Protocol, run: Ranked) -> RankedList:
+        path, ranks = images.query_paths[q], run.ranks[q]
+        return RankedList(
+            source=images.source,
+            encoder=images.encoder,
+            protocol=protocol.name,
+            query=path,
+            pid=images.pids[path],
+            camid=images.camids[path],
+            ap=round(average_precision(ranks), 6),
+            first_rank=int(ranks[0]),
+            fusion_alpha=options.fusion_alpha,
+            list=list(entries(q, run)),
+        )
+
+    JsonLines(target).write(
+        ranked(q, protocol, run)
+        for protocol, run in runs
+        for q, ranks in enumerate(run.ranks)
+        if len(ranks)
+    )
 
 
 def _pair_id(images: RankingSet, q: int, g: int) -> str:
@@ -331,40 +317,31 @@ def _progress(blocks: Iterator[np.ndarray], total: int, label: str) -> Iterator[
             bar.update(len(block))
 
 
-def _report(lines: Sequence[Line], options: Options, out: Path) -> None:
-    from nontrivial.manifests.parquet import atomic_path
-
+def _report(lines: Sequence[RankingScores], options: Options, out: Path) -> None:
     header = ("data set", "encoder", "protocol", "ranking", "queries", "mAP", "95 %", "mINP")
     header += (*(f"R-{k}" for k in CMC), "s/query")
     print(table([_cells(line) for line in lines], header=header))
     for line in lines:
         if line.verdicts:
             found, name = line.verdicts, f"{line.source}, {line.encoder}, {line.protocol}"
-            swap = "" if found.agreeing is None else f", both orders agree on {found.agreeing:.1%}"
+            agreeing = found["agreeing"]
+            swap = "" if agreeing is None else f", both orders agree on {agreeing:.1%}"
             print(
-                f"{name}: {found.pairs} pairs judged, {found.right:.1%} rightly, "
-                f"calibration error {found.ece:.3f}{swap}"
+                f"{name}: {found['pairs']} pairs judged, {found['right']:.1%} rightly, "
+                f"calibration error {found['ece']:.3f}{swap}"
             )
-        if line.scores.skipped:
-            print(f"note: {line.protocol}: {line.scores.skipped} queries have no match")
-    record = {"options": asdict(options), "lines": [_record(line) for line in lines]}
-    with atomic_path(out / "reid.json") as path:
-        path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(f"\nall numbers: {out / 'reid.json'}")
+        if line.scores["skipped"]:
+            print(f"note: {line.protocol}: {line.scores['skipped']} queries have no match")
+    write_json(out / RANKINGS, {"options": asdict(options), "lines": lines})
+    print(f"\nall numbers: {out / RANKINGS}")
 
 
-def _cells(line: Line) -> tuple[Any, ...]:
+def _cells(line: RankingScores) -> tuple[Any, ...]:
     scores = line.scores
     between = "" if line.interval is None else "{:.3f}–{:.3f}".format(*line.interval)
-    names = (line.source, line.encoder, line.protocol, line.ranking, scores.queries)
-    rates = (float(scores.cmc[k - 1]) for k in CMC)
-    return (*names, scores.mean_ap, between, scores.mean_inp, *rates, line.seconds)
-
-
-def _record(line: Line) -> dict[str, Any]:
-    record = asdict(line)
-    record["scores"]["cmc"] = [round(float(rate), 6) for rate in line.scores.cmc]
-    return record
+    names = (line.source, line.encoder, line.protocol, line.ranking, scores["queries"])
+    rates = (scores["cmc"][k - 1] for k in CMC)
+    return (*names, scores["mean_ap"], between, scores["mean_inp"], *rates, line.seconds)
 
 
 def _check(options: Options) -> None:

@@ -30,8 +30,9 @@ from nontrivial.models.prompts import messages
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from nontrivial.eval.generation import Media, Sample, Sampling, View
+    from nontrivial.eval.generation import Media, Sample, Sampling
     from nontrivial.manifests.media import Clip
+    from nontrivial.models.inputs import View
 
 JPEG_QUALITY = 95
 MAX_REPLY = 2**24  # bytes; a longer reply is no completion
@@ -89,8 +90,8 @@ class Served:
             "top_k": -1,
             "repetition_penalty": 1.0,
         }
-        if self.view.max_pixels is not None:
-            body["mm_processor_kwargs"] = {"max_pixels": self.view.max_pixels}
+        if self.view.limits:
+            body["mm_processor_kwargs"] = self.view.limits
         if clips:
             rate = {"num_frames": -1, "fps": clips[0].sampled_fps}
             body["media_io_kwargs"] = {"video": rate}

@@ -10,24 +10,22 @@ No first, so that a liking for a place or a letter cancels out.
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nontrivial.eval.generation import Generator, Media, Sample, View, load_batch
-from nontrivial.eval.predictions import cut_torn_line, read_lines
+from nontrivial.eval.generation import Generator, Media, Sample, load_batch
 from nontrivial.manifests.answers import LETTERS, read_answer
 from nontrivial.manifests.errors import BadInput
-from nontrivial.models.inputs import encode
+from nontrivial.manifests.runs import JsonLines, read_records
+from nontrivial.models.inputs import View, encode
 from nontrivial.models.prompts import NO, SAME_PERSON, YES, messages
 
 if TYPE_CHECKING:
     import torch
 
-JUDGES = ("direct", "reasoned", "votes")
 NO_THOUGHT = "<think></think><answer>"
 
 
@@ -105,10 +103,10 @@ class Verifier:
         return self.generator.complete([{**s, "id": f"{s['id']}#{vote}"} for s in samples], media)
 
 
-def question(query: str, candidate: str, *, swapped: bool = False) -> dict[str, Any]:
+def pair_sample(query: str, candidate: str, *, swapped: bool = False) -> dict[str, Any]:
     """A pair of image paths as a sample.
 
-    >>> question("a.jpg", "b.jpg", swapped=True)["options"]
+    >>> pair_sample("a.jpg", "b.jpg", swapped=True)["options"]
     ['No', 'Yes']
     """
     paths, options = [query, candidate], [YES, NO]
@@ -151,7 +149,7 @@ def judge_pairs(
     for start in range(0, len(pairs), batch_size):
         some = pairs[start : start + batch_size]
         began = time.perf_counter()
-        good, media, problems = load_batch([question(*pair) for pair in some], media_root, view)
+        good, media, problems = load_batch([pair_sample(*pair) for pair in some], media_root, view)
         yield from problems
         if not good:
             continue
@@ -159,27 +157,18 @@ def judge_pairs(
         others: list[tuple[float | None, str]] = [(None, "")] * len(good)
         if swap:
             paths = [[image["path"] for image in sample["images"]] for sample in good]
-            turned = [question(*both, swapped=True) for both in paths]
+            turned = [pair_sample(*both, swapped=True) for both in paths]
             others = verifier.ask(turned, [(images[::-1], clips) for images, clips in media])
         seconds = (time.perf_counter() - began) / len(good)
-        with store.open("a", encoding="utf-8") as file:
-            for sample, (p, text), (q, _) in zip(good, answers, others, strict=True):
-                judged = Judged(sample["id"], p, q, text, seconds)
-                file.write(json.dumps(vars(judged), ensure_ascii=False) + "\n")
+        JsonLines(store).append(
+            *(
+                Judged(sample["id"], p, q, text, seconds)
+                for sample, (p, text), (q, _) in zip(good, answers, others, strict=True)
+            )
+        )
 
 
 def read_judged(store: Path) -> dict[str, Judged]:
     """What has been judged so far; a last line that a kill cut off is removed."""
-    if not store.is_file():
-        return {}
-    cut_torn_line(store)
-    return {line["id"]: _judged(line, store) for _, line in read_lines(store)}
-
-
-def _judged(line: Mapping[str, Any], store: Path) -> Judged:
-    try:
-        return Judged(**line)
-    except TypeError as error:
-        raise BadInput(
-            f"{store}: holds no judgements ({error}); remove it or change --out"
-        ) from error
+    JsonLines(store).mend()
+    return {judged.id: judged for judged in read_records(store, Judged)}

@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _validate(options: Options) -> int:
-    from nontrivial.manifests.parquet import expand
+    from nontrivial.manifests.files import expand
 
     problems, rows = [], []
     splits: dict[tuple[str, str], tuple[str, Path]] = {}
@@ -76,10 +76,10 @@ def _validate(options: Options) -> int:
 def _check_file(path: Path, splits: dict[tuple[str, str], tuple[str, Path]]) -> tuple[Any, ...]:
     """Hold one file against the contract and, for its groups, against the files before it."""
     from nontrivial.manifests.parquet import content_digest, read_about, read_table
-    from nontrivial.manifests.schema import validate, validate_embeddings
+    from nontrivial.manifests.schema import is_embeddings, validate, validate_embeddings
 
     content = read_table(path)
-    if _is_embeddings(content):
+    if is_embeddings(content):
         validate_embeddings(content, str(path))
     else:
         validate(content, str(path))
@@ -88,7 +88,7 @@ def _check_file(path: Path, splits: dict[tuple[str, str], tuple[str, Path]]) -> 
     recorded = read_about(path).get("content_digest")
     if recorded != digest:
         raise ManifestError(f"{path}: was changed after it was written: {digest} is not {recorded}")
-    kind = "embeddings" if _is_embeddings(content) else "samples"
+    kind = "embeddings" if is_embeddings(content) else "samples"
     return path, kind, len(content), digest[:16]
 
 
@@ -107,12 +107,14 @@ def _check_splits(
 
 
 def _stats(options: Options) -> None:
-    from nontrivial.manifests.parquet import expand, read_table
+    from nontrivial.manifests.files import expand
+    from nontrivial.manifests.parquet import read_table
+    from nontrivial.manifests.schema import is_embeddings
 
     for path in expand(options.files):
         content = read_table(path)
         print(f"\n{path}: {len(content)} rows")
-        sections = _embeddings_stats if _is_embeddings(content) else _samples_stats
+        sections = _embeddings_stats if is_embeddings(content) else _samples_stats
         for title, header, rows in sections(content):
             print(f"\n{title}\n{textwrap.indent(table(rows, header), '  ')}")
         _print_about(path)
@@ -181,14 +183,16 @@ def _print_about(path: Path) -> None:
 
 
 def _show(options: Options) -> None:
-    from nontrivial.manifests.parquet import expand, read_table
+    from nontrivial.manifests.files import expand
+    from nontrivial.manifests.parquet import read_table
+    from nontrivial.manifests.schema import VECTOR, is_embeddings
 
     wanted = 3 if options.rows is None else options.rows
     for path in expand(options.files):
         content = read_table(path)
         print(f"\n{path}: {len(content)} rows")
-        if _is_embeddings(content):
-            fields = [name for name in content.column_names if not name.startswith("vector_")]
+        if is_embeddings(content):
+            fields = [name for name in content.column_names if not name.startswith(VECTOR)]
             rows = content.select(fields).slice(0, wanted).to_pylist()
             print(table([tuple(row.values()) for row in rows], header=fields))
             continue
@@ -199,11 +203,11 @@ def _show(options: Options) -> None:
 
 
 def _gallery(options: Options) -> None:
-    from nontrivial.manifests.page.gallery import gallery
-    from nontrivial.manifests.parquet import atomic_path, expand
+    from nontrivial.manifests.files import atomic_path, expand
+    from nontrivial.manifests.page.gallery import gallery_page
 
     rows = 2000 if options.rows is None else options.rows
-    page, thumbnails = gallery(
+    page, thumbnails = gallery_page(
         expand(options.files),
         rows=max(1, rows),
         budget=int(options.max_mb * 1e6),
@@ -224,8 +228,8 @@ def _gallery(options: Options) -> None:
 
 
 def _card(options: Options) -> None:
+    from nontrivial.manifests.files import atomic_path, expand
     from nontrivial.manifests.page.cards import dataset_card, push_dataset
-    from nontrivial.manifests.parquet import atomic_path, expand
 
     files = expand(options.files)
     if len({path.name for path in files}) < len(files):
@@ -275,10 +279,6 @@ def _beside(left: Sequence[str], right: Sequence[str]) -> list[str]:
 def _printable(text: str) -> str:
     """Without the control characters by which data could write to a terminal."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
-
-
-def _is_embeddings(content: pa.Table) -> bool:
-    return any(name.startswith("vector_") for name in content.column_names)
 
 
 if __name__ == "__main__":

@@ -61,6 +61,15 @@ def unlabel(options: Sequence[str]) -> list[str]:
     return texts if len(texts) == len(options) and all(texts) else list(options)
 
 
+def without_label(text: str) -> str:
+    """An option's text without a label in front of it.
+
+    >>> without_label("(B) blue"), without_label("blue")
+    ('blue', 'blue')
+    """
+    return _OPTION_LABEL.sub("", text, count=1).strip()
+
+
 def format_answer(answer: Iterable[str]) -> str:
     """Letters in ascending order inside an answer block.
 

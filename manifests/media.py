@@ -93,13 +93,20 @@ class NameIndex:
         return found[0].relative_to(self.root).as_posix() if found else None
 
 
-def read_image(item: Mapping[str, Any], root: str | os.PathLike | None) -> Image:
-    """Decode one `{bytes, path}` item of a manifest to RGB; bytes win over the path."""
+def source_of(item: Mapping[str, Any], root: str | os.PathLike | None) -> bytes | Path:
+    """The content of a `{bytes, path}` item of a manifest, or its file; bytes win over the path."""
     if item.get("bytes") is not None:
-        return decode_image(item["bytes"], name=item.get("path") or "embedded image")
+        return item["bytes"]
     if root is None:
         raise MediaError(f"{item['path']!r} is not embedded: say where it lies with --media_root")
-    return decode_image(resolve(root, item["path"]))
+    return resolve(root, item["path"])
+
+
+def read_image(item: Mapping[str, Any], root: str | os.PathLike | None) -> Image:
+    """Decode one item of a manifest to RGB."""
+    source = source_of(item, root)
+    embedded = isinstance(source, bytes)
+    return decode_image(source, (item.get("path") or "embedded image") if embedded else None)
 
 
 def encode_image(image: Image, form: str, **settings: Any) -> bytes:

@@ -7,13 +7,10 @@ version, builder, options, seed, media root, encoders, counts by reason.
 
 from __future__ import annotations
 
-import contextlib
-import glob
 import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nontrivial.manifests.errors import BadInput, ManifestError
+from nontrivial.manifests.files import atomic_path
 from nontrivial.manifests.schema import (
     METADATA_KEY,
     SAMPLES,
@@ -77,22 +75,6 @@ def samples_path(out: str | os.PathLike, name: str, split: str) -> Path:
     if split == "train":
         return Path(out, f"{name}.parquet")
     return Path(out, "eval", f"{name}_{split}.parquet")
-
-
-def expand(patterns: Iterable[str | os.PathLike]) -> list[Path]:
-    """The files that paths and globs name, each once, in their order.
-
-    Raises `FileNotFoundError` for a path that does not exist or a glob that matches nothing.
-    """
-    found: dict[Path, None] = {}
-    for pattern in map(str, patterns):
-        magic = glob.has_magic(pattern) and not Path(pattern).exists()
-        matches = sorted(glob.glob(pattern, recursive=True)) if magic else [pattern]
-        files = [Path(match) for match in matches if Path(match).is_file()]
-        if not files:
-            raise FileNotFoundError(f"{pattern}: no such file; builders write manifests/*.parquet")
-        found.update(dict.fromkeys(files))
-    return list(found)
 
 
 def read_table(path: str | os.PathLike, columns: Sequence[str] | None = None) -> pa.Table:
@@ -225,39 +207,3 @@ def _lengths(lengths: pa.Array) -> bytes:
         .astype(np.int64)
         .tobytes()
     )
-
-
-@contextlib.contextmanager
-def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary name beside `path` that is renamed to it when the block succeeds."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def claim(path: str | os.PathLike) -> Iterator[None]:
-    """Hold the only right to write `path`; raises `BadInput` where another process has it."""
-    from filelock import FileLock, Timeout
-
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(path.parent / f".{path.name}.lock", timeout=0):
-            yield
-    except Timeout as error:
-        raise BadInput(
-            f"{path}: another process is writing it; wait for it or change --out"
-        ) from error

@@ -97,6 +97,11 @@ def embeddings_schema(widths: Mapping[str, int]) -> pa.Schema:
     return pa.schema(fields + vectors)
 
 
+def is_embeddings(table: pa.Table) -> bool:
+    """True where a table has a column of vectors."""
+    return any(name.startswith(VECTOR) for name in table.column_names)
+
+
 def samples_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     """Rows as a samples table sorted by id; absent columns become null, unknown ones are errors."""
     rows = list(rows)

@@ -8,33 +8,48 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from nontrivial.manifests.media import Clip, MediaError, read_image, resolve, sample_frames
+from nontrivial.manifests.media import Clip, read_image, sample_frames, source_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from transformers import BatchFeature, ProcessorMixin
 
 
-def load_media(
-    sample: Mapping[str, Any],
-    media_root: str | os.PathLike | None,
-    *,
-    nframes: int | None = 8,
-    fps: float | None = None,
-) -> tuple[list[Image], list[Clip]]:
-    """Decode the images and the sampled frames of one sample.
+@dataclass
+class View:
+    """Options: what of a sample's media the policy sees; in evaluation the same as in training."""
 
-    `nframes` is the most frames of a clip, `fps` the rate at which shorter ones are sampled.
-    """
+    shown_last: ClassVar[bool] = True
+
+    nframes: int | None = field(default=8, metadata={"help": "Most frames taken from a clip."})
+    fps: float | None = field(
+        default=None, metadata={"help": "Rate at which clips are sampled, up to nframes."}
+    )
+    max_pixels: int | None = field(
+        default=None, metadata={"help": "Scale larger images and frames down to this many pixels."}
+    )
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """Arguments of the processor."""
+        return {} if self.max_pixels is None else {"max_pixels": self.max_pixels}
+
+
+def load_media(
+    sample: Mapping[str, Any], media_root: str | os.PathLike | None, view: View
+) -> tuple[list[Image], list[Clip]]:
+    """Decode the images and the sampled frames of one sample."""
     images = [read_image(item, media_root) for item in sample["images"] or []]
     videos = sample["videos"] or []
     ranges = sample["clips"] or [None] * len(videos)
     clips = []
     for item, seconds in zip(videos, ranges, strict=True):
         span = (seconds["start"], seconds["end"]) if seconds else None
-        clips.append(sample_frames(_video(item, media_root), nframes=nframes, fps=fps, clip=span))
+        source = source_of(item, media_root)
+        clips.append(sample_frames(source, nframes=view.nframes, fps=view.fps, clip=span))
     return images, clips
 
 
@@ -89,11 +104,3 @@ def metadata(clip: Clip) -> dict[str, Any]:
         "fps": clip.sampled_fps,
         "frames_indices": list(range(count)),
     }
-
-
-def _video(item: Mapping[str, Any], media_root: str | os.PathLike | None) -> Any:
-    if item.get("bytes") is not None:
-        return item["bytes"]
-    if media_root is None:
-        raise MediaError(f"{item['path']!r} is not embedded: say where it lies with --media_root")
-    return resolve(media_root, item["path"])

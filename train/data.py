@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import pad
 
-from nontrivial.manifests.command import table
+from nontrivial.manifests.command import check_share, table
 from nontrivial.manifests.errors import BadInput
 from nontrivial.manifests.media import Clip, MediaError
 from nontrivial.manifests.parquet import read_about, read_samples
@@ -99,13 +99,8 @@ def check_media(samples: Samples, options: DataOptions) -> Samples:
             good.append(row)
         else:
             damaged.append((row["id"], reason))
-    if len(damaged) > options.max_bad * len(samples.rows):
-        listed = "\n".join(f"  {name}: {reason}" for name, reason in damaged[:10])
-        raise BadInput(
-            f"{len(damaged)} of {len(samples.rows)} samples have damaged media, over --max_bad "
-            f"{options.max_bad}:\n{listed}\nmend the files, name their folder with --media_root, "
-            "or raise --max_bad"
-        )
+    told = [f"{name}: {reason}" for name, reason in damaged]
+    check_share(told, len(samples.rows), options.max_bad, "samples have damaged media")
     return Samples(good, samples.other_splits, damaged)
 
 
@@ -137,10 +132,9 @@ class PromptEncoder:
         return [batch[row["id"]] for row in rows]
 
     def _encode(self, row: Sample) -> Prompt:
-        options = self.options
-        images, clips = load_media(row, row["media_root"], nframes=options.nframes, fps=options.fps)
-        limits = {} if options.max_pixels is None else {"max_pixels": options.max_pixels}
-        features = encode(self.processor, [messages(row)], [images], [clips], **limits)
+        view = self.options
+        images, clips = load_media(row, row["media_root"], view)
+        features = encode(self.processor, [messages(row)], [images], [clips], **view.limits)
         length = features["input_ids"].shape[1]
         if length > self.longest:
             raise BadInput(
@@ -198,7 +192,7 @@ def _problems(rows: Sequence[Sample], options: DataOptions) -> dict[Any, str]:
 
     def problem(item: Sample) -> str | None:
         try:
-            load_media(item, item["media_root"], nframes=options.nframes, fps=options.fps)
+            load_media(item, item["media_root"], options)
         except MediaError as error:
             return str(error)
         return None

@@ -1,55 +1,37 @@
-"""What a run did, as JSON Lines: `log.jsonl` beside its checkpoints, `samples.jsonl` of GRPO.
+"""Keep what a run did: a callback that writes log.jsonl, and where a completion's blocks begin.
 
-log.jsonl       one line a log: step, reward, rewards/…, frac_reward_zero_std, completions/…,
-                token_weight/…, loss, learning_rate, …
-samples.jsonl   now and then one whole group: what was asked, each completion token by token with
-                its weights, its rewards and its advantage
-
-A resumed run cuts what came after its checkpoint, so that every step is told once.
+A resumed run cuts what came after its checkpoint, so that every step is told once. The files and
+their records are those of `manifests.runs`.
 """
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from nontrivial.manifests.parquet import atomic_path
+from transformers import TrainerCallback
 
-LOG, SAMPLES = "log.jsonl", "samples.jsonl"
+from nontrivial.manifests.runs import GROUPS, LOG, JsonLines
 
 
-class JsonLines:
-    """A file of JSON objects, each with the `step` it belongs to."""
+class Journal(TrainerCallback):
+    """Write what a trainer logs; a resumed run first cuts what is told again."""
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, output_dir: str | Path) -> None:
+        self.log, self.groups = (JsonLines(Path(output_dir, name)) for name in (LOG, GROUPS))
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        if not self.path.is_file():
-            return
-        with open(self.path, encoding="utf-8") as file:
-            for line in file:
-                if line.endswith("\n"):  # a line that was cut by a kill is none
-                    yield json.loads(line)
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero:
+            for file in (self.log, self.groups):
+                file.cut(state.global_step)
 
-    def append(self, record: Mapping[str, Any]) -> None:
-        """Write one object as the file's last line."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
-
-    def cut(self, step: int) -> None:
-        """Keep the records up to and with `step`."""
-        if not self.path.is_file():
-            return
-        kept = (record for record in self if record["step"] <= step)
-        lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in kept]
-        with atomic_path(self.path) as temporary:
-            temporary.write_text("".join(lines), encoding="utf-8")
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        # The closing summary would be told again by each run that finds nothing left to do.
+        if state.is_world_process_zero and logs and "train_runtime" not in logs:
+            self.log.append({"step": state.global_step, **logs})
 
 
 def spans(pieces: Sequence[str]) -> dict[str, range]:

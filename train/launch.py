@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from nontrivial.manifests.command import build_parser, read_yaml, snake_case
 from nontrivial.manifests.errors import BadInput
+from nontrivial.manifests.runs import OPTIONS, STATE, read_json, write_json
 from nontrivial.models.policy import EMBEDDED
 from nontrivial.train.options import DataOptions
 
@@ -171,7 +172,7 @@ def finish(trainer: StrictResume, job: Job) -> None:
 
     Raises `BadInput` where another process is writing to the same folder.
     """
-    from nontrivial.manifests.parquet import claim
+    from nontrivial.manifests.files import claim
     from nontrivial.train.progress import follow
 
     args, first = job.args, trainer.is_world_process_zero()
@@ -194,15 +195,14 @@ def resume_point(output_dir: str, run: Mapping[str, Any], *, restart: bool = Fal
     Raises `BadInput` where its checkpoints come from other samples or options.
     """
     folder = Path(output_dir)
-    record = folder / "run.json"
     if restart:
         for checkpoint in folder.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
     # The state is written last, so its existence means that the checkpoint is whole.
-    states = folder.glob("checkpoint-*/trainer_state.json")
+    states = folder.glob(f"checkpoint-*/{STATE}")
     steps = sorted(int(state.parent.name.rpartition("-")[2]) for state in states)
-    if steps and record.is_file():
-        before = json.loads(record.read_text())
+    before = read_json(folder / OPTIONS)
+    if steps and before is not None:
         changed = sorted(name for name in run if run[name] != before.get(name))
         if changed:
             shown = ", ".join(f"{name}: {before.get(name)} -> {run[name]}" for name in changed[:5])
@@ -210,8 +210,7 @@ def resume_point(output_dir: str, run: Mapping[str, Any], *, restart: bool = Fal
                 f"--output_dir {output_dir} holds checkpoints of another run ({shown}); choose "
                 "another folder, or remove them with --restart"
             )
-    folder.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps(run, indent=1, sort_keys=True))
+    write_json(folder / OPTIONS, dict(sorted(run.items())))
     return str(folder / f"checkpoint-{steps[-1]}") if steps else None
 
 

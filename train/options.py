@@ -7,26 +7,24 @@ They are read twice: by TRL's parser, together with everything TRL and transform
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
+
+from nontrivial.models.inputs import View
 
 TOKEN_WEIGHTINGS = ("divergence", "geometric", "official", "entropy", "none")
 
 
 @dataclass
-class DataOptions:
+class DataOptions(View):
     """Which samples, and what of their media the policy sees."""
+
+    shown_last: ClassVar[bool] = False
 
     media_root: str | None = field(
         default=None, metadata={"help": "Folder of the media; wins over what the manifests record."}
     )
     max_bad: float = field(
         default=0.01, metadata={"help": "Share of samples with damaged media that is tolerated."}
-    )
-    nframes: int = field(default=8, metadata={"help": "Most frames taken from a clip."})
-    fps: float | None = field(
-        default=None, metadata={"help": "Rate at which clips are sampled, up to nframes."}
-    )
-    max_pixels: int | None = field(
-        default=None, metadata={"help": "Scale larger images and frames down to this many pixels."}
     )
     media_cache_mb: int = field(
         default=512, metadata={"help": "Memory for encoded prompts that are used again."}

@@ -10,7 +10,6 @@ step thin, a running mean over it.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from nontrivial.manifests.command import guard, option, parse, table
 from nontrivial.manifests.errors import BadInput
+from nontrivial.manifests.runs import LOG, STATE, JsonLines, read_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -96,16 +96,12 @@ def plot(runs: Sequence[str | Path], picture: str | Path, *, smooth: int = 10) -
 
 def read_log(folder: str | Path) -> History:
     """What a run logged, a dict a log; each has its `step`."""
-    from nontrivial.train.journal import LOG, JsonLines
-
-    log, state = Path(folder, LOG), Path(folder, "trainer_state.json")
+    log, state = Path(folder, LOG), read_json(Path(folder, STATE))
     if log.is_file():
         return list(JsonLines(log))
-    if state.is_file():
-        return json.loads(state.read_text(encoding="utf-8"))["log_history"]
-    raise FileNotFoundError(
-        f"{folder}: holds neither {LOG} nor trainer_state.json; give a run's folder"
-    )
+    if state is not None:
+        return state["log_history"]
+    raise FileNotFoundError(f"{folder}: holds neither {LOG} nor {STATE}; give a run's folder")
 
 
 def series(history: History, name: str) -> tuple[list[int], list[float]]:

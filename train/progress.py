@@ -1,13 +1,12 @@
-"""What a run shows and keeps of its way: a progress bar of one line, and log.jsonl."""
+"""Show a run: a progress bar of one line, with its last metrics beside it."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from transformers import ProgressCallback, Trainer, TrainerCallback
+from transformers import ProgressCallback, Trainer
 
-from nontrivial.train.journal import LOG, SAMPLES, JsonLines
+from nontrivial.train.journal import Journal
 
 # What is shown beside the bar; everything that is logged goes to TensorBoard and the checkpoints.
 SHOWN = {
@@ -28,23 +27,6 @@ class OneLine(ProgressCallback):
         values = {label: f"{logs[name]:.3g}" for name, label in SHOWN.items() if logs.get(name)}
         if values:
             self.training_bar.set_postfix(values)
-
-
-class Journal(TrainerCallback):
-    """Writes what a trainer logs to log.jsonl; a resumed run first cuts what is told again."""
-
-    def __init__(self, output_dir: str | Path) -> None:
-        self.log, self.samples = (JsonLines(Path(output_dir, name)) for name in (LOG, SAMPLES))
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.is_world_process_zero:
-            for file in (self.log, self.samples):
-                file.cut(state.global_step)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        # The closing summary would be told again by each run that finds nothing left to do.
-        if state.is_world_process_zero and logs and "train_runtime" not in logs:
-            self.log.append({"step": state.global_step, **logs})
 
 
 def follow(trainer: Trainer) -> None:

@@ -15,6 +15,7 @@ from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import split_tensor_dict
 
+from nontrivial.manifests.runs import GROUPS, JsonLines
 from nontrivial.models.policy import vision_token_ids
 from nontrivial.train import batches, vllm_prompts
 from nontrivial.train.batches import Batch
@@ -22,7 +23,7 @@ from nontrivial.train.config import TokenWeightedGRPOConfig
 from nontrivial.train.data import Prompt, PromptEncoder, Sample, StandIns, columns
 from nontrivial.train.head import check_plain_logits, gathered, head_without
 from nontrivial.train.importance import token_weights, warmed_alpha
-from nontrivial.train.journal import SAMPLES, JsonLines, spans
+from nontrivial.train.journal import spans
 from nontrivial.train.resume import ResumableSampler, SaveWhenUsedUp, StrictResume
 from nontrivial.train.shared_prompt import (
     accept_shared_prompts,
@@ -282,7 +283,7 @@ class TokenWeightedGRPOTrainer(StrictResume, GRPOTrainer):
         sample = self._samples[rows[0]]
         told = ("id", "task", "question", "options", "answer")
         completions = [self._completion(row, batch) for row in range(self.num_generations)]
-        JsonLines(Path(self.args.output_dir, SAMPLES)).append(
+        JsonLines(Path(self.args.output_dir, GROUPS)).append(
             {"step": step}
             | {name: sample[name] for name in told}
             | {"token_weighting": self.args.token_weighting, "completions": completions}

@@ -182,17 +182,14 @@ def _choose(
     members = np.union1d(space.anchors, space.candidates)
     pairs = rules.budget * (rules.candidates or 1)
     image, identity = even_caps(pairs, len(members), len(np.unique(space.pids[members])))
-    caps = {
-        "per_image": rules.per_image or image,
-        "per_identity": rules.per_identity or identity,
-    }
+    caps = rules.per_image or image, rules.per_identity or identity
     if rules.candidates:
         clear = doubts.clear(_candidates(space, *listed, reference))
-        return choose_sets(clear, space.pids, rules.budget, rules.candidates, **caps)
+        return choose_sets(clear, space.pids, rules.budget, rules.candidates, caps)
     for times in LOOKED_AT:
         least = _least_margins(space, *listed[1:], reference, times and times * rules.budget)
         clear = doubts.clear(_candidates(space, *listed, reference, least))
-        chosen = choose(clear, space.pids, rules.budget, **caps)
+        chosen = choose(clear, space.pids, rules.budget, caps)
         if len(chosen) == rules.budget:
             break
     return chosen

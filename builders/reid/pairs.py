@@ -78,18 +78,14 @@ def choose(
     pairs: pl.DataFrame,
     pids: np.ndarray,
     budget: int,
-    *,
-    per_image: int | None = None,
-    per_identity: int | None = None,
+    caps: tuple[int, int],
 ) -> pl.DataFrame:
     """The hardest pairs within a budget, half of them positives; pids (N,) by row.
 
-    Greedy by margin, ties by row. No pair is taken twice in either order, and no image or identity
-    more often than its cap (by default four times its even share). If either half comes short, so
-    does the other.
+    Greedy by margin, ties by row. No pair is taken twice in either order, no image and no identity
+    more often than its of the two `caps`. If either half comes short, so does the other.
     """
     ordered = _hardest_first(pairs)
-    caps = _caps(ordered, pids, budget, per_image, per_identity)
     quota = {True: budget // 2, False: budget - budget // 2}
     chosen = _take(ordered, pids, quota, caps)
     right = chosen["kind"].is_in(POSITIVES).sum()
@@ -104,9 +100,7 @@ def choose_sets(
     pids: np.ndarray,
     budget: int,
     size: int,
-    *,
-    per_image: int | None = None,
-    per_identity: int | None = None,
+    caps: tuple[int, int],
 ) -> pl.DataFrame:
     """The hardest anchors, each once, with `size` candidates of which none to several are right.
 
@@ -116,7 +110,6 @@ def choose_sets(
     `pairs`, the rows of an anchor together.
     """
     ordered = pairs.sort(["margin", "anchor", "candidate"], descending=[True, False, False])
-    caps = _caps(ordered, pids, budget * size, per_image, per_identity)
     room = _Room(pids, *caps)
     right = ordered["kind"].is_in(POSITIVES).to_list()
     waiting: dict[int, tuple[list[int], list[int]]] = {}
@@ -343,18 +336,6 @@ class _Room:
 
     def _people(self, a: int, b: int) -> set[int]:
         return {int(self.person[a]), int(self.person[b])}
-
-
-def _caps(
-    pairs: pl.DataFrame,
-    pids: np.ndarray,
-    budget: int,
-    per_image: int | None,
-    per_identity: int | None,
-) -> tuple[int, int]:
-    images = np.union1d(pairs["anchor"].to_numpy(), pairs["candidate"].to_numpy())
-    image, identity = even_caps(budget, len(images), len(np.unique(pids[images])))
-    return per_image or image, per_identity or identity
 
 
 def _all_positives(

@@ -49,7 +49,7 @@ class VectorCache:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        from nontrivial.manifests.parquet import atomic_path
+        from nontrivial.manifests.files import atomic_path
 
         shard = self.folder / f"{hashlib.sha256(''.join(keys).encode()).hexdigest()[:32]}.parquet"
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), self.width)

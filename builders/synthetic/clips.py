@@ -188,7 +188,7 @@ def _drawing(shape: str, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 @dataclass(frozen=True)
-class Question:
+class ClipQuestion:
     """A question with its truth: what holds for each choice, or what follows without choices."""
 
     kind: str  # descriptive | explanatory | predictive | counterfactual
@@ -199,27 +199,27 @@ class Question:
     subtype: str = ""
 
 
-def ask(world: World, motion: Motion, rng: np.random.Generator) -> list[Question]:
+def ask(world: World, motion: Motion, rng: np.random.Generator) -> list[ClipQuestion]:
     """Questions of all four types about one clip; a type the clip has nothing for is left out."""
-    makers: list[Callable[..., Iterator[Question]]] = [_describe, _explain, _predict, _remove]
+    makers: list[Callable[..., Iterator[ClipQuestion]]] = [_describe, _explain, _predict, _remove]
     return [question for make in makers for question in make(world, motion, rng)]
 
 
-def _describe(world: World, motion: Motion, rng: np.random.Generator) -> Iterator[Question]:
+def _describe(world: World, motion: Motion, rng: np.random.Generator) -> Iterator[ClipQuestion]:
     questions = list(_descriptions(world, motion, rng))
     yield from (questions[k] for k in rng.permutation(len(questions))[:DESCRIPTIONS])
 
 
-def _descriptions(world: World, motion: Motion, rng: np.random.Generator) -> Iterator[Question]:
+def _descriptions(world: World, motion: Motion, rng: np.random.Generator) -> Iterator[ClipQuestion]:
     """One question of each subtype; the fact is which objects are meant, and the answer."""
     moving = motion_of(motion)
     state = bool(rng.integers(2))
     word, which = ("moving", moving) if state else ("stationary", ~moving)
     chosen = [world.names[k] for k in _ranked(world) if which[k]]
 
-    def question(subtype: str, text: str, meant: list[str], answer: str) -> Question:
+    def question(subtype: str, text: str, meant: list[str], answer: str) -> ClipQuestion:
         fact = f"{' '.join(meant or ['none'])}; {answer}"
-        return Question("descriptive", text, (fact,), (), answer, subtype)
+        return ClipQuestion("descriptive", text, (fact,), (), answer, subtype)
 
     shape = SHAPES[int(rng.integers(3))]
     alike = [name for name in chosen if name.endswith(shape)]
@@ -237,7 +237,7 @@ def _descriptions(world: World, motion: Motion, rng: np.random.Generator) -> Ite
     yield question("query_shape", f"What shape is the {colour} object?", [name], shape)
 
 
-def _explain(world: World, motion: Motion, rng: np.random.Generator) -> Iterator[Question]:
+def _explain(world: World, motion: Motion, rng: np.random.Generator) -> Iterator[ClipQuestion]:
     """What is responsible for a collision: a third object without which it does not happen."""
     for i, j in sorted(motion.hits(0, FRAMES)):
         others = [int(k) for k in rng.permutation(len(world.names)) if k not in (i, j)]
@@ -251,10 +251,10 @@ def _explain(world: World, motion: Motion, rng: np.random.Generator) -> Iterator
         facts = [f"{n} {'needed' if r else 'idle'}" for n, r in zip(names, needed, strict=True)]
         pair = f"the {world.names[i]} and the {world.names[j]}"
         text = f"Which of the following is responsible for the collision between {pair}?"
-        yield Question("explanatory", text, tuple(facts), tuple(choices))
+        yield ClipQuestion("explanatory", text, tuple(facts), tuple(choices))
 
 
-def _predict(world: World, motion: Motion, rng: np.random.Generator) -> Iterator[Question]:
+def _predict(world: World, motion: Motion, rng: np.random.Generator) -> Iterator[ClipQuestion]:
     happened, coming = motion.hits(0, FRAMES), motion.hits(FRAMES)
     pairs = combinations(range(len(world.names)), 2)
     others = [pair for pair in pairs if pair not in happened]
@@ -264,7 +264,7 @@ def _predict(world: World, motion: Motion, rng: np.random.Generator) -> Iterator
     yield from _events("predictive", text, world, others, coming, rng, most=3)
 
 
-def _remove(world: World, motion: Motion, rng: np.random.Generator) -> Iterator[Question]:
+def _remove(world: World, motion: Motion, rng: np.random.Generator) -> Iterator[ClipQuestion]:
     gone = int(rng.integers(len(world.names)))
     hits = without(world, gone).hits(0, FRAMES)
     pairs = [pair for pair in combinations(range(len(world.names)), 2) if gone not in pair]
@@ -288,7 +288,7 @@ def _events(
     *,
     most: int,
     negated: bool = False,
-) -> Iterator[Question]:
+) -> Iterator[ClipQuestion]:
     """A question whose choices are collisions; at least two pairs are needed to choose from."""
     if len(pairs) < 2:
         return
@@ -303,7 +303,7 @@ def _events(
             (f"The {world.names[i]} collides with the {world.names[j]}", happens != negated)
         )
         facts.append(f"{world.names[i]} {world.names[j]} {'hit' if happens else 'miss'}")
-    yield Question(kind, text, tuple(facts), tuple(choices))
+    yield ClipQuestion(kind, text, tuple(facts), tuple(choices))
 
 
 def without(world: World, gone: int) -> Motion:
@@ -339,7 +339,7 @@ def _ranked(world: World) -> list[int]:
 
 
 def scene(
-    index: int, filename: str, seen: str, questions: list[Question]
+    index: int, filename: str, seen: str, questions: list[ClipQuestion]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """One entry of a CLEVRER question file, and its rows of truth; choice -1 is what is `seen`."""
     entries, truth = [], []

@@ -62,7 +62,7 @@ CAMERAS = (
 
 
 @dataclass(frozen=True)
-class Photo:
+class Shot:
     """One image of the data set before it is written."""
 
     folder: str  # bounding_box_train | query | bounding_box_test
@@ -82,7 +82,7 @@ def identities(world: str) -> list[tuple[str, ...]]:
     return [combinations[i] for i in chosen]
 
 
-def plan(world: str, seed: int, train: int, test: int, images_per_identity: int) -> Iterator[Photo]:
+def plan(world: str, seed: int, train: int, test: int, images_per_identity: int) -> Iterator[Shot]:
     """Every image of a data set, in the order of its file names; drawing is left to `draw`."""
     people = identities(world)
     if train + test > len(people):
@@ -92,14 +92,14 @@ def plan(world: str, seed: int, train: int, test: int, images_per_identity: int)
     chosen = np.random.default_rng([seed, 1]).permutation(len(rest))[:train]
     for number, index in enumerate(chosen):
         pid = 2 * number + 2
-        for photo in _photos(pid, rest[index], seed, images_per_identity):
-            yield Photo("bounding_box_train", *photo)
+        for photo in _shots(pid, rest[index], seed, images_per_identity):
+            yield Shot("bounding_box_train", *photo)
     for number, person in enumerate(held_out):
-        yield from _test_photos(2 * number + 1, person, seed, images_per_identity)
-    yield from _noise_photos(rest, seed, count=test // 2)
+        yield from _test_shots(2 * number + 1, person, seed, images_per_identity)
+    yield from _noise_shots(rest, seed, count=test // 2)
 
 
-def draw(photo: Photo) -> np.ndarray:
+def draw(photo: Shot) -> np.ndarray:
     """Render a photo, (128, 64, 3) uint8 RGB."""
     rng = np.random.default_rng(photo.seed)
     camera = CAMERAS[photo.camera]
@@ -113,7 +113,7 @@ def draw(photo: Photo) -> np.ndarray:
     return _expose(image, camera, rng)
 
 
-def _photos(pid: int, person: tuple[str, ...], seed: int, count: int) -> Iterator[tuple]:
+def _shots(pid: int, person: tuple[str, ...], seed: int, count: int) -> Iterator[tuple]:
     """`count` photos of one person, spread over the cameras as evenly as it goes."""
     rng = np.random.default_rng([seed, 2, pid])
     cameras = np.resize(rng.permutation(len(CAMERAS)), count)
@@ -123,14 +123,14 @@ def _photos(pid: int, person: tuple[str, ...], seed: int, count: int) -> Iterato
         yield name, person, int(camera), (seed, 3, pid, shot)
 
 
-def _test_photos(pid: int, person: tuple[str, ...], seed: int, count: int) -> Iterator[Photo]:
+def _test_shots(pid: int, person: tuple[str, ...], seed: int, count: int) -> Iterator[Shot]:
     """Every second photo asks, the others are the gallery: shots are ordered by camera, so with two
     to a camera each camera asks once, as in Market-1501."""
-    for shot, photo in enumerate(_photos(pid, person, seed, count)):
-        yield Photo("bounding_box_test" if shot % 2 else "query", *photo)
+    for shot, photo in enumerate(_shots(pid, person, seed, count)):
+        yield Shot("bounding_box_test" if shot % 2 else "query", *photo)
 
 
-def _noise_photos(rest: list[tuple[str, ...]], seed: int, count: int) -> Iterator[Photo]:
+def _noise_shots(rest: list[tuple[str, ...]], seed: int, count: int) -> Iterator[Shot]:
     """Distractors (pid 0000, people nobody asks for) and junk (pid −1, bad crops)."""
     rng = np.random.default_rng([seed, 4])
     for pid, word in ((JUNK, "-1"), (DISTRACTOR, "0000")):
@@ -139,7 +139,7 @@ def _noise_photos(rest: list[tuple[str, ...]], seed: int, count: int) -> Iterato
             name = f"{word}_c{camera + 1}s1_{shot + 1:06d}_00.jpg"
             person = rest[int(rng.integers(len(rest)))]
             noise = (seed, 5, pid + 1, shot)
-            yield Photo("bounding_box_test", name, person, camera, noise, junk=pid == JUNK)
+            yield Shot("bounding_box_test", name, person, camera, noise, junk=pid == JUNK)
 
 
 def _background(camera: Camera, rng: np.random.Generator) -> np.ndarray:

@@ -16,7 +16,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nontrivial.manifests.media import MediaError, encode_image, read_image, resolve, sample_frames
+from nontrivial.manifests.media import (
+    MediaError,
+    encode_image,
+    read_image,
+    sample_frames,
+    source_of,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -88,18 +94,20 @@ class Thumbnails:
         return places
 
 
-def pictures(items: Iterable[tuple[int | None, str, str]]) -> dict[str, Any]:
+def images_block(items: Iterable[tuple[int | None, str, str]]) -> dict[str, Any]:
     """A row of images: (place of the thumbnail, caption, mark), mark is right, wrong or empty."""
     keys = ("image", "caption", "mark")
     return {"type": "images", "items": [dict(zip(keys, item, strict=True)) for item in items]}
 
 
-def question(title: str, text: str, options: Iterable[tuple[str, str, bool]]) -> dict[str, Any]:
+def question_block(
+    title: str, text: str, options: Iterable[tuple[str, str, bool]]
+) -> dict[str, Any]:
     """A question with its options: (letter, text, right)."""
     return {"type": "question", "title": title, "text": text, "options": list(options)}
 
 
-def text(
+def text_block(
     title: str, content: str, mark: str = "", tokens: Sequence[tuple[str, float]] | None = None
 ) -> dict[str, Any]:
     """A passage; with `tokens` (text, weight) each is shaded by its weight."""
@@ -194,10 +202,7 @@ def _frames(
 ) -> list[Image]:
     from PIL import Image
 
-    if item.get("bytes") is None and root is None:
-        raise MediaError(f"{item['path']!r} is not embedded: say where it lies with --media_root")
-    source = item["bytes"] if item.get("bytes") is not None else resolve(root, item["path"])
-    sampled = sample_frames(source, nframes=FRAMES, clip=seconds)
+    sampled = sample_frames(source_of(item, root), nframes=FRAMES, clip=seconds)
     return [Image.fromarray(frame) for frame in sampled.frames]
 
 

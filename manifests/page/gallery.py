@@ -16,14 +16,14 @@ from nontrivial.manifests.page import (
     Card,
     Thumbnails,
     beside,
-    pictures,
-    question,
+    images_block,
+    question_block,
     render,
     summary,
-    text,
+    text_block,
 )
 from nontrivial.manifests.parquet import read_about, read_samples, read_table
-from nontrivial.manifests.schema import iterate
+from nontrivial.manifests.schema import is_embeddings, iterate
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 QUARANTINE = ("anchor_path", "candidate_path", "reason")
 
 
-def gallery(
+def gallery_page(
     paths: Sequence[Path],
     *,
     rows: int,
@@ -89,10 +89,10 @@ def sample_blocks(
     row: Mapping[str, Any], root: str | os.PathLike | None, thumbnails: Thumbnails
 ) -> list[dict[str, Any]]:
     """A row's media, its question beside the original, its rationale."""
-    blocks = [pictures(_media(row, row["reid"] or {}, root, thumbnails))]
+    blocks = [images_block(_media(row, row["reid"] or {}, root, thumbnails))]
     blocks.append(_asked(row, row["qa"] or {}))
     if row["rationale"]:
-        blocks.append(text("rationale", row["rationale"]))
+        blocks.append(text_block("rationale", row["rationale"]))
     return blocks
 
 
@@ -108,7 +108,7 @@ def doubt_card(
     numbers = {k: row[k] for k in ("similarity", "margin") if isinstance(row.get(k), float)}
     facets = {"file": file, "reason": str(row["reason"])}
     title = f"{row['anchor_path']} ~ {row['candidate_path']}"
-    return Card(title, [pictures(items)], facets, _finite(numbers))
+    return Card(title, [images_block(items)], facets, _finite(numbers))
 
 
 def thumbnail_notes(thumbnails: Thumbnails) -> list[str]:
@@ -126,7 +126,7 @@ def _read(path: Path) -> tuple[pa.Table, Any]:
     content = read_table(path)
     if set(QUARANTINE) <= set(content.column_names):
         return content, doubt_card
-    if any(name.startswith("vector_") for name in content.column_names):
+    if is_embeddings(content):
         raise BadInput(
             f"{path}: is an embeddings table; name samples (manifests/*.parquet) or a quarantine"
         )
@@ -189,12 +189,12 @@ def _caption(role: str, pid: str | None, camid: int | None) -> str:
 
 def _asked(row: Mapping[str, Any], qa: Mapping[str, Any]) -> dict[str, Any]:
     """The question, beside its original where it is inverted."""
-    now = question("asked", row["question"], _options(row["options"], row["answer"]))
+    now = question_block("asked", row["question"], _options(row["options"], row["answer"]))
     if not qa.get("inverted"):
         return now
     names = ("original_options", "original_answer")
     before = _options(*(qa[name] or [] for name in names))
-    return beside(now, question("original", qa["original_question"] or "", before))
+    return beside(now, question_block("original", qa["original_question"] or "", before))
 
 
 def _options(options: Sequence[str], answer: Sequence[str]) -> list[tuple[str, str, bool]]:

@@ -74,8 +74,9 @@ def pretrain(options: Options, work: Path, paths: Sequence[Path]) -> tuple[Any, 
     import torch
     from safetensors.torch import load_model, save_model
 
+    from nontrivial.manifests.files import atomic_path
     from nontrivial.manifests.media import frame_indices
-    from nontrivial.manifests.parquet import atomic_path, read_samples
+    from nontrivial.manifests.parquet import read_samples
     from scripts.embedded import architecture, encoding, stages, worlds
 
     rows = [row for path in paths for row in read_samples(path).to_pylist()]

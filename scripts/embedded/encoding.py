@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from nontrivial.builders.synthetic.people import ATTRIBUTES
 from nontrivial.manifests.errors import WorkFailed
-from nontrivial.models.inputs import load_media, metadata
+from nontrivial.models.inputs import View, load_media, metadata
 from nontrivial.models.prompts import messages, question_text, target_text
 from scripts.embedded.stages import IGNORED, Encoded
 
@@ -76,7 +76,7 @@ class Encoder:
     def _see(self, row: Mapping[str, Any], item: Mapping[str, Any]) -> tuple:
         video = bool(row["videos"])
         alone = {"images": None if video else [item], "videos": [item] if video else None}
-        images, clips = load_media({**alone, "clips": None}, self.root)
+        images, clips = load_media({**alone, "clips": None}, self.root, View())
         if video:
             frames = [clip.frames.transpose(0, 3, 1, 2) for clip in clips]
             out = self.processor.video_processor(

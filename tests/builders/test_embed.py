@@ -14,7 +14,8 @@ import pytest
 from nontrivial.builders.embed import main
 from nontrivial.builders.reid import vector_cache, vectors
 from nontrivial.builders.reid.sources import read_source
-from nontrivial.manifests.parquet import claim, read_about, read_table
+from nontrivial.manifests.files import claim
+from nontrivial.manifests.parquet import read_about, read_table
 from nontrivial.manifests.schema import validate_embeddings
 from nontrivial.models.encoders import Stripes, load_encoder
 from tests.builders.reid import market

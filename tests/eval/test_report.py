@@ -141,7 +141,7 @@ def test_groups_of_training_show_each_tokens_weight_latest_first(runs):
 def test_a_line_that_training_did_not_write_is_refused(runs, change, capsys):
     sampled(runs, GROUP | change)
     assert main([str(runs / "grpo"), "--out", str(runs / "page.html")]) == 2
-    assert "samples.jsonl: a line that train.grpo did not write" in capsys.readouterr().err
+    assert "samples.jsonl, line 1: " in capsys.readouterr().err
 
 
 def test_cards_are_bounded_and_a_moved_manifest_is_named(runs):

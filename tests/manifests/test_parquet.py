@@ -17,11 +17,9 @@ import pytest
 
 from nontrivial.manifests import parquet
 from nontrivial.manifests.errors import BadInput, ManifestError
+from nontrivial.manifests.files import atomic_path, claim, expand
 from nontrivial.manifests.parquet import (
-    atomic_path,
-    claim,
     content_digest,
-    expand,
     read_about,
     read_samples,
     read_table,
@@ -157,7 +155,7 @@ def test_a_process_killed_while_writing_leaves_no_manifest(tmp_path):
     writer = in_another_process(
         """
         import sys, time
-        from manifests.parquet import atomic_path
+        from nontrivial.manifests.files import atomic_path
         with atomic_path(sys.argv[1]) as temporary:
             temporary.write_bytes(b"half of it")
             print("writing", flush=True)
@@ -178,7 +176,7 @@ def test_a_second_writer_says_so_and_leaves_and_a_killed_one_does_not_block(tmp_
     holder = in_another_process(
         """
         import sys, time
-        from manifests.parquet import claim
+        from nontrivial.manifests.files import claim
         with claim(sys.argv[1]):
             print("held", flush=True)
             time.sleep(60)

@@ -43,7 +43,7 @@ def random_pair(rng: np.random.Generator) -> tuple[dict, list[Image.Image]]:
     cameras = rng.choice(6, 2, replace=False)
     shown = (held_out[first], held_out[first if same else second])
     photos = [
-        people.Photo("query", "", attributes, int(camera), (int(rng.integers(1e6)),))
+        people.Shot("query", "", attributes, int(camera), (int(rng.integers(1e6)),))
         for attributes, camera in zip(shown, cameras, strict=True)
     ]
     options = ["Yes", "No"] if rng.random() < 0.5 else ["No", "Yes"]

@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from nontrivial.manifests.parquet import claim
+from nontrivial.manifests.files import claim
+from nontrivial.manifests.runs import JsonLines
 from nontrivial.models.policy import load_policy
 from nontrivial.train.grpo import main
-from nontrivial.train.journal import JsonLines
 from nontrivial.train.launch import is_embedded
 from tests import rows
 from tests.train.conftest import pairs, videos

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nontrivial.train.journal import JsonLines
+from nontrivial.manifests.runs import JsonLines
 from nontrivial.train.plot import main, running_mean, series
 
 

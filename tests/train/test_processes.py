@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from nontrivial.train.journal import JsonLines
+from nontrivial.manifests.runs import JsonLines
 from tests.train.conftest import pairs, videos
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -50,7 +50,7 @@ SHOWN = 20_000  # records from which reading them is shown
 SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 
 
-def records_of_a_list(content: Any, place: Place, folder: Path) -> Iterator[Any]:
+def records_of_a_list(content: Any, folder: Path) -> Iterator[Any]:
     """The records of a file that is a list of them."""
     if not isinstance(content, list):
         raise BadInput(f"needs a list of records, holds a {type(content).__name__}")
@@ -74,7 +74,7 @@ class Bench:
     layout: str
     origin: str
     parse: Callable[[Mapping[str, Any], Place], Question]
-    records: Callable[[Any, Place, Path], Iterator[Any]] = records_of_a_list
+    records: Callable[[Any, Path], Iterator[Any]] = records_of_a_list
 
 
 @dataclass
@@ -113,7 +113,7 @@ def load(
     if _is_video_r1(content):
         bench = _bench("video_r1")
     try:
-        records = list(bench.records(content, place, folder))
+        records = list(bench.records(content, folder))
     except BadInput as error:
         raise BadInput(f"{source}: {error}; {name} annotations are {bench.layout}") from error
     return collect(bench, records, place)

@@ -33,7 +33,7 @@ _RNG = random.Random()  # seeded anew for every question, which making one for e
 _KNOWN = {word: name for name, words in VOCABULARIES.items() for word in words}
 
 
-def records(content: Any, place: Place, folder: Path) -> Iterator[dict[str, Any]]:
+def records(content: Any, folder: Path) -> Iterator[dict[str, Any]]:
     """Scenes as one record a question, with what all records of the file share."""
     if not isinstance(content, list):
         raise BadInput(f"needs a list of scenes, holds a {type(content).__name__}")

@@ -10,7 +10,7 @@ from nontrivial.builders.qa.benches import Bench, Place, Question, Unusable
 from nontrivial.builders.qa.benches.question import choices, marked, text
 
 
-def records(content: Any, place: Place, folder: Path) -> Iterator[Any]:
+def records(content: Any, folder: Path) -> Iterator[Any]:
     """One record a question; the Hub's form is a list already."""
     if not isinstance(content, Mapping):
         yield from content

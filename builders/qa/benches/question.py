@@ -9,17 +9,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nontrivial.manifests.answers import LETTERS, unlabel
+from nontrivial.manifests.answers import LETTERS, unlabel, without_label
 
 INDEPENDENT, EXCLUSIVE, SINGLE = "independent", "exclusive", "single"
 MAX_TEXT = 4000  # characters; a longer question or option is a mishap or an attack
-
-_LABEL = re.compile(r"\s*\(?([A-Z])[.):]\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +140,7 @@ def by_letters(options: Sequence[str], answer: Collection[str]) -> list[bool]:
 
 def by_text(options: Sequence[str], answer: str) -> list[bool]:
     """Truth values from the text of the right option, with or without its label."""
-    bare = _LABEL.sub("", answer, count=1).strip()
+    bare = without_label(answer)
     right = {i for i, option in enumerate(options) if option in (answer, bare)}
     if not right:
         raise Unusable(f"the answer {answer[:60]!r} is not among the options", damaged=False)

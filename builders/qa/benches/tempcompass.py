@@ -11,7 +11,7 @@ from nontrivial.builders.qa.benches.question import by_text, text
 from nontrivial.manifests.answers import unlabel
 
 
-def records(content: Any, place: Place, folder: Path) -> Iterator[Any]:
+def records(content: Any, folder: Path) -> Iterator[Any]:
     """`{video: {dimension: [question]}}` as one record a question; the Hub's form is a list."""
     if not isinstance(content, Mapping):
         yield from content

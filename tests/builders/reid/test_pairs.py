@@ -26,6 +26,8 @@ from tests.reference import mining as reference
 PIDS = np.arange(60) // 5
 CAMIDS = np.arange(60) % 3
 
+CAPS = (4, 9)  # pairs of an image and of an identity
+
 
 def some_pairs(seed: int, count: int = 500) -> pl.DataFrame:
     rng = np.random.default_rng(seed)
@@ -47,7 +49,7 @@ def order(pairs: pl.DataFrame) -> list[tuple[int, int]]:
 @pytest.mark.parametrize(("budget", "caps"), [(10, (4, 9)), (24, (2, 5)), (40, (60, 60))])
 def test_the_choice_is_the_greedy_one(seed, budget, caps):
     pairs = some_pairs(seed)
-    found = choose(pairs, PIDS, budget, per_image=caps[0], per_identity=caps[1])
+    found = choose(pairs, PIDS, budget, caps)
     rows = [
         (a, c, margin, kind in POSITIVES)
         for a, c, _, margin, kind in pairs.unique(maintain_order=True).rows()
@@ -61,7 +63,7 @@ def test_the_choice_is_the_greedy_one(seed, budget, caps):
 
 
 def test_no_pair_comes_twice_and_no_cap_is_passed():
-    found = choose(some_pairs(1, 3000), PIDS, 30, per_image=3, per_identity=8)
+    found = choose(some_pairs(1, 3000), PIDS, 30, (3, 8))
     assert len({frozenset(pair) for pair in order(found)}) == len(found) == 30
     images = Counter(row for pair in order(found) for row in pair)
     people = Counter(pid for pair in order(found) for pid in {PIDS[pair[0]], PIDS[pair[1]]})
@@ -71,8 +73,8 @@ def test_no_pair_comes_twice_and_no_cap_is_passed():
 
 def test_the_order_of_the_pairs_given_does_not_matter():
     pairs = some_pairs(2)
-    again = choose(pairs.sample(fraction=1, shuffle=True, seed=1), PIDS, 20)
-    assert order(choose(pairs, PIDS, 20)) == order(again)
+    again = choose(pairs.sample(fraction=1, shuffle=True, seed=1), PIDS, 20, CAPS)
+    assert order(choose(pairs, PIDS, 20, CAPS)) == order(again)
 
 
 def test_where_one_label_runs_out_the_other_is_cut_to_keep_the_balance():
@@ -83,7 +85,7 @@ def test_where_one_label_runs_out_the_other_is_cut_to_keep_the_balance():
             pairs.filter(pl.col("kind") == HARD_POSITIVE).head(2),
         ]
     )
-    found = choose(few, PIDS, 20)
+    found = choose(few, PIDS, 20, CAPS)
     kinds = Counter(found["kind"])
     assert kinds[HARD_POSITIVE] == kinds[HARD_NEGATIVE] <= 2
 
@@ -97,7 +99,7 @@ def test_positives_that_rank_first_stand_in_only_when_the_hard_ones_run_out():
     wrong = negative_pairs(
         np.arange(20), np.arange(20)[:, None] + 30, np.ones((20, 1)), np.zeros(60, np.float32)
     )
-    found = choose(pl.concat([right, wrong], how="vertical_relaxed"), PIDS, 40, per_identity=99)
+    found = choose(pl.concat([right, wrong], how="vertical_relaxed"), PIDS, 40, (99, 99))
     kinds = Counter(found["kind"])
     assert (kinds[HARD_POSITIVE], kinds[POSITIVE]) == (hard, 20 - hard)
     assert hard < 20
@@ -115,7 +117,7 @@ def test_margins_compare_a_negative_with_the_best_positive_and_the_other_way_rou
 
 def test_random_pairs_have_the_labels_and_cameras_of_the_pairs_they_stand_for():
     rows = np.arange(60)
-    pairs = choose(some_pairs(4, 3000), PIDS, 40)
+    pairs = choose(some_pairs(4, 3000), PIDS, 40, CAPS)
     across = pairs.filter(pl.Series(CAMIDS[pairs["anchor"]] != CAMIDS[pairs["candidate"]]))
     drawn = draw_alike(across, rows, rows, PIDS, CAMIDS, np.random.default_rng(0))
 
