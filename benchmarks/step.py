@@ -176,8 +176,6 @@ def our_trainer(
     """Ours on the same prompts."""
     from nontrivial.manifests.media import encode_image
     from nontrivial.train.config import TokenWeightedGRPOConfig
-    from nontrivial.train.data import PromptEncoder
-    from nontrivial.train.options import DataOptions
     from nontrivial.train.trainer import TokenWeightedGRPOTrainer
 
     empty = {"task": "video_qa", "answer": ["A"], "videos": None, "clips": None, "media_root": None}
@@ -194,10 +192,8 @@ def our_trainer(
         freeze_vision=False,
         log_completions=False,
     )
-    longest = model.config.get_text_config().max_position_embeddings - options.tokens
-    prompts = PromptEncoder(processor, DataOptions(), longest=longest)
     return TokenWeightedGRPOTrainer(
-        model, args=args, samples=rows, prompts=prompts, reward_funcs=variety
+        model, variety, args, train_dataset=rows, processing_class=processor
     )
 
 

@@ -134,6 +134,7 @@ def hostile(tmp_path) -> Path:
         ["-m", "nontrivial.builders.qa_invert", "--help"],
         ["-m", "nontrivial.train.grpo", "--help"],
         ["-m", "nontrivial.manifests", "--help"],
+        ["-c", "import nontrivial; nontrivial.soft_score({'A'}, {'A'})"],
     ],
     ids=" ".join,
 )

@@ -15,7 +15,7 @@ from transformers import TrainingArguments
 from trl import GRPOConfig
 from trl.import_utils import is_vllm_available
 
-from nontrivial.train.options import TOKEN_WEIGHTINGS, WeightingOptions
+from nontrivial.train.options import TOKEN_WEIGHTINGS, DataOptions, WeightingOptions
 
 # Learned steadily on two CPU cores with 16 prompts a step; twice this rate didn't.
 EMBEDDED_GRPO = {
@@ -43,7 +43,7 @@ EMBEDDED_WARMUP = {
 
 
 @dataclass
-class TokenWeightedGRPOConfig(WeightingOptions, GRPOConfig):
+class TokenWeightedGRPOConfig(WeightingOptions, DataOptions, GRPOConfig):
     """Options of `TokenWeightedGRPOTrainer`; everything TRL offers stays available.
 
     Raises `ValueError` for values that contradict each other, naming them and the remedy.
@@ -108,7 +108,7 @@ class TokenWeightedGRPOConfig(WeightingOptions, GRPOConfig):
 
 
 @dataclass
-class WarmupConfig(TrainingArguments):
+class WarmupConfig(DataOptions, TrainingArguments):
     """Options of the supervised warm-up: those of transformers, with defaults for policies."""
 
     output_dir: str | None = field(

@@ -19,13 +19,11 @@ from nontrivial.manifests.errors import BadInput
 from nontrivial.manifests.media import Clip, MediaError
 from nontrivial.manifests.parquet import read_about, read_samples
 from nontrivial.models.inputs import encode, load_media
-from nontrivial.models.prompts import messages
 from nontrivial.train.options import DataOptions
+from nontrivial.train.rows import Sample, as_sample
 
 if TYPE_CHECKING:
     from transformers import ProcessorMixin
-
-Sample = dict[str, Any]
 
 # One encoded prompt: what models.inputs.encode returns for a single conversation.
 Prompt = Mapping[str, torch.Tensor]
@@ -80,7 +78,7 @@ def read_manifests(
             if row["id"] in origin:
                 raise BadInput(f"{path}: id {row['id']!r} is already in {origin[row['id']]}")
             origin[row["id"]] = path
-            rows.append(row | {"media_root": root})
+            rows.append(as_sample(row, len(rows), root))
     if not rows:
         raise BadInput(f"{' '.join(paths)}: none of {others} rows has split {split!r}")
     return Samples(rows, others)
@@ -104,12 +102,6 @@ def check_media(samples: Samples, options: DataOptions) -> Samples:
     return Samples(good, samples.other_splits, damaged)
 
 
-def columns(row: Sample) -> dict[str, Any]:
-    """What a reward is given of a sample, its prompt as chat messages, and the sample itself."""
-    named = {name: row[name] for name in ("id", "task", "options", "answer")}
-    return named | {"prompt": messages(row), "sample": row}
-
-
 class PromptEncoder:
     """Prompts as tensors, kept in memory up to a limit, the last used first.
 
@@ -118,23 +110,23 @@ class PromptEncoder:
 
     def __init__(self, processor: ProcessorMixin, options: DataOptions, *, longest: int) -> None:
         self.processor, self.longest, self.options = processor, longest, options
-        self._kept: OrderedDict[str, Prompt] = OrderedDict()
+        self._kept: OrderedDict[int, Prompt] = OrderedDict()
         self._size, self._limit = 0, options.media_cache_mb << 20
 
     def __call__(self, rows: Sequence[Sample]) -> list[Prompt]:
         """One encoded prompt a row; rows of the same sample get the same object."""
-        batch: dict[str, Prompt] = {}
+        batch: dict[int, Prompt] = {}
         for row in rows:
-            if row["id"] not in batch:
-                batch[row["id"]] = self._kept.get(row["id"]) or self._encode(row)
-        for name, prompt in batch.items():
-            self._keep(name, prompt)
-        return [batch[row["id"]] for row in rows]
+            if row["key"] not in batch:
+                batch[row["key"]] = self._kept.get(row["key"]) or self._encode(row)
+        for key, prompt in batch.items():
+            self._keep(key, prompt)
+        return [batch[row["key"]] for row in rows]
 
     def _encode(self, row: Sample) -> Prompt:
         view = self.options
         images, clips = load_media(row, row["media_root"], view)
-        features = encode(self.processor, [messages(row)], [images], [clips], **view.limits)
+        features = encode(self.processor, [row["prompt"]], [images], [clips], **view.limits)
         length = features["input_ids"].shape[1]
         if length > self.longest:
             raise BadInput(
@@ -144,11 +136,11 @@ class PromptEncoder:
             )
         return {name: torch.as_tensor(value) for name, value in features.items()}
 
-    def _keep(self, name: str, prompt: Prompt) -> None:
-        if name not in self._kept:
+    def _keep(self, key: int, prompt: Prompt) -> None:
+        if key not in self._kept:
             self._size += _bytes(prompt)
-        self._kept[name] = prompt
-        self._kept.move_to_end(name)
+        self._kept[key] = prompt
+        self._kept.move_to_end(key)
         while self._size > self._limit:
             self._size -= _bytes(self._kept.popitem(last=False)[1])
 

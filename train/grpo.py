@@ -14,7 +14,6 @@ torchvision before anything of ours runs, and beside a CPU build of torch that i
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,12 +38,12 @@ REPORTED = ("reward", "frac_reward_zero_std", "completions/mean_length", "token_
 
 
 @dataclass
-class ScriptOptions(RewardOptions, RunOptions, DataOptions):
+class ScriptOptions(RewardOptions, RunOptions):
     """Samples and rewards."""
 
 
 @dataclass
-class CommonOptions(ScriptOptions, WeightingOptions, TrainingOptions):
+class CommonOptions(ScriptOptions, DataOptions, WeightingOptions, TrainingOptions):
     """What `--help` shows."""
 
 
@@ -73,7 +72,6 @@ def build_trainer(job: Job) -> TokenWeightedGRPOTrainer:
     """The trainer with its policy, prompts and rewards."""
     from trl import get_peft_config
 
-    from nontrivial.train.data import PromptEncoder
     from nontrivial.train.rewards import find_rewards
     from nontrivial.train.trainer import TokenWeightedGRPOTrainer
 
@@ -86,25 +84,14 @@ def build_trainer(job: Job) -> TokenWeightedGRPOTrainer:
     if given is not None and len(given) != len(rewards):
         raise BadInput(f"--reward_weights: {len(given)} weights for {len(rewards)} rewards")
     model, processor = load(job.model_args, freeze_vision=job.args.freeze_vision)
-    room = model.config.get_text_config().max_position_embeddings
-    prompts_at_once = job.args.generation_batch_size // job.args.num_generations
     return TokenWeightedGRPOTrainer(
         model,
+        rewards,
         args=job.args,
-        samples=enough(job.samples.rows, prompts_at_once),
-        prompts=PromptEncoder(processor, job.script, longest=room - job.args.max_completion_length),
-        reward_funcs=rewards,
+        train_dataset=job.samples.rows,
+        processing_class=processor,
         peft_config=get_peft_config(job.model_args),
     )
-
-
-def enough(rows: Sequence[Any], prompts: int) -> list[Any]:
-    """Rows, repeated until they fill one generation batch; with fewer no step would be made.
-
-    >>> enough("ab", prompts=5)
-    ['a', 'b', 'a', 'b', 'a', 'b']
-    """
-    return list(rows) * max(1, math.ceil(prompts / len(rows)))
 
 
 def summary(trainer: TokenWeightedGRPOTrainer) -> list[tuple[str, Any]]:

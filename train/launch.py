@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nontrivial.manifests.command import build_parser, read_yaml, snake_case
+from nontrivial.manifests.command import build_parser, invocation, read_yaml, snake_case
 from nontrivial.manifests.errors import BadInput
 from nontrivial.manifests.runs import OPTIONS, STATE, read_json, write_json
 from nontrivial.models.policy import EMBEDDED
@@ -78,7 +78,7 @@ def words_of(argv: Sequence[str] | None) -> list[str]:
 def show_help(common: type, *, prog: str, description: str | None) -> None:
     """Print our options and the most used of TRL's, without importing TRL."""
     parser = build_parser(common, prog=prog, description=description)
-    parser.usage = f"python -m {prog} MANIFEST [MANIFEST ...] [options]"
+    parser.usage = f"{invocation(prog)} MANIFEST [MANIFEST ...] [options]"
     parser.epilog = "All options of TRL and transformers: --help_all"
     parser.print_help()
 
@@ -96,7 +96,7 @@ def prepare(
     *options, manifests = read_options(
         words, [script, config, ModelConfig], prog=prog, embedded=embedded
     )
-    data: DataOptions = options[0]
+    data: DataOptions = options[1]
     samples = check_media(read_manifests(manifests, media_root=data.media_root), data)
     if options[1].process_index == 0:
         samples.report()
@@ -114,7 +114,7 @@ def read_options(
     """
     from trl import TrlParser
 
-    parser = TrlParser(kinds, prog=f"python -m {prog}", allow_abbrev=False, add_help=False)
+    parser = TrlParser(kinds, prog=invocation(prog), allow_abbrev=False, add_help=False)
     parser.add_argument("manifests", nargs="*")
     if "--help_all" in words:
         parser.print_help()
@@ -132,7 +132,7 @@ def read_options(
     except ValueError as error:
         raise BadInput(f"{error}; see --help") from error
     if not others.manifests:
-        raise BadInput(f"no manifest is given: python -m {prog} manifests/*.parquet")
+        raise BadInput(f"no manifest is given: {invocation(prog)} manifests/*.parquet")
     return [*options, others.manifests]
 
 

@@ -67,12 +67,13 @@ def exact_accuracy(
     ]
 
 
-def format(
+def format_reward(
     completions: Sequence[Completion], options: Sequence[Sequence[str]], **_: Any
 ) -> list[float]:
     """1 for one think block followed by one answer block in which letters can be read, else 0.
 
-    >>> format(["<think>…</think><answer>A</answer>", "<answer>A</answer>"], [["Yes", "No"]] * 2)
+    >>> completions = ["<think>…</think><answer>A</answer>", "<answer>A</answer>"]
+    >>> format_reward(completions, [["Yes", "No"]] * 2)
     [1.0, 0.0]
     """
     return [
@@ -102,8 +103,9 @@ def length_within(free: int, limit: int) -> Reward:
     return length
 
 
+format_reward.__name__ = "format"  # as logs and command lines name it
 REWARDS: dict[str, Reward] = {
-    reward.__name__: reward for reward in (soft_accuracy, exact_accuracy, format)
+    reward.__name__: reward for reward in (soft_accuracy, exact_accuracy, format_reward)
 }
 
 

@@ -25,6 +25,9 @@ from nontrivial.train.head import head_without
 if TYPE_CHECKING:
     from transformers import Cache, GenerationConfig, PreTrainedModel
 
+# What of a prompt's media its positions follow from.
+GRIDS = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")
+
 
 def collate_distinct(
     prompts: Sequence[Prompt],
@@ -63,8 +66,8 @@ def generate(
     if share:
         batch, rows = collate_distinct(prompts, config.pad_token_id, body.device, unasked=unasked)
         inputs = {name: batch[name][rows] for name in ("input_ids", "attention_mask")}
-        inputs["past_key_values"], deltas = _prefill(body, batch, rows)
-        inputs["position_ids"] = _positions(inputs["attention_mask"], deltas)
+        inputs["past_key_values"], offsets = _prefill(body, batch, rows)
+        inputs["position_ids"] = _text_positions(inputs["attention_mask"], offsets)
     else:
         inputs = collate(prompts, config.pad_token_id, body.device)
     with caught_states(body, 1 if keep_hidden else 0) as caught:
@@ -105,13 +108,13 @@ def hidden_states(
     """
     body = backbone(model)
     batch, rows = collate_distinct(prompts, pad_token_id, completions.device, unasked=unasked)
-    cache, deltas = _prefill(body, batch, rows)
+    cache, offsets = _prefill(body, batch, rows)
     before = batch["attention_mask"][rows]
     attention = torch.cat([before, mask[:, :-1].to(before.dtype)], dim=1)
     output = body(
         input_ids=torch.cat([batch["input_ids"][rows, -1:], completions[:, :-1]], dim=1),
         attention_mask=attention,
-        position_ids=_positions(attention, deltas)[..., -completions.shape[1] :],
+        position_ids=_text_positions(attention, offsets)[..., -completions.shape[1] :],
         past_key_values=cache,
     )
     return output.last_hidden_state
@@ -170,8 +173,8 @@ def accept_shared_prompts(model: PreTrainedModel, forbidden_tokens: Sequence[int
         if not kwargs.get("fused_lm_head"):
             return plain_forward(*args, **kwargs)
         if prompts is not None:
-            kwargs["past_key_values"], deltas = _prefill(self.base_model, prompts, rows)
-            positions = _positions(kwargs["attention_mask"], deltas)
+            kwargs["past_key_values"], offsets = _prefill(self.base_model, prompts, rows)
+            positions = _text_positions(kwargs["attention_mask"], offsets)
             kwargs["position_ids"] = positions[..., -kwargs["input_ids"].shape[1] :]
         head = head_without(self, forbidden_tokens)
         self.get_output_embeddings = lambda: head
@@ -190,19 +193,35 @@ def backbone(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def _prefill(body: PreTrainedModel, prompts: Prompt, rows: Tensor) -> tuple[Cache, Tensor]:
-    """The cache of each row's prompt without its last token, and its rotary offset (B, 1)."""
+    """Return the cache of each row's prompt without its last token, and its rotary offset (B, 1).
+
+    Positions are computed here: `body` keeps offsets from whichever call came last.
+    """
     from transformers import DynamicCache
 
     inputs = {
         name: value[:, :-1] if name in TOKENWISE else value for name, value in prompts.items()
     }
+    positions, offsets = _prompt_positions(body, prompts)
     cache = DynamicCache(config=body.config.get_text_config())
-    body(**inputs, past_key_values=cache, use_cache=True)
+    body(**inputs, position_ids=positions[..., :-1], past_key_values=cache, use_cache=True)
     cache.batch_select_indices(rows)
-    return cache, body.rope_deltas[rows]
+    return cache, offsets[rows]
 
 
-def _positions(attention_mask: Tensor, deltas: Tensor) -> Tensor:
-    """Rotary positions (3, B, L) of text that follows a prompt; wrong inside the prompt."""
-    positions = (attention_mask.long().cumsum(1) - 1).clamp_min(0) + deltas
+def _prompt_positions(body: PreTrainedModel, prompts: Prompt) -> tuple[Tensor, Tensor]:
+    """Return rotary positions (3, B, L) of prompts, and the offset (B, 1) of text behind them."""
+    mask = prompts["attention_mask"]
+    media = {name: prompts[name] for name in GRIDS if name in prompts}
+    if not media:
+        offsets = torch.zeros_like(mask[:, :1])
+        return _text_positions(mask, offsets), offsets
+    kinds = prompts["mm_token_type_ids"]
+    ids = prompts["input_ids"]
+    return body.get_rope_index(ids, mm_token_type_ids=kinds, attention_mask=mask, **media)
+
+
+def _text_positions(attention_mask: Tensor, offsets: Tensor) -> Tensor:
+    """Return rotary positions (3, B, L) of text behind a prompt; inside it only text is right."""
+    positions = (attention_mask.long().cumsum(1) - 1).clamp_min(0) + offsets
     return positions.expand(3, *positions.shape)

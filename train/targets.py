@@ -9,7 +9,8 @@ from torch import Tensor
 
 from nontrivial.manifests.answers import LETTERS, format_answer
 from nontrivial.models.prompts import target_text
-from nontrivial.train.data import Prompt, PromptEncoder, Sample, collate
+from nontrivial.train.data import Prompt, PromptEncoder, collate
+from nontrivial.train.rows import Sample
 
 
 class TargetCollator:

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from nontrivial.train.data import PIXELS, Prompt, Sample
+from nontrivial.train.data import PIXELS, Prompt
+from nontrivial.train.rows import Sample
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
@@ -105,6 +106,10 @@ class MediaFeatures:
             return getattr(self.config, f"{kind}_token_id")
 
         items, ids = self.items(prompt), prompt["input_ids"][0]
+        if not items:
+            raise ValueError(
+                "use_vllm: a prompt has neither images nor videos; leave --use_vllm off"
+            )
         return MultiModalInput(
             type="multimodal",
             prompt_token_ids=ids.tolist(),

@@ -27,7 +27,7 @@ _OUTPUT_DIR = {"help": "Where checkpoints, logs and the policy are written."}
 
 
 @dataclass
-class ScriptOptions(RunOptions, DataOptions):
+class ScriptOptions(RunOptions):
     """Samples and what is learned of them."""
 
     answer_only: bool = field(
@@ -42,7 +42,7 @@ class ScriptOptions(RunOptions, DataOptions):
 
 
 @dataclass
-class CommonOptions(ScriptOptions, TrainingOptions):
+class CommonOptions(ScriptOptions, DataOptions, TrainingOptions):
     """What `--help` shows."""
 
     output_dir: str = field(default="runs/warmup", metadata=_OUTPUT_DIR)
@@ -83,7 +83,7 @@ def build_trainer(job: Job) -> Trainer:
     set_seed(job.args.seed)  # an adapter starts at random
     rows = job.samples.rows
     collator = TargetCollator(
-        PromptEncoder(processor, job.script, longest=room), answer_only=job.script.answer_only
+        PromptEncoder(processor, job.args, longest=room), answer_only=job.script.answer_only
     )
     trainer = StrictResume(
         model=model if adapter is None else get_peft_model(model, adapter),

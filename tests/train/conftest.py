@@ -10,6 +10,7 @@ import pytest
 
 from nontrivial.manifests.parquet import write_samples
 from nontrivial.manifests.schema import samples_table
+from nontrivial.train.rows import as_sample
 from tests import media_files, rows
 
 Row = dict[str, Any]
@@ -67,6 +68,6 @@ def with_root(media_root: Path) -> Callable[[Sequence[Row]], list[Row]]:
 
     def complete(samples: Sequence[Row]) -> list[Row]:
         table = samples_table(samples)
-        return [row | {"media_root": str(media_root)} for row in table.to_pylist()]
+        return [as_sample(row, n, str(media_root)) for n, row in enumerate(table.to_pylist())]
 
     return complete

@@ -17,8 +17,6 @@ import torch
 from nontrivial.manifests.schema import samples_table
 from nontrivial.models.policy import load_policy
 from nontrivial.train.config import TokenWeightedGRPOConfig
-from nontrivial.train.data import PromptEncoder
-from nontrivial.train.options import DataOptions
 from nontrivial.train.trainer import TokenWeightedGRPOTrainer
 from tests.train.conftest import pairs, videos
 
@@ -81,6 +79,8 @@ def main(policy: str, media: str, out: str, loss_type: str, sharding: str = "non
         report_to="none",
         log_completions=False,
         sample_every=0,
+        nframes=4,
+        media_root=media,
         **SHARDING[sharding],
     )
     processes = args.world_size
@@ -88,8 +88,8 @@ def main(policy: str, media: str, out: str, loss_type: str, sharding: str = "non
     trainer = FixedRollouts(
         model,
         args=args,
-        samples=[row | {"media_root": media} for row in rows],
-        prompts=PromptEncoder(processor, DataOptions(nframes=4), longest=4000),
+        train_dataset=rows,
+        processing_class=processor,
         reward_funcs=reward,
     )
     trainer.train()

@@ -9,7 +9,13 @@ import pytest
 
 from nontrivial.manifests.answers import read_answer
 from nontrivial.manifests.errors import BadInput
-from nontrivial.train.rewards import REWARDS, exact_accuracy, find_rewards, format, soft_accuracy
+from nontrivial.train.rewards import (
+    REWARDS,
+    exact_accuracy,
+    find_rewards,
+    format_reward,
+    soft_accuracy,
+)
 
 OPTIONS = ["cube", "ball", "cone", "ring"]
 
@@ -54,7 +60,7 @@ def test_conversations_are_read_like_plain_text():
     ],
 )
 def test_format_wants_one_think_block_then_one_answer(text, value):
-    assert score(format, text) == value
+    assert score(format_reward, text) == value
 
 
 @pytest.mark.parametrize("text", ["<answer>" * 125_000, "<answer>" + "A," * 500_000, "a" * 10**6])
@@ -69,7 +75,7 @@ def test_no_rollout_that_gives_no_answer_is_credited(shared_data):
     """Real completions: the format is credited only where letters can be read from it."""
     lines = (shared_data / "rollouts_2000.jsonl").read_text(encoding="utf-8").splitlines()
     completions = [json.loads(line)["completion"] for line in lines]
-    credited = format(completions=completions, options=[[]] * len(completions))
+    credited = format_reward(completions=completions, options=[[]] * len(completions))
     assert 0 < sum(credited) < len(credited)
     for completion, credit in zip(completions, credited, strict=True):
         if credit:
@@ -78,7 +84,7 @@ def test_no_rollout_that_gives_no_answer_is_credited(shared_data):
 
 def test_rewards_are_found_by_name_and_by_import_path():
     assert find_rewards(["format", "nontrivial.train.rewards.soft_accuracy"]) == [
-        format,
+        format_reward,
         soft_accuracy,
     ]
 

@@ -10,8 +10,6 @@ import torch
 from nontrivial.models.policy import load_policy, vision_token_ids
 from nontrivial.train.batches import masked_to_varied
 from nontrivial.train.config import TokenWeightedGRPOConfig
-from nontrivial.train.data import PromptEncoder
-from nontrivial.train.options import DataOptions
 from nontrivial.train.trainer import TokenWeightedGRPOTrainer
 from tests.reference import importance as naive_importance
 from tests.reference import policy_gradient as naive
@@ -35,6 +33,8 @@ def make_trainer(tiny_policy_dir, with_root, tmp_path):
     def make(samples, reward=distinct_letters, logit_cap=None, **options):
         model, processor = load_policy(str(tiny_policy_dir))
         model.config.get_text_config().final_logit_softcapping = logit_cap
+        model, processor = options.pop("model", model), options.pop("processor", processor)
+        complete = any("prompt" in row for row in samples)
         defaults = {
             "output_dir": str(tmp_path / "run"),
             "per_device_train_batch_size": 16,
@@ -51,12 +51,13 @@ def make_trainer(tiny_policy_dir, with_root, tmp_path):
             "log_completions": False,
             "gradient_checkpointing": False,
             "disable_tqdm": True,
+            "nframes": 4,
         }
         return TokenWeightedGRPOTrainer(
             model,
             args=TokenWeightedGRPOConfig(**(defaults | options)),
-            samples=with_root(samples),
-            prompts=PromptEncoder(processor, DataOptions(nframes=4), longest=4000),
+            train_dataset=samples if complete else with_root(samples),
+            processing_class=processor,
             reward_funcs=reward,
         )
 
@@ -119,13 +120,13 @@ def test_the_update_is_the_naive_weighted_policy_gradient(make_trainer, kind):
 def test_weights_are_those_of_the_logits_that_sampled(make_trainer, measure):
     trainer = make_trainer(pairs(4), alpha=2.5, token_weighting=measure)
     rollouts, hidden = spy(trainer, "_generate_and_score_completions"), []
-    weigh = trainer._token_weights
+    weigh = trainer.token_weights
 
-    def keep(output):
-        hidden.append(trainer._hidden.double())
-        return weigh(output)
+    def keep(batch, flight):
+        hidden.append(flight.hidden.double())
+        return weigh(batch, flight)
 
-    trainer._token_weights = keep
+    trainer.token_weights = keep
     head = trainer.model.get_output_embeddings().weight.detach().double().clone()
     allowed = [i for i in range(len(head)) if i not in vision_token_ids(trainer.model)]
     trainer.train()
@@ -309,15 +310,15 @@ def test_a_policy_that_caps_its_logits_is_refused(make_trainer):
 
 def test_the_weights_of_a_forward_pass_are_those_of_sampling(make_trainer):
     trainer = make_trainer(pairs(2) + videos(2), per_device_train_batch_size=16)
-    weigh, found = trainer._token_weights, []
+    weigh, found = trainer.token_weights, []
 
-    def both(output):
-        found.append(weigh(output))
-        trainer._hidden = None  # as if sampled elsewhere
-        found.append(weigh(output))
+    def both(batch, flight):
+        found.append(weigh(batch, flight))
+        flight.hidden = None  # as if sampled elsewhere
+        found.append(weigh(batch, flight))
         return found[0]
 
-    trainer._token_weights = both
+    trainer.token_weights = both
     trainer.train()
     assert found[0].std() > 0.05
     torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-5)
@@ -329,7 +330,7 @@ def test_groups_without_variance_are_drawn_anew(make_trainer):
         return [0.5 if name == "pair-1" else r for name, r in zip(id, varied, strict=True)]
 
     trainer = make_trainer(pairs(4), reward, max_redraws=8)
-    rollouts, asked = spy(trainer, "_generate_and_score_completions"), spy(trainer, "_rollout")
+    rollouts, asked = spy(trainer, "_generate_and_score_completions"), spy(trainer, "rollout")
     trainer.train()
     [batch] = rollouts
     assert len(asked) >= 2
@@ -354,7 +355,7 @@ def test_redrawing_ends_at_its_limit(make_trainer):
     trainer = make_trainer(
         pairs(4), lambda completions, **_: [1.0] * len(completions), max_redraws=2
     )
-    asked = spy(trainer, "_rollout")
+    asked = spy(trainer, "rollout")
     before = parameters(trainer)
     trainer.train()
     assert [len(batch["prompts"]) for batch in asked] == [16, 16, 16]

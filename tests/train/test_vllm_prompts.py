@@ -139,22 +139,22 @@ def test_vllm_samples_from_the_policy_that_is_trained(in_float32, with_root, tmp
             report_to="none",
             log_completions=False,
             disable_tqdm=True,
+            nframes=4,
         ),
-        samples=with_root(pairs(2) + videos(2)),
-        prompts=PromptEncoder(processor, DataOptions(nframes=4), longest=4000),
+        train_dataset=with_root(pairs(2) + videos(2)),
+        processing_class=processor,
         reward_funcs=lambda completions, **_: [len(each[0]["content"]) / 9 for each in completions],
     )
     scored = []
 
-    def compared(output, weigh=trainer._token_weights):
-        caught = trainer._hidden
-        again = trainer._hidden_of_forward(output["completion_ids"], output["completion_mask"])
-        live = output["completion_mask"].bool()
-        torch.testing.assert_close(caught[live], again[live], rtol=1e-4, atol=1e-4)
+    def compared(batch, flight, weigh=trainer.token_weights):
+        again = trainer._hidden_of_forward(batch, flight.prompts)
+        live = batch["completion_mask"].bool()
+        torch.testing.assert_close(flight.hidden[live], again[live], rtol=1e-4, atol=1e-4)
         scored.append(live.sum())
-        return weigh(output)
+        return weigh(batch, flight)
 
-    trainer._token_weights = compared
+    trainer.token_weights = compared
     before = trainer.model.get_output_embeddings().weight.clone()
     trainer.train()
     assert len(scored) == 2

@@ -1,0 +1,153 @@
+"""Rows of any data set as samples: those of the contract, and TRL's conversations with media.
+
+A sample is a dict of what its prompt is made of, `prompt` (chat messages with placeholders),
+`images`, `videos`, `clips` and `media_root`, and of what its rewards read. Every image and video is
+a `{bytes, path}` item, as manifests hold them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nontrivial.manifests.errors import BadInput
+from nontrivial.manifests.media import encode_image
+from nontrivial.models.prompts import messages
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Sample = dict[str, Any]
+
+# What of a sample makes its prompt; rewards get everything else.
+MEDIA = ("images", "videos", "clips", "media_root")
+KINDS = {"image": "images", "video": "videos"}
+
+
+class Rows(Sequence[Sample]):
+    """The rows of a data set as samples, made when they are asked for.
+
+    `least` repeats the rows, whole, until there are that many. Raises `BadInput` for a data set
+    without rows, or one that can only be streamed.
+    """
+
+    def __init__(
+        self, dataset: Dataset | Sequence[Mapping[str, Any]], media_root: str | None, least: int = 1
+    ) -> None:
+        if not hasattr(dataset, "__getitem__") or isinstance(dataset, Mapping):
+            kind = type(dataset).__name__
+            raise BadInput(f"train_dataset is a {kind}; needs rows that can be indexed, one split")
+        if not len(dataset):
+            raise BadInput("train_dataset has no rows")
+        self._rows = undecoded(dataset)
+        self._media_root = media_root
+        self._times = max(1, -(-least // len(dataset)))
+
+    def __len__(self) -> int:
+        return len(self._rows) * self._times
+
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return [self[n] for n in range(*number.indices(len(self)))]
+        if not -len(self) <= number < len(self):
+            raise IndexError(number)
+        own = number % len(self._rows)
+        return as_sample(self._rows[own], own, self._media_root)
+
+
+def as_sample(row: Mapping[str, Any], number: int, media_root: str | None = None) -> Sample:
+    """Return row `number` of a data set as a sample; `key` tells it from all other rows.
+
+    Raises `BadInput` that names a row without chat messages or without a placeholder an item.
+    """
+    name = str(row.get("id") or f"row {number}")
+    media: Sample = {
+        "images": _items(row.get("images", row.get("image"))),
+        "videos": _items(row.get("videos", row.get("video"))),
+        "clips": row.get("clips") or [],
+        "media_root": row.get("media_root") or media_root,
+    }
+    sample = {**row, **media, "id": name, "key": number}
+    if row.get("prompt") is not None:
+        return sample | {"prompt": _with_placeholders(row["prompt"], media, name)}
+    if {"task", "question", "options"} <= set(row):
+        return sample | {"prompt": messages(sample)}
+    raise BadInput(f"{name}: needs `prompt`, or the columns of a manifest; has {sorted(row)}")
+
+
+def columns(samples: Sequence[Sample]) -> list[dict[str, Any]]:
+    """Return what rewards are given of each sample: its columns but for media, and the sample.
+
+    All have the same columns; one that a sample lacks is None.
+    """
+    names = dict.fromkeys(name for sample in samples for name in sample)
+    kept = [name for name in names if name not in (*MEDIA, *KINDS, "key")]
+    return [{name: each.get(name) for name in kept} | {"sample": each} for each in samples]
+
+
+def undecoded(dataset: Any) -> Any:
+    """Return a data set of `datasets` whose media columns yield `{bytes, path}` items."""
+    if not hasattr(dataset, "features"):
+        return dataset
+    import datasets
+
+    for name, feature in dataset.features.items():
+        inner = getattr(feature, "feature", feature)
+        if isinstance(inner, (datasets.Image, datasets.Video)):
+            plain = type(inner)(decode=False)
+            plain = plain if inner is feature else datasets.List(plain)
+            dataset = dataset.cast_column(name, plain)
+    return dataset
+
+
+def _items(values: Any) -> list[dict[str, Any]]:
+    """Return images or videos as `{bytes, path}` items: items, paths, bytes, images of Pillow."""
+    if values is None:
+        return []
+    values = values if isinstance(values, (list, tuple)) else [values]
+    return [_item(value) for value in values]
+
+
+def _item(value: Any) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return {"bytes": value.get("bytes"), "path": value.get("path")}
+    if isinstance(value, bytes):
+        return {"bytes": value, "path": None}
+    if hasattr(value, "getbands"):  # an image of Pillow
+        return {"bytes": encode_image(value.convert("RGB"), "PNG"), "path": None}
+    return {"bytes": None, "path": str(value)}
+
+
+def _with_placeholders(prompt: Any, media: Sample, name: str) -> list[dict[str, Any]]:
+    """Return chat messages whose contents are parts, with a placeholder for each item of media.
+
+    Where a prompt has none its first user message gets them in front, as TRL does for images.
+    """
+    if isinstance(prompt, str) or not all(isinstance(turn, Mapping) for turn in prompt):
+        raise BadInput(
+            f"{name}: prompt is {str(prompt)[:40]!r}; needs chat messages: "
+            '[{"role": "user", "content": "…"}]'
+        )
+    turns = [{**turn, "content": _parts(turn.get("content"))} for turn in prompt]
+    for kind, column in KINDS.items():
+        places = sum(part["type"] == kind for turn in turns for part in turn["content"])
+        if not places and media[column]:
+            first = next((turn for turn in turns if turn.get("role") == "user"), None)
+            if first is None:
+                raise BadInput(f"{name}: the prompt has no user message to show its {column} in")
+            first["content"] = [{"type": kind} for _ in media[column]] + first["content"]
+        elif places != len(media[column]):
+            raise BadInput(
+                f"{name}: {places} {kind} placeholders for {len(media[column])} {column}"
+            )
+    return turns
+
+
+def _parts(content: Any) -> list[dict[str, Any]]:
+    """Return a message's parts without the empty keys that Arrow gives them, and without media."""
+    if isinstance(content, str) or content is None:
+        return [{"type": "text", "text": content or ""}]
+    return [
+        {"type": part["type"], **({"text": part["text"]} if part["type"] == "text" else {})}
+        for part in content
+    ]

@@ -1,0 +1,306 @@
+"""Every place where TRL's trainer is opened: what is overridden or patched, and what for.
+
+Overridden in `GroupTrainer`, because `trl.GRPOTrainer` 1.16
+
+_get_train_sampler                  draws one permutation after the other; a resumed run needs an
+                                    order that follows from seed and epoch (`ResumableSampler`)
+_generate_and_score_completions     takes rows of a table; here rows are numbers of samples, whose
+                                    prompts are encoded by us, and `shaped` sees groups while whole
+_tokenize_prompts                   tokenizes images only; here prompts are encoded already
+_generate_single_turn               sends a prompt G times; here once, and hidden states are kept
+_prepare_inputs                     shuffles rows; here whole groups, so that rows of one prompt
+                                    stay in one micro-batch and share its encoding
+_compute_loss                       knows of no groups without variance, nor of encoded prompts
+_get_per_token_logps_and_entropies  scores images only, each prompt G times
+
+Overridden elsewhere: `Trainer._load_from_checkpoint` (train.resume) passes over weights silently,
+`RepeatSampler.__iter__` (train.resume), `ProgressCallback.on_log` (train.progress).
+
+Patched on instances (`PATCHED`): the policy's `forward`, to which TRL has added its fused head, and
+`get_output_embeddings`, through which that head is read (train.shared_prompt); of vLLM's backend
+`llm`, `vllm_client.image_features`, `_place_features`, and the served model's
+`get_mrope_input_positions` (train.vllm_prompts).
+
+`tests/train/test_pins.py` holds a digest of every one of these methods of TRL and transformers: a
+new release is judged by reading what it names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from trl import GRPOTrainer
+from trl.models import unwrap_model_for_generation
+from trl.trainer.utils import split_tensor_dict
+
+from nontrivial.models.policy import vision_token_ids
+from nontrivial.train import batches, vllm_prompts
+from nontrivial.train.batches import Batch
+from nontrivial.train.config import TokenWeightedGRPOConfig
+from nontrivial.train.data import Prompt, PromptEncoder, StandIns
+from nontrivial.train.resume import ResumableSampler, SaveWhenUsedUp, StrictResume
+from nontrivial.train.rows import Sample, columns
+from nontrivial.train.shared_prompt import (
+    accept_shared_prompts,
+    backbone,
+    caught_states,
+    generate,
+    hidden_states,
+    scoring_inputs,
+)
+
+# Methods that are replaced on instances; the test of pins reads them.
+PATCHED = (
+    "trl.trainer.utils.add_fused_lm_head",
+    "trl.generation.vllm_generation.VLLMGeneration._place_features",
+    "trl.generation.vllm_client.VLLMClient.image_features",
+    "transformers.modeling_utils.EmbeddingAccessMixin.get_output_embeddings",
+)
+
+
+@dataclass
+class InFlight:
+    """The rows TRL is working on: what its hooks need and do not pass to each other.
+
+    Lives from the start of one sampling, or of one micro-batch's loss, to its end.
+    """
+
+    prompts: list[Prompt]
+    hidden: Tensor | None = None  # (B, T, H) that predicted the sampled tokens
+
+
+class GroupTrainer(StrictResume, GRPOTrainer):
+    """GRPO on prompts with images and videos, each encoded once for its group.
+
+    Subclasses say in `shaped` what becomes of a sampled batch while its groups are whole.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        reward_funcs: Any,
+        args: TokenWeightedGRPOConfig,
+        samples: Sequence[Sample],
+        encode: PromptEncoder,
+        **kwargs: Any,
+    ) -> None:
+        self._vision_tokens = vision_token_ids(model)
+        forbidden: dict[str, Any] = {"suppress_tokens": self._vision_tokens}
+        if args.use_vllm:
+            vllm_prompts.check(model.config, args.vllm_mode, samples)
+            forbidden = vllm_prompts.sampling_options(self._vision_tokens)
+        args.generation_kwargs = {**forbidden, **(args.generation_kwargs or {})}
+        super().__init__(
+            model,
+            reward_funcs,
+            args=args,
+            # Samples stay outside Arrow, which would give every part of a message all keys of the
+            # others: a text part with a null `video` counts as a video.
+            train_dataset=Dataset.from_dict({"row": range(len(samples))}),
+            processing_class=encode.processor,
+            **kwargs,
+        )
+        for network in (self.model, self.ref_model):
+            if network is not None:
+                inner = getattr(network, "get_base_model", lambda network=network: network)()
+                accept_shared_prompts(inner, self._vision_tokens)
+        if self.use_vllm:
+            version = partial(getattr, self, "_last_loaded_step")  # the weights vLLM has
+            vllm_prompts.take_encoded_prompts(self.vllm_generation, backbone(self.model), version)
+        self.add_callback(SaveWhenUsedUp(lambda: self._step % self._steps_per_sampling == 0))
+        self._samples, self._encode = samples, encode
+        self._stand_ins = StandIns(encode.processor, samples if self.sharded else ())
+        self._flight: InFlight | None = None
+
+    def shaped(self, batch: Batch, flight: InFlight) -> Batch:
+        """Return a sampled batch, whose groups are whole, as it is trained on."""
+        return batch
+
+    def sampled(self, batch: Batch, rows: Sequence[int]) -> Batch:
+        """Return the batch that a sampling of `rows` ends with; called once for each."""
+        return batch
+
+    def rollout(self, rows: Sequence[int]) -> Batch:
+        """Return completions of samples, G rows each, with rewards and shaped advantages."""
+        chosen = [self._samples[row] for row in rows]
+        with self._in_flight(self._encode(chosen)) as flight:
+            batch = super()._generate_and_score_completions(columns(chosen))
+            batch |= {
+                "prompts": flight.prompts,
+                "varied": batches.varied(batch["advantages"], self.num_generations),
+            }
+            return self.shaped(batch, flight)
+
+    def hidden_of(self, batch: Batch, flight: InFlight) -> Tensor:
+        """Return the states (B, T, H) that predicted the completions of a batch.
+
+        They were kept when it was sampled, or scored; else forward passes make them.
+        """
+        if flight.hidden is None:
+            flight.hidden = self._hidden_of_forward(batch, flight.prompts)
+        return flight.hidden
+
+    @property
+    def _steps_per_sampling(self) -> int:
+        """Micro-batches that are trained on between one sampling and the next."""
+        return self.args.steps_per_generation * self.num_iterations
+
+    @property
+    def _states_with_scores(self) -> bool:
+        """True where vLLM samples, which keeps its states, and samples are scored at once."""
+        scored_at_once = self.use_vllm and self.vllm_importance_sampling_correction
+        return scored_at_once and self.args.token_weighting != "none"
+
+    @contextmanager
+    def _in_flight(self, prompts: list[Prompt]) -> Iterator[InFlight]:
+        self._flight = InFlight(prompts)
+        try:
+            yield self._flight
+        finally:
+            self._flight = None
+
+    @property
+    def _flying(self) -> InFlight:
+        if self._flight is None:
+            raise RuntimeError("no rows are in flight: TRL called a hook outside of its step")
+        return self._flight
+
+    def _get_train_sampler(self, dataset: Dataset | None = None) -> ResumableSampler:
+        return ResumableSampler(
+            self,
+            self.train_dataset if dataset is None else dataset,
+            mini_repeat_count=self.num_generations,
+            batch_size=self.args.generation_batch_size // self.num_generations,
+            repeat_count=self._steps_per_sampling,
+            shuffle=self.shuffle_dataset,
+            seed=self.args.seed,
+        )
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, int]]) -> Batch:
+        rows = [row["row"] for row in inputs]
+        return self.sampled(self.rollout(rows), rows)
+
+    def _tokenize_prompts(self, prompts: list) -> tuple[list[list[int]], None, dict]:
+        return [prompt["input_ids"][0].tolist() for prompt in self._flying.prompts], None, {}
+
+    def _generate_single_turn(
+        self, prompt_ids: list[list[int]], *_: Any, **__: Any
+    ) -> tuple[list[list[int]], list[list[float]] | None]:
+        args, flight = self.args, self._flying
+        if self.use_vllm:
+            encoded = [[prompt] for prompt in flight.prompts]
+            return super()._generate_single_turn(prompt_ids, encoded, {}, self.num_generations)
+        with (
+            unwrap_model_for_generation(
+                self.model_wrapped,
+                self.accelerator,
+                gather_deepspeed3_params=args.ds3_gather_for_generation,
+                generation_kwargs=self.generation_kwargs,
+                gradient_checkpointing_kwargs=args.gradient_checkpointing_kwargs,
+            ) as model,
+            self._dist.summon_full_params(self.model_wrapped, recurse=False),
+        ):
+            tokens, flight.hidden = generate(
+                model,
+                flight.prompts,
+                self.generation_config,
+                share=args.share_prompt,
+                keep_hidden=args.token_weighting != "none",
+                unasked=self._stand_ins(flight.prompts),
+            )
+        return _up_to_end(tokens, self.eos_token_ids), None
+
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+        steps = self.args.steps_per_generation
+        if self._step % self._steps_per_sampling == 0 or self._buffered_inputs is None:
+            batch = self._generate_and_score_completions(generation_batch)
+            order = batches.shuffled_groups(len(batch["prompts"]), self.num_generations)
+            self._buffered_inputs = split_tensor_dict(batches.take(batch, order), steps)
+        return self._buffered_inputs[self._step % steps]
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        if self.args.drop_zero_variance:
+            together = self.accelerator.num_processes > 1
+            inputs = batches.masked_to_varied(inputs) if together else batches.only_varied(inputs)
+        with self._in_flight(inputs["prompts"]):
+            return super()._compute_loss(model, inputs)
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        **_: Any,
+    ) -> tuple[Tensor, Tensor | None, None]:
+        if compute_aux_loss:
+            raise ValueError("the load-balancing loss of mixtures of experts is not supported")
+        flight, learning = self._flying, torch.is_grad_enabled()
+        # A checkpointed forward keeps no cache to share.
+        share = self.args.share_prompt and not (self.args.gradient_checkpointing and learning)
+        keep = self._states_with_scores and flight.hidden is None and not learning
+        body = backbone(self.accelerator.unwrap_model(model))
+        completions, mask = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:]
+        log_probs, entropies, states = [], [], []
+        for chunk in _chunks(len(completions), batch_size or len(completions)):
+            prompts = flight.prompts[chunk]
+            inputs = scoring_inputs(
+                prompts,
+                completions[chunk],
+                mask[chunk],
+                self._tokenizer.pad_token_id,
+                share=share,
+                unasked=self._stand_ins(prompts),
+            )
+            last = logits_to_keep + 1 if keep else 0
+            with self.accelerator.autocast(), caught_states(body, last) as caught:
+                output = model(**inputs)
+            if keep:
+                states.append(caught[-1][: len(prompts), :-1])
+            log_probs.append(output.log_probs[: len(prompts), -logits_to_keep:])
+            if compute_entropy:
+                entropies.append(output.entropy[: len(prompts), -logits_to_keep:])
+        if keep:
+            flight.hidden = torch.cat(states)
+        return torch.cat(log_probs), torch.cat(entropies) if compute_entropy else None, None
+
+    def _hidden_of_forward(self, batch: Batch, prompts: Sequence[Prompt]) -> Tensor:
+        """Return the hidden states (B, T, H) of completions, a micro-batch at a time."""
+        model = self.accelerator.unwrap_model(self.model)
+        training, states = model.training, []
+        model.eval()  # gradient checkpointing, which keeps no cache, is for training
+        for chunk in _chunks(len(prompts), self.args.per_device_train_batch_size):
+            states.append(
+                hidden_states(
+                    model,
+                    prompts[chunk],
+                    batch["completion_ids"][chunk],
+                    batch["completion_mask"][chunk],
+                    self._tokenizer.pad_token_id,
+                    unasked=self._stand_ins(prompts[chunk]),
+                )
+            )
+        model.train(training)
+        return torch.cat(states)
+
+
+def _chunks(count: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, count, size))
+
+
+def _up_to_end(tokens: Tensor, end_ids: Sequence[int]) -> list[list[int]]:
+    """Return each row of (B, T) tokens up to and with its first end token."""
+    ends = torch.isin(tokens, torch.tensor(end_ids, device=tokens.device))
+    before = ends.cumsum(1) - ends.int()  # end tokens seen before this position
+    lengths = (before == 0).sum(1).tolist()
+    return [row[:length] for row, length in zip(tokens.tolist(), lengths, strict=True)]
