@@ -160,17 +160,17 @@ def picture(found: Mapping[str, set[str]]) -> str:
 
     Arrows that follow from two others are left out.
     """
-    level = _levels(found)
+    level, below = _levels(found), _reduced(found)
     rows: dict[int, list[str]] = {}
     for room in found:
         rows.setdefault(level[room], []).append(room)
-    width, box, step = 860, (150, 40), 96
-    top = max(rows)
-    place = {
-        room: (width * (number + 1) / (len(row) + 1), 40 + (top - height) * step)
-        for height, row in rows.items()
-        for number, room in enumerate(row)
-    }
+    width, box, step, top = 1000, (150, 40), 96, max(rows)
+    place: dict[str, tuple[float, float]] = {}
+    for height, row in sorted(rows.items()):
+        # Each room above the middle of those it stands on, so that few arrows cross.
+        row.sort(key=lambda room: sum(place[o][0] for o in below[room]) / (len(below[room]) or 1))
+        for number, room in enumerate(row, 1):
+            place[room] = width * number / (len(row) + 1), 40 + (top - height) * step
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {80 + top * step}" '
         'font-family="sans-serif" font-size="15" text-anchor="middle">',
@@ -178,8 +178,8 @@ def picture(found: Mapping[str, set[str]]) -> str:
         'markerHeight="8" orient="auto"><path d="M0 0 8 4 0 8z" fill="#667"/></marker></defs>',
         f'<rect width="{width}" height="{80 + top * step}" fill="#fff"/>',
     ]
-    for room, below in _reduced(found).items():
-        for other in sorted(below):
+    for room, others in below.items():
+        for other in sorted(others):
             (x, y), (u, v) = place[room], place[other]
             parts.append(
                 f'<line x1="{x:.0f}" y1="{y + box[1] / 2:.0f}" x2="{u:.0f}" '
