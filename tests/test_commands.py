@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from nontrivial.__main__ import COMMANDS, main
+from nontrivial.manifests.command import read_yaml
+from nontrivial.manifests.errors import BadInput
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("manifests", "builders", "train", "eval")
 HEAVY = ("torch", "transformers", "trl", "datasets", "polars", "pyarrow", "faiss", "cv2", "PIL")
@@ -88,3 +92,54 @@ def test_an_unknown_flag_exits_with_2_and_no_traceback(helped, tmp_path):
     )
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+def test_one_command_lists_all_others(capsys):
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"  {name} " in shown for name in (*COMMANDS, "recipes"))
+    modules = {module.removesuffix(".__main__") for module, _ in COMMANDS.values()}
+    assert modules == set(commands())
+
+
+def test_a_command_is_named_as_it_was_called(tmp_path):
+    script = Path(sys.executable).with_name("nontrivial")
+    calls = {
+        "nontrivial reid-hard": [str(script), "reid-hard", "--help"],
+        "nontrivial warmup": [sys.executable, "-m", "nontrivial", "warmup", "--help"],
+        "python -m nontrivial.eval.qa": [sys.executable, "-m", "nontrivial.eval.qa", "--help"],
+        "python -m train.grpo": [sys.executable, "-m", "train.grpo", "--help"],
+    }
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    for name, words in calls.items():
+        done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert done.stdout.startswith(f"usage: {name} "), done.stderr
+
+
+def test_an_unknown_command_says_what_there_is(capsys):
+    assert main(["reid_harder"]) == 2
+    assert "reid_harder: no such command; there are synthetic, reid-hard" in capsys.readouterr().err
+
+
+def test_recipes_are_listed_and_read_by_name(capsys):
+    assert main(["recipes"]) == 0
+    shown = capsys.readouterr().out
+    for file in (ROOT / "configs").glob("*.yaml"):
+        assert f"recipe:{file.stem} " in shown
+        assert read_yaml(f"recipe:{file.stem}") == read_yaml(str(file))
+    assert main(["recipes", "now"]) == 2
+    with pytest.raises(BadInput, match=r"no such recipe; there are joint, reid_r, "):
+        read_yaml("recipe:../pyproject")
+
+
+def test_rare_options_are_shown_when_everything_is(capsys):
+    shown = {}
+    for flag in ("--help", "--help_all", "--help-all"):
+        with pytest.raises(SystemExit) as exit:
+            main(["reid-hard", flag])
+        assert exit.value.code == 0
+        shown[flag] = capsys.readouterr().out
+    assert "--top_k" in shown["--help"]
+    assert "--ivf_probes" not in shown["--help"]
+    assert "--ivf_probes" in shown["--help_all"]
+    assert shown["--help_all"] == shown["--help-all"]
