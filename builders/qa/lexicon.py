@@ -42,8 +42,7 @@ COLOURS = _words("""
 """)
 STATES = _words("""
     happy sad angry afraid scared wet dirty empty full able unable ready alone awake asleep
-    there upset nervous curious careful late sick thirsty hungry cold hot busy outside
-    inside
+    there upset nervous curious careful late sick thirsty hungry cold hot busy outside inside
 """)
 # Words that look like participles but are none, or act as prepositions.
 NOT_PARTICIPLES = _words("""
@@ -81,9 +80,7 @@ wake/woke/woken; wear/wore/worn; win/won/won; write/wrote/written
 """
 IRREGULAR: dict[str, tuple[str, str]] = {
     base: (past, participle)
-    for base, past, participle in (
-        entry.strip().split("/") for entry in _IRREGULAR_FORMS.split(";")
-    )
+    for base, past, participle in (form.strip().split("/") for form in _IRREGULAR_FORMS.split(";"))
 }
 REGULAR = _words("""
     accept accompany achieve act adapt add address adjust admire advance agree aim allow amuse
@@ -153,11 +150,7 @@ fast quick rapid; big larg; small littl; finish end; stop halt; cup mug; pictur 
 bicycl bik; cry weep; hug embrac; fall drop; caress strok pat pet; colleagu coworker; eat chew;
 away leav; shout yell scream; rest relax; protect safety; use using used; forest wood wooded
 """
-SYNONYMS: dict[str, str] = {
-    word: words[0]
-    for words in (entry.split() for entry in _SYNONYM_SETS.split(";"))
-    for word in words
-}
+SYNONYMS = {word: words[0] for words in map(str.split, _SYNONYM_SETS.split(";")) for word in words}
 # A stem and narrower stems: where "parent" is right, "mother" is not wrong.
 _BROADER_SETS = """
 parent: mother father; offspr: son daughter child; sibl: brother sister;

@@ -35,12 +35,8 @@ _KNOWN = {word: name for name, words in VOCABULARIES.items() for word in words}
 def records(content: Any, folder: Path) -> Iterator[dict[str, Any]]:
     """Yield one record per question, with the answer frequencies and facts of the whole file."""
     scenes = list(records_of_a_list(content, folder))
-    frequency = Counter(
-        str(question.get("answer"))
-        for scene in scenes
-        for question in _questions(scene)
-        if isinstance(question, Mapping)
-    )
+    entries = [item for scene in scenes for item in _questions(scene) if isinstance(item, Mapping)]
+    frequency = Counter(str(entry.get("answer")) for entry in entries)
     facts = truth.of_clips(folder)
     for scene in scenes:
         shared = {"frequency": frequency, "facts": facts}

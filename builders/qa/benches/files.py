@@ -50,11 +50,8 @@ def read_hub(name: str, split: str) -> list[dict[str, Any]]:
         table = datasets.load_dataset(name, config or None, split=split)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise BadInput(f"--hub {name}: cannot be loaded, split {split!r}: {error}") from error
-    media = [
-        column
-        for column, feature in table.features.items()
-        if isinstance(feature, (datasets.Image, datasets.Audio, datasets.Video))
-    ]
+    kinds = (datasets.Image, datasets.Audio, datasets.Video)
+    media = [column for column, feature in table.features.items() if isinstance(feature, kinds)]
     return table.remove_columns(media).to_list()
 
 

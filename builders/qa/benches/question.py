@@ -51,8 +51,8 @@ class Question:
 class Refused:
     """A record that is no usable question.
 
-    `damaged` means that it cannot be read. Published benchmarks also hold records that are readable
-    but unusable (open-ended, one option, an answer that is none of the options).
+    `damaged` if it is unreadable. Published benchmarks also hold records that are readable but
+    unusable: open-ended, with one option, or with an answer that is none of the options.
     """
 
     id: str
@@ -130,8 +130,7 @@ def marked(options: Sequence[str], right: Collection[int]) -> list[bool]:
     beyond = [place for place in right if not 0 <= place < len(options)]
     if beyond or not right:
         given = f"position {beyond[0]}" if beyond else "no right option"
-        reason = f"the answer is {given}, there are {len(options)} options"
-        raise Unusable(reason, damaged=False)
+        raise Unusable(f"the answer is {given}, there are {len(options)} options", damaged=False)
     return [place in right for place in range(len(options))]
 
 
