@@ -1,4 +1,4 @@
-"""Check that the wrong options of a single-choice question exclude the right one.
+"""Check that the wrong options of a question exclude the right one.
 
 "Which is NOT …" makes every wrong option right, so an option that repeats, contains or is contained
 in the answer would get a false label. Such an option is left out. A question is refused, with a

@@ -1,4 +1,4 @@
-"""Turn a table of questions into samples: invert a share, order and letter options.
+"""Turn questions into samples: invert a share of them, order and letter options.
 
 `decide` looks at one question at a time, so a batch engine can distribute it. `assemble` needs the
 whole table, because how often "None of the options" is offered depends on how often it is right.
@@ -138,7 +138,7 @@ def option_by_option(facts: Sequence[str], answer: Collection[str]) -> str:
 class _Options:
     """The options of Q questions, N in all, as one flat sequence.
 
-    texts   texts that options have, `NONE` last
+    texts   the texts of all options, then `NONE`
     counts  (Q,) number of options of each question
     place   (N,) index of each option in `texts`
     truth   (N,) bool

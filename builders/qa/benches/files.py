@@ -1,4 +1,4 @@
-"""Read annotation files: JSON, JSON Lines, csv, Parquet, or a data set on the Hub."""
+"""Read annotations: JSON, JSON Lines, csv, Parquet, or a data set on the Hub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MMVU: expert-level questions, the multiple-choice part; options keyed by letter."""
+"""MMVU: expert-level questions, multiple choice; options keyed by letter."""
 
 from __future__ import annotations
 

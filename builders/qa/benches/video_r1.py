@@ -1,4 +1,4 @@
-"""The JSON schema of Video-R1 and TW-GRPO, with `<answer>A,C</answer>` solutions."""
+"""The JSON schema of Video-R1 and TW-GRPO, solutions as `<answer>A,C</answer>`."""
 
 from __future__ import annotations
 
