@@ -325,8 +325,7 @@ def states(world: World, motion: Motion) -> str:
 
 def _names(world: World, which: np.ndarray) -> list[str]:
     """Return the names of the objects in `which`, (n,) bool, in the order of their colours."""
-    names = compress(world.names, which)
-    return sorted(names, key=lambda name: list(COLOURS).index(name.split()[0]))
+    return sorted(compress(world.names, which), key=lambda n: list(COLOURS).index(n.split()[0]))
 
 
 def scene(
