@@ -1,5 +1,6 @@
-"""Build a manifest of video questions, a share of them inverted: their right options are the old
-wrong ones.
+"""Build a manifest of video questions, of which a share is inverted.
+
+The right options of an inverted question are the wrong ones of its original.
 
   python -m builders.qa_invert --bench clevrer
   python -m builders.qa_invert --bench video_r1 --annotations my.json --root videos --media_by_name
@@ -20,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nontrivial.builders.qa.benches import NAMES, SPLITS
+from nontrivial.builders.qa.benches import NAMES, SHORT, SPLITS
 from nontrivial.manifests.command import check_share, guard, option, parse, table
 from nontrivial.manifests.errors import BadInput, require
 
@@ -39,18 +40,18 @@ BATCH = 20_000  # questions decided at a time
 @dataclass
 class Options:
     bench: str = option("benchmark to read", choices=NAMES)
-    root: str = option("folder under which data sets and media lie", default="data")
-    annotations: str | None = option("this file instead of the benchmark's own place", default=None)
-    hub: str | None = option("read `datasets.load_dataset` NAME or NAME:CONFIG", default=None)
-    split: str = option("which split to read", default="train", choices=tuple(SPLITS))
-    ratio: float = option("share of the eligible questions that are inverted", default=0.5)
-    holdout: float = option("share of the videos whose questions become a val split", default=0.0)
-    seed: int = option("chooses, drops and shuffles", default=0)
+    root: str = option("folder that holds data sets and media", default="data")
+    annotations: str | None = option("annotation file to read instead of --root's", default=None)
+    hub: str | None = option("data set to load from the Hub, NAME or NAME:CONFIG", default=None)
+    split: str = option("split to read", default="train", choices=tuple(SPLITS))
+    ratio: float = option("share of the eligible questions to invert", default=0.5)
+    holdout: float = option("share of the training videos to hold out as a val split", default=0.0)
+    seed: int = option("seed of all random choices", default=0)
     out: str = option("folder of the manifests", default="manifests")
-    media_by_name: bool = option("find media by their file name under the root", default=False)
-    require_media: bool = option("leave questions out whose media is missing", default=False)
-    max_bad: float = option("share of damaged records at which to stop", default=0.01)
-    engine: str = option("where questions are decided", default="local", choices=("local", "ray"))
+    media_by_name: bool = option("find media by file name anywhere under --root", default=False)
+    require_media: bool = option("leave out questions whose media is missing", default=False)
+    max_bad: float = option("stop above this share of damaged records", default=0.01)
+    engine: str = option("engine that does the work", default="local", choices=("local", "ray"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(options: Options) -> None:
     check_options(options)
-    # Millions of records live at once and hold no cycles: walking them costs a third of the time.
+    # Millions of live records have no cycles: collecting garbage would cost a third of the time.
     gc.disable()
     try:
         build(options)
@@ -68,28 +69,26 @@ def run(options: Options) -> None:
 
 
 def build(options: Options) -> None:
-    """Read, check, decide, assemble, report, write."""
+    """Read, check, invert, report and write the questions."""
     from nontrivial.builders.qa.benches import load
     from nontrivial.builders.qa.clips import locate
     from nontrivial.builders.qa.questions import assemble, decide
 
+    root = Path(options.root)
     loaded = load(
         options.bench,
-        Path(options.root),
+        root,
         options.split,
         annotations=Path(options.annotations) if options.annotations else None,
         hub=options.hub,
         seed=options.seed,
     )
     located = locate(
-        loaded.frame,
-        Path(options.root),
-        by_name=options.media_by_name,
-        require=options.require_media,
+        loaded.frame, root, by_name=options.media_by_name, require=options.require_media
     )
     refused = loaded.refused + located.refused
     report_refused(refused)
-    damaged = [f"{one.id}: {one.reason}" for one in refused if one.damaged]
+    damaged = [f"{record.id}: {record.reason}" for record in refused if record.damaged]
     check_share(damaged, loaded.records, options.max_bad, "records are damaged")
     if located.frame.is_empty():
         raise BadInput(f"{options.bench}: no usable question among {loaded.records} records")
@@ -103,7 +102,7 @@ def build(options: Options) -> None:
 
 
 def check_options(options: Options) -> None:
-    """Raises `BadInput` for what the parser cannot see."""
+    """Raise `BadInput` for errors that the parser does not catch."""
     for name in ("ratio", "holdout", "max_bad"):
         if not 0 <= getattr(options, name) <= 1:
             raise BadInput(f"--{name} {getattr(options, name)}: needs a share from 0 to 1")
@@ -112,7 +111,7 @@ def check_options(options: Options) -> None:
 
 
 def in_batches(frame: pl.DataFrame, work: Callable[[pl.DataFrame], pl.DataFrame]) -> pl.DataFrame:
-    """Apply `work` to slices, with a progress bar."""
+    """Apply `work` to slices of the table, with a progress bar."""
     import polars as pl
     from tqdm import tqdm
 
@@ -121,27 +120,27 @@ def in_batches(frame: pl.DataFrame, work: Callable[[pl.DataFrame], pl.DataFrame]
 
 
 def on_ray(frame: pl.DataFrame, work: Callable[[pl.DataFrame], pl.DataFrame]) -> pl.DataFrame:
-    """Apply `work` to blocks on Ray Data; they come back in any order."""
+    """Apply `work` to blocks of the table on Ray Data; their order is not kept."""
     import polars as pl
     import pyarrow as pa
 
     data = require("ray.data", "ray", "--engine ray")
     blocks = [part.to_arrow() for part in frame.iter_slices(BATCH)]
-    made = data.from_arrow(blocks).map_batches(
+    decided = data.from_arrow(blocks).map_batches(
         lambda block: work(pl.from_arrow(block)).to_arrow(), batch_format="pyarrow", batch_size=None
     )
     import ray
 
-    return pl.from_arrow(pa.concat_tables(ray.get(made.to_arrow_refs())))
+    return pl.from_arrow(pa.concat_tables(ray.get(decided.to_arrow_refs())))
 
 
 def contract_split(split: str) -> str:
-    """The contract's name of a benchmark's split."""
-    return {"validation": "val"}.get(SPLITS[split], split)
+    """Return the contract's name of a benchmark's split."""
+    return SHORT[SPLITS[split]]
 
 
 def with_split(decided: pl.DataFrame, options: Options) -> pl.DataFrame:
-    """The contract's split names; `holdout` moves whole groups from train to val."""
+    """Add the column `split`; `holdout` moves whole groups from train to val."""
     import polars as pl
 
     from nontrivial.builders.qa.inversion import uniform
@@ -149,22 +148,20 @@ def with_split(decided: pl.DataFrame, options: Options) -> pl.DataFrame:
     name = contract_split(options.split)
     if name != "train" or not options.holdout:
         return decided.with_columns(split=pl.lit(name))
-    groups = decided["group"].unique(maintain_order=True)
-    held = [
-        group for group in groups if uniform(f"{options.seed}/{group}", "holdout") < options.holdout
-    ]
+    groups = decided["group"].unique().to_list()
+    draws = [uniform(f"{options.seed}/{group}", "holdout") for group in groups]
+    held = [group for group, draw in zip(groups, draws, strict=True) if draw < options.holdout]
     is_held = pl.col("group").is_in(held)
-    return decided.with_columns(
-        split=pl.when(is_held).then(pl.lit("val")).otherwise(pl.lit("train"))
-    )
+    split = pl.when(is_held).then(pl.lit("val")).otherwise(pl.lit("train"))
+    return decided.with_columns(split=split)
 
 
 def describe(
     options: Options, loaded: Loaded, located: Located, decided: pl.DataFrame, samples: pa.Table
 ) -> dict[str, Any]:
-    """The manifest's metadata: options, counts by reason, what blind strategies earn."""
+    """Return the manifest's metadata: options, counts by reason, scores of blind strategies."""
     reasons = Counter(reason for reason in decided["reason"] if reason)
-    refused = Counter(one.reason for one in loaded.refused + located.refused)
+    refused = Counter(record.reason for record in loaded.refused + located.refused)
     return {
         "builder": "builders.qa_invert",
         "options": dataclasses.asdict(options),
@@ -186,14 +183,14 @@ def describe(
 
 
 def blind_before(decided: pl.DataFrame) -> dict[str, dict[str, Any]]:
-    """What the best blind strategies earn if every question stays as it was."""
+    """Score the best blind strategies on the questions before inversion."""
     from nontrivial.builders.qa.questions import as_they_were
 
     return _blind(decided["question"], *as_they_were(decided), decided["group"])
 
 
 def blind_after(samples: pa.Table) -> dict[str, dict[str, Any]]:
-    """What they earn on the samples."""
+    """Score the best blind strategies on the samples."""
     from nontrivial.manifests.schema import truths
 
     options, answers = (samples[name].combine_chunks() for name in ("options", "answer"))
@@ -208,16 +205,16 @@ def _blind(*columns: Any) -> dict[str, dict[str, Any]]:
 
 
 def report_refused(refused: Sequence[Refused]) -> None:
-    """Refused records by name, damaged ones first."""
-    listed = sorted(refused, key=lambda one: not one.damaged)
-    for one in listed[:LISTED]:
-        print(f"refused {one.id}: {one.reason}", file=sys.stderr)
+    """Print refused records by name, damaged ones first."""
+    listed = sorted(refused, key=lambda record: not record.damaged)
+    for record in listed[:LISTED]:
+        print(f"refused {record.id}: {record.reason}", file=sys.stderr)
     if len(listed) > LISTED:
         print(f"… and {len(listed) - LISTED} more, counted below by reason", file=sys.stderr)
 
 
 def report(about: dict[str, Any]) -> None:
-    """The summary: what was kept, refused and inverted, and what reading alone earns."""
+    """Print what was kept, refused and inverted, and what blind strategies earn."""
     counts = about["counts"]
     rows: list[tuple[str, Any]] = [("records read", counts["records"])]
     rows += [(f"  refused: {reason}", count) for reason, count in counts["refused"].items()]
@@ -238,14 +235,14 @@ def report(about: dict[str, Any]) -> None:
 
 
 def target_path(options: Options, split: str) -> Path:
-    """Where the manifest of a split lands."""
+    """Return the path of a split's manifest."""
     from nontrivial.manifests.parquet import samples_path
 
     return samples_path(options.out, f"{options.bench}_qa_invert", split)
 
 
 def write(samples: pa.Table, about: dict[str, Any], options: Options) -> None:
-    """One file a split."""
+    """Write one manifest per split."""
     import pyarrow.compute as pc
 
     from nontrivial.manifests.files import claim

@@ -1,4 +1,4 @@
-"""Whether the clips of a table of questions are where its paths say, without decoding any."""
+"""Check that the clips of questions lie where their paths say, without decoding."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OUTSIDE = "the media path leads outside the root"
 
 @dataclass
 class Located:
-    """Questions whose clip may be there, those refused, and how many clips are found or missing."""
+    """Questions whose clip may exist, refused questions, and counts of found and missing clips."""
 
     frame: pl.DataFrame
     refused: list[Refused] = field(default_factory=list)
@@ -33,11 +33,11 @@ class Located:
 def locate(
     frame: pl.DataFrame, root: Path, *, by_name: bool = False, require: bool = False
 ) -> Located:
-    """Check every clip once; a path that leaves the root or an empty file refuses its questions.
+    """Check every clip once; refuse the questions of empty files and of paths that leave the root.
 
-    Annotations often come before the videos do, so a missing clip is only counted unless `require`.
-    With `by_name` a clip is found by its file name anywhere under the root; raises `MediaError`
-    where that name is ambiguous.
+    Missing clips are only counted, because annotations often come before the videos; `require`
+    refuses their questions too. With `by_name` a clip is found by its file name anywhere under the
+    root; raises `MediaError` if that name is ambiguous.
     """
     import polars as pl
 
@@ -67,20 +67,20 @@ def locate(
 
 
 def _state(root: Path, video: str, folders: dict[str, Path]) -> str:
-    """`folders` remembers where folders are: most clips are plain files side by side in a few."""
+    """Return the state of one clip; `folders` caches resolved folders, since clips share a few."""
     folder, name = posixpath.split(video)
     try:
         if folder not in folders:
             folders[folder] = resolve(root, folder)
         path = folders[folder] / name
-        found = path.lstat()
-        if not stat.S_ISREG(found.st_mode):  # a link, a folder, `..`
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode):  # a link, a folder, `..`
             path = resolve(root, video)
-            found = path.stat()
+            status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return MISSING
-    except (MediaError, OSError, ValueError):  # a NUL byte or an endless name is no path
+    except (MediaError, OSError, ValueError):  # a NUL byte, or too long a name
         return OUTSIDE
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         return MISSING
-    return FOUND if found.st_size else EMPTY
+    return FOUND if status.st_size else EMPTY

@@ -1,8 +1,8 @@
-"""Do the wrong options of a single-choice question exclude the right one?
+"""Check that the wrong options of a question exclude the right one.
 
 "Which is NOT …" makes every wrong option right, so an option that repeats, contains or is contained
-in the answer would become a false label. Such an option is left out; a question where too few
-remain, or whose options talk about each other, is refused with a reason.
+in the answer would get a false label. Such an option is left out. A question is refused, with a
+reason, if too few options remain or if its options refer to each other.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nontrivial.builders.qa.lexicon import (
     VAGUE,
 )
 
-LEAST = 3  # options that must remain, or picking blindly pays too much
+LEAST = 3  # options that must remain; with fewer, blind picking earns too much
 
 _CATCH_ALL = re.compile(
     r"\b(?:none|all|both|any|neither|either|two|some) of (?:the )?"
@@ -53,13 +53,13 @@ class Kept:
 
 @dataclass(frozen=True)
 class NotExclusive:
-    """Why the options do not exclude each other."""
+    """The reason why the options do not exclude each other."""
 
     reason: str
 
 
 def exclusive_options(question: str, options: Sequence[str], answer: int) -> Kept | NotExclusive:
-    """Which options may stand beside the answer in an inverted question.
+    """Select the options that may stand beside the answer in an inverted question.
 
     >>> exclusive_options("What is he doing?", ["sing", "singing a song", "run", "eat"], 0)
     Kept(positions=[0, 2, 3], doubtful=1)
@@ -94,9 +94,9 @@ def _is_broad_place(words: Sequence[str]) -> bool:
 
 
 def overlaps(first: Sequence[str], second: Sequence[str]) -> bool:
-    """Whether one list of content words is contained in the other, in order.
+    """True if one list of content words is contained in the other, in order.
 
-    A word also stands for the narrower ones that it takes in.
+    A word also matches the narrower words that it covers ("parent" matches "mother").
 
     >>> overlaps(content("talk"), content("talking to the lady"))
     True
@@ -116,7 +116,7 @@ def _is_alike(first: str, second: str) -> bool:
 
 @lru_cache(maxsize=200_000)
 def content(text: str) -> tuple[str, ...]:
-    """The words that carry meaning, without endings, synonyms made one.
+    """Return the words that carry meaning, stemmed, with synonyms unified.
 
     >>> content("The boys are looking at a red car.")
     ('boy', 'see', 'red', 'car')
@@ -124,10 +124,10 @@ def content(text: str) -> tuple[str, ...]:
     (('zoom', 'in'), ('counterclockwis',))
     """
     words = _WORD.findall(_COUNTERCLOCKWISE.sub("counterclockwise", text.casefold()))
-    # A last "in" or "on" is no preposition: it tells "zooming in" from "zooming out".
-    said = [word for word in words[:-1] if word not in STOP_WORDS]
-    said += [word for word in words[-1:] if word not in STOP_WORDS or word in ("in", "on")]
-    return tuple(SYNONYMS.get(stem, stem) for stem in map(_stem, said or words))
+    # A final "in" or "on" is no preposition: it tells "zooming in" from "zooming out".
+    kept = [word for word in words[:-1] if word not in STOP_WORDS]
+    kept += [word for word in words[-1:] if word not in STOP_WORDS or word in ("in", "on")]
+    return tuple(SYNONYMS.get(stem, stem) for stem in map(_stem, kept or words))
 
 
 def _refusal(question: str, options: Sequence[str]) -> str | None:
@@ -141,7 +141,7 @@ def _refusal(question: str, options: Sequence[str]) -> str | None:
 
 
 def is_number(text: str) -> bool:
-    """Whether a text starts with an amount, in digits or in words.
+    """True if a text starts with an amount, in digits or in words.
 
     >>> is_number("3 times"), is_number("Three."), is_number("a cat")
     (True, True, False)
@@ -155,7 +155,7 @@ del _BASE_OF["left"]  # more often a side than a verb
 
 
 def _stem(word: str) -> str:
-    """A crude stem: enough to see that "playing", "plays" and "played" are one word."""
+    """Return a crude stem, enough to match "playing", "plays" and "played"."""
     word = word.split("'")[0].split("’")[0]
     word = _BASE_OF.get(word, word)
     for ending in ("ing", "ies", "ed", "es", "s"):

@@ -1,9 +1,9 @@
-"""Just enough English grammar to turn a question into a clause: where the predicate begins.
+"""The English grammar needed to turn a question into a clause.
 
-A question puts its auxiliary in front of the subject ("did the boy in red pick it up"); a clause
-puts it behind ("the boy in red picked it up"). Everything hangs on finding the first word of the
-predicate. Where the words leave a doubt (two candidates, a noun that may be a verb, a typo) the
-answer is None: callers have a form that needs no grammar.
+A question puts its auxiliary in front of the subject ("did the boy in red pick it up"), a clause
+behind it ("the boy in red picked it up"). The task is to find where the predicate begins. In doubt
+(two candidates, a noun that may be a verb, a typo) the result is None, and callers use a form that
+needs no grammar.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from nontrivial.builders.qa.lexicon import (
 
 _BASES = REGULAR | frozenset(IRREGULAR)
 _PASTS = frozenset(form for forms in IRREGULAR.values() for form in forms) - _BASES - {"left"}
-# "put" and "cut" are their own participles; "run" or "come" behind a subject are base forms.
+# "put", "cut" and "set" may be participles; "run" or "come" behind a subject is a base form.
 _PARTICIPLES = frozenset(
     participle
     for base, (_, participle) in IRREGULAR.items()
@@ -40,16 +40,16 @@ _PARTICIPLES = frozenset(
 
 @dataclass(frozen=True)
 class Clause:
-    """An auxiliary, the subject behind it, and the predicate behind the subject, as words."""
+    """A question split into auxiliary, words of the subject and words of the predicate."""
 
     auxiliary: str
     subject: list[str]
     predicate: list[str]
 
     def declarative(self) -> str | None:
-        """Subject, then verb: `did the boy run off` -> `the boy ran off`.
+        """Put the verb behind the subject: `did the boy run off` -> `the boy ran off`.
 
-        None where a second verb would have to follow ("run off and hide").
+        Returns None if a second verb would have to be inflected too ("run off and hide").
         """
         verb, *rest = self.predicate
         inflect = {"did": past, "does": third_person}.get(self.auxiliary.lower())
@@ -66,7 +66,7 @@ _JOINING = frozenset({"and", "or", "but", "then"})
 
 
 def read_clause(auxiliary: str, words: Sequence[str]) -> Clause | None:
-    """Split what follows an auxiliary into subject and predicate, or None where there is a doubt.
+    """Split the words behind an auxiliary into subject and predicate; None in doubt.
 
     >>> read_clause("did", "the man in red pick up the ball".split()).subject
     ['the', 'man', 'in', 'red']
@@ -85,12 +85,12 @@ def read_clause(auxiliary: str, words: Sequence[str]) -> Clause | None:
 
 
 def bare(word: str) -> str:
-    """A word without punctuation around it, in lower case."""
+    """Strip punctuation around a word and lower its case."""
     return word.strip(".,;:!?\"'()").lower()
 
 
 def past(verb: str) -> str:
-    """The simple past of a base form.
+    """Return the simple past of a base form.
 
     >>> past("pick"), past("carry"), past("stop"), past("take"), past("move")
     ('picked', 'carried', 'stopped', 'took', 'moved')
@@ -105,7 +105,7 @@ def past(verb: str) -> str:
 
 
 def third_person(verb: str) -> str:
-    """The third person singular of a base form.
+    """Return the third person singular of a base form.
 
     >>> third_person("run"), third_person("carry"), third_person("watch"), third_person("have")
     ('runs', 'carries', 'watches', 'has')
@@ -118,70 +118,63 @@ def third_person(verb: str) -> str:
 
 
 def is_participle(word: str) -> bool:
-    """Whether a word is an -ing form or a past participle, as far as its shape tells."""
+    """True if a word has the form of a present or past participle."""
     word = bare(word)
-    if word in _PARTICIPLES:
-        return True
-    return len(word) > 3 and word.endswith(("ing", "ed")) and word not in NOT_PARTICIPLES
+    is_regular = len(word) > 3 and word.endswith(("ing", "ed")) and word not in NOT_PARTICIPLES
+    return word in _PARTICIPLES or is_regular
 
 
 def free_participles(words: Sequence[str]) -> list[int]:
-    """Positions of participles and predicative adjectives that may be the predicate.
+    """Return positions of participles and predicative adjectives that may be the predicate.
 
-    Not counted: an adjective in front of its noun ("the moving cube"), a word bound to a
-    preposition or to another verb ("that is moving"), and all that follows "when" and the like.
+    Left out are adjectives in front of their noun ("the moving cube"), words bound to a preposition
+    or to another verb ("that is moving"), and everything from a word like "when" on.
 
     >>> free_participles("the red cube moving when it is hit".split())
     [3]
     """
-    lower, found = [bare(word) for word in words], []
+    lower, positions = [bare(word) for word in words], []
     for i, word in enumerate(lower):
         if i and word in CLAUSE_OPENERS:
             break
         if i and (is_participle(word) or word in STATES) and not _is_bound(lower[i - 1]):
-            found.append(i)
-    return found
+            positions.append(i)
+    return positions
 
 
 def is_adverb(word: str) -> bool:
-    """Whether a word is an adverb that may stand between a subject and its verb."""
+    """True if a word is an adverb that may stand between a subject and its verb."""
     word = bare(word)
     return word in ADVERBS or (word.endswith("ly") and word not in ("family", "fly", "belly"))
 
 
 def is_third_person(word: str) -> bool:
-    """Whether a word may be a verb in the third person singular."""
+    """True if a word may be a verb in the third person singular."""
     word = bare(word)
-    return word.endswith("s") and any(
-        third_person(base) == word for base in (word[:-1], word[:-2]) if base in _BASES
-    )
+    return any(third_person(base) == word for base in (word[:-1], word[:-2]) if base in _BASES)
 
 
 def starts_noun_phrase(word: str) -> bool:
-    """Whether a word can only begin a subject: a determiner, a possessive or a pronoun."""
+    """True if a word can only begin a noun phrase: a determiner, a possessive or a pronoun."""
     word = bare(word)
     return word in DETERMINERS or word in PRONOUNS or word.endswith(("'s", "s'"))
 
 
 def _is_bound(before: str) -> bool:
-    """Whether the word behind `before` is its noun or its complement."""
+    """True if the word behind `before` is its noun or its complement."""
     return before in DETERMINERS or before in LINKS or before == "s" or before.endswith("'s")
 
 
 def _base_verb(lower: list[str]) -> int | None:
-    """The first base form that no determiner, preposition or relative pronoun turns into a noun."""
-    found = [
-        i
-        for i, word in enumerate(lower)
-        if i and word in _BASES and not _is_bound_noun(lower[i - 1])
-    ]
-    if not found:
+    """Return the first base form that no determiner, preposition or pronoun turns into a noun."""
+    verbs = [i for i, word in enumerate(lower) if word in _BASES]
+    verbs = [i for i in verbs if i and not _is_bound_noun(lower[i - 1])]
+    if not verbs:
         return None
-    first = found[0]
-    before = lower[:first]
+    first, before = verbs[0], lower[: verbs[0]]
     if any(word in CLAUSE_OPENERS or word in _PASTS or _looks_past(word) for word in before):
         return None
-    if lower[first] in NOUN_OR_VERB and (before[-1] in COLOURS or len(found) > 1):
+    if lower[first] in NOUN_OR_VERB and (before[-1] in COLOURS or len(verbs) > 1):
         return None
     return first
 
@@ -195,20 +188,20 @@ def _looks_past(word: str) -> bool:
 
 
 def _participle(lower: list[str]) -> int | None:
-    """The one participle or adjective behind the subject; None if there is none or a second."""
-    found = free_participles(lower)
-    if len(found) == 2 and lower[found[0]] == "being" and found[1] == found[0] + 1:
-        found.pop()
-    if len(found) != 1 or _is_modifier(lower, found[0]):
+    """Return the one participle or adjective behind the subject; None if there are none or more."""
+    positions = free_participles(lower)
+    if len(positions) == 2 and lower[positions[0]] == "being" and positions[1] == positions[0] + 1:
+        positions.pop()
+    if len(positions) != 1 or _is_modifier(lower, positions[0]):
         return None
-    start = found[0]
+    start = positions[0]
     while start > 1 and is_adverb(lower[start - 1]):
         start -= 1
     return start
 
 
 def _is_modifier(lower: list[str], i: int) -> bool:
-    """A past participle that may belong to the subject: "the method shown the second time"."""
+    """True if a past participle may modify the subject: "the method shown the second time"."""
     if lower[i].endswith("ing") or lower[i] in STATES:
         return False
     behind = lower[i + 1] if i + 1 < len(lower) else "."

@@ -1,16 +1,16 @@
-"""Questions -> samples, some of them inverted: their right options are the old wrong ones.
+"""Invert questions: their right options become the wrong ones and vice versa.
 
-Inverting is exact where options are true by themselves (*not* is added or removed and every truth
-value flips) and where the wrong options exclude the right one (all others become right). Anything
-else keeps its question and says why.
+Inversion is exact in two cases. If each option is true or false by itself, *not* is added or
+removed and every truth value flips. If the wrong options exclude the right one, all others become
+right. Any other question stays as it is, with the reason.
 
 **Blind picking.** An inverted single-choice question has one wrong option among n. Picking k
-letters without looking earns k(n − k)/(n(n − 1)) of the soft reward, at best 1/3 at n = 3 and 4
-and 0.30 at 5; each option left out raises it, and guessing "all but one" is right once in n. So
-nearly all options stay: one in `LEAVE_OUT` of the inverted questions with four or more loses one,
-so that their number varies, and a doubtful option always goes; the wrong one stands at every
-letter equally often. Where nothing is right the answer is an option of its own, offered as often
-where it is wrong, or its mere presence would give it away.
+letters without looking earns k(n − k)/(n(n − 1)) of the soft reward: at best 1/3 for n = 3 and 4,
+0.30 for n = 5. Leaving an option out raises this, and "all but one" is right once in n. So nearly
+all options stay: doubtful ones are always left out, and one in `LEAVE_OUT` of the inverted
+questions with four or more options loses one, so that their number varies. The wrong option stands
+at every letter equally often. Where nothing is right, the answer is an option of its own, `NONE`.
+It is offered about `DECOYS` times as often where it is wrong, or its presence would give it away.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from nontrivial.builders.qa.benches.question import EXCLUSIVE, INDEPENDENT
 from nontrivial.builders.qa.exclusion import NotExclusive, exclusive_options
 from nontrivial.builders.qa.negation import NotNegated, negate, toggle
 
-LEAVE_OUT = 20  # one inverted question in so many loses a right option
-DECOYS = 3  # questions that offer NONE where it is wrong, for each where it is right
+LEAVE_OUT = 20  # one in this many inverted questions loses a right option
+DECOYS = 3  # questions that offer NONE where it is wrong, per question where it is right
 SEVERAL = "several options are right already"
 FEW = "fewer than three options"
 
 
 @dataclass(frozen=True)
 class Inversion:
-    """The inverted question, its rule, and the positions of the old options that stay."""
+    """An inverted question, its rule, and the positions of the old options that stay."""
 
     question: str
     rule: str
@@ -42,7 +42,7 @@ class Inversion:
 
 @dataclass(frozen=True)
 class NotInverted:
-    """Why a question stays as it is; `eligible` if only its wording was in the way."""
+    """The reason why a question stays as it is; `eligible` if only its wording is in the way."""
 
     reason: str
     eligible: bool = False
@@ -51,7 +51,7 @@ class NotInverted:
 def invert(
     question: str, options: Sequence[str], right: Sequence[bool], kind: str
 ) -> Inversion | NotInverted:
-    """The question whose right options are exactly the old wrong ones among those that stay.
+    """Invert a question, so that exactly the old wrong options among those that stay are right.
 
     >>> invert("What will happen next?", ["A hits B", "C exits"], [True, False], "independent")
     Inversion(question='What will not happen next?', rule='will_happen.added', positions=[0, 1])
@@ -59,31 +59,31 @@ def invert(
     'the options are yes and no'
     """
     if kind == INDEPENDENT:
-        made, positions = toggle(question), list(range(len(options)))
+        negation, positions = toggle(question), list(range(len(options)))
     else:
         if sum(right) != 1:
             return NotInverted(SEVERAL)
-        kept = _kept(question, options, list(right).index(True), kind)
-        if isinstance(kept, NotInverted):
-            return kept
-        made, positions = negate(question, closed=kind == EXCLUSIVE), kept
-    if isinstance(made, NotNegated):
-        return NotInverted(made.reason, eligible=True)
-    return Inversion(made.text, made.rule, positions)
+        positions = _kept(question, options, list(right).index(True), kind)
+        if isinstance(positions, NotInverted):
+            return positions
+        negation = negate(question, closed=kind == EXCLUSIVE)
+    if isinstance(negation, NotNegated):
+        return NotInverted(negation.reason, eligible=True)
+    return Inversion(negation.text, negation.rule, positions)
 
 
 def leave_one_out(positions: Sequence[int], answer: int, key: str) -> list[int]:
-    """The positions without one that is right after inversion, for one key in `LEAVE_OUT`."""
+    """Drop one position that is right after inversion, for one key in `LEAVE_OUT`."""
     drawn = _number(key, "leave out")
     if len(positions) < 4 or drawn % LEAVE_OUT:
         return list(positions)
     others = [position for position in positions if position != answer]
-    gone = others[drawn // LEAVE_OUT % len(others)]
-    return [position for position in positions if position != gone]
+    dropped = others[drawn // LEAVE_OUT % len(others)]
+    return [position for position in positions if position != dropped]
 
 
 def shuffled(positions: Sequence[int], key: str) -> list[int]:
-    """A permutation that depends on `key` only, every one equally likely.
+    """Permute by `key` alone, every permutation equally likely.
 
     >>> shuffled([0, 1, 2], "0/a") == shuffled([0, 1, 2], "0/a")
     True
@@ -102,7 +102,7 @@ def deal(
 ) -> list[list[int]]:
     """Swap the old answer of each order to a place, so that every place gets it equally often.
 
-    Which order gets which place depends on the keys only.
+    The place depends on the keys alone.
 
     >>> dealt = deal([[0, 1, 2]] * 6, [0] * 6, list("abcdef"))
     >>> sorted(order.index(0) for order in dealt)
@@ -119,13 +119,14 @@ def deal(
 
 
 def uniform(*parts: str) -> float:
-    """A number in [0, 1) that depends on the parts only."""
+    """Hash the parts to a number in [0, 1)."""
     return (_number(*parts) >> 64) / 2**64
 
 
 def decoy_rate(right: Sequence[int]) -> float:
-    """The share of questions with right options that offer NONE, so that it is rarely the answer;
-    from the number of right options of each question.
+    """Return the share of questions with right options that offer NONE, so that it is rarely right.
+
+    `right` holds the number of right options of each question.
 
     >>> decoy_rate([0, 1, 2, 1, 1, 1, 1])
     0.5
@@ -135,7 +136,7 @@ def decoy_rate(right: Sequence[int]) -> float:
 
 
 def blind_soft(options: int, right: int) -> float:
-    """The most that picking k of n letters without looking earns: max_k (k/r)·C(r, k)/C(n, k).
+    """Return the most that picking k of n letters blindly earns: max_k (k/r)·C(r, k)/C(n, k).
 
     >>> round(blind_soft(5, 4), 3), round(blind_soft(4, 3), 3), blind_soft(4, 1)
     (0.3, 0.333, 0.25)
@@ -151,5 +152,5 @@ def _kept(question: str, options: Sequence[str], answer: int, kind: str) -> list
 
 
 def _number(*parts: str) -> int:
-    """128 bits of a hash: enough to draw any permutation of 26 options."""
+    """Hash the parts to 128 bits, enough to draw any permutation of 26 options."""
     return int.from_bytes(blake2b("\0".join(parts).encode(), digest_size=16).digest(), "big")

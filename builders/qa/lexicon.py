@@ -1,4 +1,4 @@
-"""The English words that `grammar` and `exclusion` know: what people do and see in videos."""
+"""English words and stems that `grammar`, `negation` and `exclusion` look up."""
 
 from __future__ import annotations
 
@@ -12,83 +12,51 @@ BE = _words("is are was were")
 MODALS = _words("will would can could should may might must")
 AUXILIARIES = DO | BE | MODALS
 PRONOUNS = _words("he she they it we you i")
-DETERMINERS = _words(
-    """
+DETERMINERS = _words("""
     a an the this that these those his her its their my your our some any each every both all
     another other one two three four five six first second third last
-    """
-)
-PREPOSITIONS = _words(
-    """
+""")
+PREPOSITIONS = _words("""
     about above across after against along among around as at before behind below beside between
     by despite during for from in inside into like near of off on onto out outside over past
     since through throughout to toward towards under until up upon via while with within without
-    """
-)
-CLAUSE_OPENERS = _words(
-    """
-    when while after before because if as until since though
-    """
-)
-# A word after one of these belongs to it: to a relative clause, a coordination, another verb.
-LINKS = (
-    _words(
-        """
-    and or but who which that than start starts started keep keeps kept is are was were be
-    """
-    )
-    | CLAUSE_OPENERS
-    | PREPOSITIONS
-)
-ADVERBS = _words(
-    """
-    first also then just still always all both even so very too only
-    """
-)
-# Verbs with a clause of their own, where a NOT would land: "let the boy NOT do".
-GOVERNING = _words(
-    """
+""")
+CLAUSE_OPENERS = _words("when while after before because if as until since though")
+# The next word belongs to these: to a relative clause, a coordination or another verb.
+LINKS = _words("and or but who which that than start starts started keep keeps kept be")
+LINKS |= BE | CLAUSE_OPENERS | PREPOSITIONS
+ADVERBS = _words("first also then just still always all both even so very too only")
+# Verbs that govern a clause, into which a NOT would slip: "let the boy NOT do".
+GOVERNING = _words("""
     ask expect help helping hear let letting like make making need order see seeing tell think
     try want watch watching
-    """
-)
-# "What is the change occurring in the sky" asks for the subject: the verb takes no object.
-INTRANSITIVE = _words(
-    """
+""")
+# Verbs without object: "What is the change occurring in the sky" asks for the subject.
+INTRANSITIVE = _words("""
     appearing coming existing going happening kneeling lying moving occurring resting running
     sitting sleeping standing swimming taking waiting walking working
-    """
-)
-COLOURS = _words(
-    """
+""")
+COLOURS = _words("""
     red blue green yellow white black brown grey gray orange pink purple beige dark light
     striped checkered
-    """
-)
-STATES = _words(
-    """
+""")
+STATES = _words("""
     happy sad angry afraid scared wet dirty empty full able unable ready alone awake asleep
-    there upset nervous curious careful late sick thirsty hungry cold hot busy outside
-    inside
-    """
-)
-# They look like participles and are none, or stand like prepositions.
-NOT_PARTICIPLES = _words(
-    """
+    there upset nervous curious careful late sick thirsty hungry cold hot busy outside inside
+""")
+# Words that look like participles but are none, or act as prepositions.
+NOT_PARTICIPLES = _words("""
     red bed shed sled need seed feed speed weed hundred kid naked bleed breed indeed reed tweed
     something anything everything nothing thing king ring string swing wing evening morning
     building ceiling clothing railing pudding wedding spring sibling earring nearing during
     including according following checkered striped colored coloured multicolored multicoloured
-    """
-)
-# Verbs that are nouns of subjects as well ("the car seat", "the man in black dress").
-NOUN_OR_VERB = _words(
-    """
+""")
+# Verbs that are also nouns of subjects ("the car seat", "the man in black dress").
+NOUN_OR_VERB = _words("""
     back board bow brush cap clip coat comb cover cycle dress face fan film float hammer hand
     hat head hook light list mask mount order paint park part plant play plug pump ring sail
     seat shoe show slide sound step stick suit swing tie top train trap watch wave whip
-    """
-)
+""")
 # Base form, simple past, past participle.
 _IRREGULAR_FORMS = """
 be/was/been; beat/beat/beaten; become/became/become; begin/began/begun; bend/bent/bent;
@@ -112,12 +80,9 @@ wake/woke/woken; wear/wore/worn; win/won/won; write/wrote/written
 """
 IRREGULAR: dict[str, tuple[str, str]] = {
     base: (past, participle)
-    for base, past, participle in (
-        entry.strip().split("/") for entry in _IRREGULAR_FORMS.split(";")
-    )
+    for base, past, participle in (form.strip().split("/") for form in _IRREGULAR_FORMS.split(";"))
 }
-REGULAR = _words(
-    """
+REGULAR = _words("""
     accept accompany achieve act adapt add address adjust admire advance agree aim allow amuse
     announce answer appear applaud apply approach arrange arrive ask assemble assist attach
     attack attempt attend attract avoid back balance bark bathe beckon blink block board boil
@@ -155,34 +120,27 @@ REGULAR = _words(
     vary visit waddle wag wait walk wander want warm warn wash waste watch wave waver weigh whip
     whisk whisper whistle wiggle wink wipe wish wobble work worry wrap wrestle wriggle yank yawn
     yell zip zoom
-    """
-)
-DOUBLED = _words(
-    """
+""")
+DOUBLED = _words("""
     chat chop clap clip control dab dip drag drop fan flap flip grab grin grip hop hug jab jog
     knit mop nap nod occur pan pat pet plug pop prefer prop propel refer rip rub scrub sip skip
     slam slap slip spot squat stab step stir stop strap strip swap swat tap tip transfer trap
     trim trip trot tug unwrap wag whip wrap zip
-    """
-)
-NUMBERS = _words(
-    """
+""")
+NUMBERS = _words("""
     zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
     sixteen seventeen eighteen nineteen twenty thirty forty fifty hundred once twice none
-    """
-)
-STOP_WORDS = _words(
-    """
+""")
+STOP_WORDS = _words("""
     a an the this that these those is are was were be been being am to of at in on with for and his
     her its their my your our he she it they him them himself herself itself themselves s t because
     so by from as then very while some each other together start starts started starting begin
     begins began again want wants wanted try tries tried trying
-    """
-)
-# Places that hold other places: "outdoor" is no wrong answer where "park" is right.
+""")
+# Places that contain other places: "outdoor" is not wrong where "park" is right.
 BROAD_PLACES = _words("outdoor outsid indoor insid open area room hous hom home build")
-AROUND = _words("outdoor outsid indoor insid")  # those that are broad whatever else is said
-# Stems that say the same of what is seen; the first stands for all.
+AROUND = _words("outdoor outsid indoor insid")  # broad whatever words stand beside them
+# Stems that mean the same in a video; the first replaces the others.
 _SYNONYM_SETS = """
 see look watch star gaz observ; talk speak chat convers discus speech presentation; pick tak grab;
 mother mom mum; father dad; baby infant toddler; child kid children; lady woman women; man men guy;
@@ -192,12 +150,8 @@ fast quick rapid; big larg; small littl; finish end; stop halt; cup mug; pictur 
 bicycl bik; cry weep; hug embrac; fall drop; caress strok pat pet; colleagu coworker; eat chew;
 away leav; shout yell scream; rest relax; protect safety; use using used; forest wood wooded
 """
-SYNONYMS: dict[str, str] = {
-    word: words[0]
-    for words in (entry.split() for entry in _SYNONYM_SETS.split(";"))
-    for word in words
-}
-# A stem and the stems it takes in: where "parent" is right, "mother" is no wrong answer.
+SYNONYMS = {word: words[0] for words in map(str.split, _SYNONYM_SETS.split(";")) for word in words}
+# A stem and narrower stems: where "parent" is right, "mother" is not wrong.
 _BROADER_SETS = """
 parent: mother father; offspr: son daughter child; sibl: brother sister;
 child: son daughter boy girl baby; person: man lady boy girl child baby;
@@ -211,5 +165,5 @@ BROADER: dict[str, frozenset[str]] = {
     word.strip(): _words(narrow)
     for word, narrow in (entry.split(":") for entry in _BROADER_SETS.split(";"))
 }
-# Stems of options that hold beside others: "use his hands", "doing an activity".
+# Stems of options that may be right beside any other: "use his hands", "doing an activity".
 VAGUE = _words("use do doing activity action hand thing someth")

@@ -1,15 +1,15 @@
-"""An English question -> the question whose right answers are the wrong ones, or a refusal.
+"""Negate an English question, so that its wrong answers become the right ones.
 
-Two operations, each with a rule id so that every inverted sample says how it was made:
+Two operations return the new text and the id of the rule that was applied:
 
-  toggle   a CLEVRER question about options that are true by themselves: add or remove *not*
-  negate   any single-choice question: ask for what is NOT an answer to it
+  toggle   add or remove *not* in a CLEVRER question whose options are true or false by themselves
+  negate   ask for everything that is NOT an answer to a single-choice question
 
-`negate` reformulates what its rules understand ("Which of the following is NOT a reason why …?")
-and otherwise keeps the question as it stands behind "Select every option that is NOT a correct
-answer to this question:". The clause of a why or how question is never negated (that would deny
-what the video shows). "Which X is not …" loses its *not*; any other question that is negative
-already is refused. Case, punctuation and names are kept.
+`negate` reformulates a question that a rule matches ("Which of the following is NOT a reason why
+…?"). Any other question is kept behind "Select every option that is NOT a correct answer to this
+question:". The clause of a why or how question is never negated, because that would deny what the
+video shows. "Which X is not …" loses its *not*; any other negative question is refused. Case,
+punctuation and names are kept.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Negation:
 
 @dataclass(frozen=True)
 class NotNegated:
-    """Why a question has no inversion."""
+    """The reason why a question has no inversion."""
 
     reason: str
 
@@ -79,13 +79,13 @@ _IS_NOT = re.compile(
     r"(?P<no> not) (?P<next>\w+)[^?;]*\??",
     re.IGNORECASE,
 )
-# Several questions or sentences in one, or a superlative, whose scope a NOT would change.
+# Several questions or sentences in one, or a superlative: a NOT would have the wrong scope.
 _INTRICATE = re.compile(
     r"[.?!;:]\s|\b(?:and|or),? (?:\w+ )?(?:what|which|how|why|where|who|when)\b|"
     r"\b(?:best|most|mostly|likely)\b",
     re.IGNORECASE,
 )
-# Words that a NOT inside the clause may reach or not: "do all NOT sit" is not "not all sit".
+# Words that make the scope of a NOT in the clause unclear: "do all NOT sit" is not "not all sit".
 _SCOPED = re.compile(
     r"\b(?:may|might|must|should|all|both|each|every|every(?:one|body|thing)|always|often|usually|"
     r"sometimes|mainly|mostly|only|also|again|still|either|else|(?:what|which) other)\b",
@@ -102,8 +102,7 @@ _FRONTED = re.compile(
 def toggle(question: str) -> Negation | NotNegated:
     """Add or remove *not* in a question whose options are true or false by themselves.
 
-    The new question asks for exactly the options that the old one did not, so toggling twice gives
-    the question back.
+    Exactly the other options become right, so toggling twice returns the question.
 
     >>> toggle("What will happen without the cube?").text
     'What will not happen without the cube?'
@@ -111,11 +110,11 @@ def toggle(question: str) -> Negation | NotNegated:
     'Which of the following is responsible for the exit?'
     """
     text = _CONTRACTED.sub("will not", _one_line(question))
-    found = [(match, rule) for pattern, rule in _TOGGLES for match in pattern.finditer(text)]
+    matches = [(match, rule) for pattern, rule in _TOGGLES for match in pattern.finditer(text)]
     negatives = len(_NEGATIVE.findall(text))
-    if len(found) != 1 or negatives != (found[0][0][2] is not None):
+    if len(matches) != 1 or negatives != (matches[0][0][2] is not None):
         return NotNegated(NO_TEMPLATE)
-    match, rule = found[0]
+    match, rule = matches[0]
     verb = match[1] if match[2] else f"{match[1]} not"
     way = "removed" if match[2] else "added"
     return Negation(text[: match.start()] + verb + text[match.end() :], f"{rule}.{way}")
@@ -123,7 +122,7 @@ def toggle(question: str) -> Negation | NotNegated:
 
 @lru_cache(maxsize=100_000)
 def negate(question: str, *, closed: bool = False) -> Negation | NotNegated:
-    """Ask for every option that is not an answer; `closed` allows "how many" a rule of its own.
+    """Ask for every option that is not an answer; `closed` enables the rule for "how many".
 
     >>> negate("What did the boy do after he fell?").text
     'Which of the following did the boy NOT do after he fell?'
@@ -145,15 +144,14 @@ def negate(question: str, *, closed: bool = False) -> Negation | NotNegated:
     if not _INTRICATE.search(core):
         rules = [_how_many] * closed + (OUTER if _SCOPED.search(core) else RULES)
         for rule in rules:
-            made = rule(core.split(" "))
-            if made:
-                made = _cased(made, core) + end
-                return Negation(front + made, rule.__name__.strip("_"))
+            negated = rule(core.split(" "))
+            if negated:
+                return Negation(front + _cased(negated, core) + end, rule.__name__.strip("_"))
     return Negation(FALLBACK + text, "fallback")
 
 
 def _affirm(text: str) -> str | None:
-    """ "Which X is not shown" -> "Which X is shown"; None where *not* has another scope."""
+    """Turn "Which X is not shown" into "Which X is shown"; None if *not* has another scope."""
     match = _IS_NOT.fullmatch(text)
     if not match or len(_NEGATIVE.findall(text)) > 1 or starts_noun_phrase(match["next"]):
         return None
@@ -166,13 +164,13 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _cased(made: str, core: str) -> str:
-    """The first letter in the case that the question's own first letter has."""
-    first = made[0].upper() if core[0].isupper() else made[0].lower()
-    return first + made[1:]
+def _cased(negated: str, core: str) -> str:
+    """Give the first letter the case of the question's first letter."""
+    first = negated[0].upper() if core[0].isupper() else negated[0].lower()
+    return first + negated[1:]
 
 
-# Each rule takes the words of a question without front and end, and gives the new text or None.
+# Each rule takes the words of a question without front and end, and returns the new text or None.
 
 _EVENTS = re.compile(
     r"(?:what|which (?:event|one|of the following(?: events)?)) "
@@ -204,7 +202,7 @@ _WHICH = "Which of the following"
 
 
 def _how_many(words: list[str]) -> str | None:
-    """Counts of a closed family: "… is NOT the number of spheres that enter the scene"."""
+    """Negate a count of a closed family: "… is NOT the number of spheres that enter the scene"."""
     text = " ".join(words)
     match = _THERE.fullmatch(text)
     if match:
@@ -216,7 +214,7 @@ def _how_many(words: list[str]) -> str | None:
 
 
 def _event(words: list[str]) -> str | None:
-    """What happens, happened or will happen."""
+    """Negate "what happens", "what happened" or "what will happen"."""
     text = " ".join(words)
     match = _EVENTS.fullmatch(text)
     if match:
@@ -228,7 +226,7 @@ def _event(words: list[str]) -> str | None:
 
 
 def _attribute(words: list[str]) -> str | None:
-    """What colour is X, what is the colour of X, can you identify the direction of X."""
+    """Negate "what colour is X", "what is the colour of X", "can you identify the … of X"."""
     text = " ".join(words)
     match = _ATTRIBUTE.fullmatch(text)
     if match and _is_noun_phrase(match["rest"]):
@@ -241,19 +239,19 @@ def _attribute(words: list[str]) -> str | None:
 
 
 def _is_noun_phrase(rest: str) -> bool:
-    """Whether nothing of "is X" belongs to a predicate: no participle, no stranded preposition."""
+    """True if no word of "is X" belongs to a predicate: no participle, no stranded preposition."""
     words = rest.split(" ")
     return not free_participles(words) and bare(words[-1]) not in _STRANDED
 
 
 def _describes(words: list[str]) -> str | None:
-    """How would you describe X."""
+    """Negate "how would you describe X"."""
     match = _DESCRIBE.fullmatch(" ".join(words))
     return f"{_WHICH} does NOT {match['verb']} {match['rest']}" if match else None
 
 
 def _does(words: list[str]) -> str | None:
-    """What did X do, what is X doing: the subject ends where "do" or "doing" stands."""
+    """Negate "what did X do" or "what is X doing": the subject ends at "do" or "doing"."""
     if len(words) < 4 or bare(words[0]) != "what":
         return None
     aux = bare(words[1])
@@ -272,7 +270,7 @@ def _does(words: list[str]) -> str | None:
 
 
 def _subject(words: list[str]) -> str | None:
-    """The wh-phrase is the subject: which object was put down, who is singing, what is on X."""
+    """Negate where the wh-phrase is the subject: "which object was put down", "what is on X"."""
     place = _find(words, BE | MODALS)
     if not 0 < place < len(words) - 1 or not _is_wh(words[:place]):
         return None
@@ -284,7 +282,7 @@ def _subject(words: list[str]) -> str | None:
 
 
 def _find(words: list[str], verbs: frozenset[str]) -> int:
-    """Where the first of these verbs stands behind a wh-phrase of a few words, or -1."""
+    """Return the position of the first of these verbs behind a short wh-phrase, or -1."""
     places = (i for i, word in enumerate(words[:_LONGEST_PHRASE]) if bare(word) in verbs)
     return next(places, -1)
 
@@ -298,7 +296,7 @@ def _is_stranded(words: list[str]) -> bool:
 
 
 def _is_wh(words: list[str]) -> bool:
-    """A wh-phrase that can be a subject: what, who, which (of the following) …, without a verb."""
+    """True for a wh-phrase that can be a subject: what, who, which … without a verb."""
     if not words or bare(words[0]) not in ("what", "which", "who"):
         return False
     if bare(words[0]) != "which" and starts_noun_phrase([*words, "."][1]):  # "what the girl is"
@@ -311,7 +309,7 @@ _ADJUNCTS = {"why": "a reason why", "how": "how", "where": "where", "when": "whe
 
 
 def _adjunct(words: list[str]) -> str | None:
-    """Why, how, where, when: "… is NOT a reason why" and the clause in the order of a statement."""
+    """Negate why, how, where, when: "… is NOT a reason why", then the clause as a statement."""
     kind = _ADJUNCTS.get(bare(words[0]))
     if kind is None or len(words) < 4 or bare(words[1]) not in AUXILIARIES:
         return None
@@ -323,22 +321,16 @@ def _adjunct(words: list[str]) -> str | None:
 
 
 def _short_place(words: list[str]) -> Clause | None:
-    """Where is this place: nothing but a short noun phrase behind the verb.
-
-    In "where is this happening" the last word may be a verb, and "this building" a noun: neither is
-    read.
-    """
+    """Read "where is this place": two words at most, and no participle ("this happening")."""
     rest = words[2:]
     short = len(rest) <= 2 and bare(rest[0]) in ("this", "the", "that")
     if bare(words[0]) != "where" or bare(words[1]) not in BE or not short:
         return None
-    if is_participle(bare(rest[-1])):
-        return None
-    return Clause(words[1], rest, [""])
+    return None if is_participle(rest[-1]) else Clause(words[1], rest, [""])
 
 
 def _object(words: list[str]) -> str | None:
-    """The wh-phrase is an object: "In which direction does the cube NOT move in the video"."""
+    """Negate where the wh-phrase is an object: "in which direction does the cube NOT move"."""
     place = _find(words, AUXILIARIES)
     if not 0 < place < len(words) - 2:
         return None
@@ -360,16 +352,16 @@ def _object(words: list[str]) -> str | None:
     return " ".join([*phrase, clause.auxiliary, *clause.subject, "NOT", *clause.predicate])
 
 
-_GROUNDS = frozenset({"reason", "reasons", "purpose", "cause"})  # why in other words
+_GROUNDS = frozenset({"reason", "reasons", "purpose", "cause"})  # "for what reason" means why
 _READERS = frozenset({"you", "we", "i", "one"})  # "what do we NOT know" asks for something else
 _HEAVY = frozenset({"of", "for", "to", "that", "which", "who", "one"})
 _GOVERNED = frozenset({"in", "by", "with", "of", "at", "on", "to"})
 
 
 def _has_gap(clause: Clause) -> bool:
-    """Whether "what is X …ing" lacks its object, as against "what is [the event involving X]".
+    """True if "what is X …ing" lacks its object, unlike "what is [the event involving X]".
 
-    Behind do-support and modals it always does.
+    Behind "do" and modals the object is always missing.
     """
     if bare(clause.auxiliary) not in BE:
         return True
@@ -386,13 +378,13 @@ def _has_gap(clause: Clause) -> bool:
 
 
 def _has_open_preposition(words: list[str]) -> bool:
-    """Whether a preposition lacks its object: "sitting in at the start"."""
+    """True if a preposition lacks its object: "sitting in at the start"."""
     pairs = zip(words, [*words[1:], "."], strict=False)
     return any(a in PREPOSITIONS and b in PREPOSITIONS | CLAUSE_OPENERS | {"."} for a, b in pairs)
 
 
 def _person(words: list[str]) -> str | None:
-    """Who did something: no verb is touched."""
+    """Negate "who did something" without changing a verb."""
     if bare(words[0]) != "who" or len(words) < 2 or bare(words[1]) in AUXILIARIES:
         return None
     if starts_noun_phrase(words[1]):
@@ -400,15 +392,7 @@ def _person(words: list[str]) -> str | None:
     return " ".join([_WHICH, "is NOT the one who", *words[1:]])
 
 
-RULES: list[Callable[[list[str]], str | None]] = [
-    _event,
-    _attribute,
-    _describes,
-    _does,
-    _subject,
-    _adjunct,
-    _object,
-    _person,
-]
-# Those whose NOT stands in front of all that was asked.
-OUTER = [_attribute, _describes, _adjunct, _person]
+Rule = Callable[[list[str]], str | None]
+RULES: list[Rule] = [_event, _attribute, _describes, _does, _subject, _adjunct, _object, _person]
+# Rules that put NOT in front of everything the question asks.
+OUTER: list[Rule] = [_attribute, _describes, _adjunct, _person]

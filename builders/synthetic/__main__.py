@@ -3,7 +3,7 @@
   <out>/Market-1501-v15.09.15/{bounding_box_train,query,bounding_box_test}/0002_c1s1_000451_03.jpg
   <out>/clevrer/{train,validation}.json and video_train/video_00000-01000/video_00000.mp4
 
-Both keep `truth.parquet` beside them. Same options, same bytes.
+Each has a `truth.parquet` beside its files. The same options give the same bytes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,15 +31,13 @@ FIRST_VALIDATION = 10_000  # CLEVRER numbers its validation videos from here
 @dataclass
 class Options:
     out: str = option("folder that gets the data sets", default="data")
-    only: str = option(
-        "draw one data set", default="both", choices=("both", "market1501", "clevrer")
-    )
+    only: str = option("what to draw", default="both", choices=("both", "market1501", "clevrer"))
     world: str = option(
-        "identities to draw people from; `pretraining` is what the embedded policy has seen",
+        "set of identities to draw; the embedded policy was trained on `pretraining`",
         default="public",
         choices=("public", "pretraining"),
     )
-    seed: int = option("draws everything random", default=0)
+    seed: int = option("seed of everything random", default=0)
     identities: int = option("training identities", default=300)
     test_identities: int = option("held-out identities", default=150)
     images_per_identity: int = option("images of each identity, over six cameras", default=12)
@@ -55,52 +54,45 @@ def run(options: Options) -> None:
     if options.only != "clevrer":
         rows.append(("Market-1501 layout", write_people(out / MARKET, options), "images"))
     if options.only != "market1501":
+        truth: list[dict] = []
         for split, first, count in (
             ("train", 0, options.videos),
             ("validation", FIRST_VALIDATION, options.test_videos),
         ):
-            asked = write_clips(out / CLEVRER, split, first, count, options.seed)
+            asked, facts = write_clips(out / CLEVRER, split, first, count, options.seed)
             rows.append((f"CLEVRER layout, {split}", asked, f"questions on {count} clips"))
-        _write_truth(out / CLEVRER)
+            truth += facts
+        _write_rows(truth, out / CLEVRER / TRUTH)
     print(table(rows))
     print(f"written to {out}/")
 
 
 def write_people(folder: Path, options: Options) -> int:
-    """Draw the people data set; returns the number of images."""
+    """Draw the people data set and return the number of images."""
     from tqdm import tqdm
 
     from nontrivial.builders.synthetic import people
 
+    sizes = (options.identities, options.test_identities, options.images_per_identity)
     try:
-        photos = list(
-            people.plan(
-                options.world,
-                options.seed,
-                options.identities,
-                options.test_identities,
-                options.images_per_identity,
-            )
-        )
+        photos = list(people.plan(options.world, options.seed, *sizes))
     except ValueError as error:
         raise BadInput(f"--identities, --test_identities: {error}") from error
     for name in ("bounding_box_train", "query", "bounding_box_test"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    truth = []
     with ThreadPoolExecutor() as pool:
-        written = pool.map(lambda photo: _write_jpeg(folder, photo), photos)
-        for photo, path in tqdm(
-            zip(photos, written, strict=True), "people", len(photos), unit="image"
-        ):
-            truth.append(
-                {"path": path, **dict(zip(people.ATTRIBUTES, photo.attributes, strict=True))}
-            )
+        written = pool.map(partial(_write_jpeg, folder), photos)
+        paths = list(tqdm(written, "people", len(photos), unit="image"))
+    truth = [
+        {"path": path, **dict(zip(people.ATTRIBUTES, photo.attributes, strict=True))}
+        for photo, path in zip(photos, paths, strict=True)
+    ]
     _write_rows(truth, folder / TRUTH)
     return len(photos)
 
 
-def write_clips(folder: Path, split: str, first: int, count: int, seed: int) -> int:
-    """Draw the clips and questions of one split; returns the number of questions."""
+def write_clips(folder: Path, split: str, first: int, count: int, seed: int) -> tuple[int, list]:
+    """Draw clips and questions of one split; return the number of questions and rows of truth."""
     from tqdm import tqdm
 
     scenes, truth = [], []
@@ -109,8 +101,7 @@ def write_clips(folder: Path, split: str, first: int, count: int, seed: int) -> 
         scenes.append(entry)
         truth += rows
     (folder / f"{split}.json").write_text(json.dumps(scenes), encoding="utf-8")
-    _write_rows(truth, folder / f".truth_{split}.parquet")
-    return sum(len(entry["questions"]) for entry in scenes)
+    return sum(len(entry["questions"]) for entry in scenes), truth
 
 
 def _write_jpeg(folder: Path, photo: Any) -> str:
@@ -140,7 +131,7 @@ def _write_clip(folder: Path, split: str, index: int, seed: int) -> tuple[dict, 
 
 
 def write_video(path: Path, frames: np.ndarray, fps: int) -> None:
-    """Encode (T, H, W, 3) uint8 frames as h264 in an mp4 file; one thread, so bytes never vary."""
+    """Encode (T, H, W, 3) uint8 frames as h264 in mp4; one thread, so that bytes never vary."""
     av = require("av", "video", "writing clips")
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=fps)
@@ -150,17 +141,6 @@ def write_video(path: Path, frames: np.ndarray, fps: int) -> None:
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
-
-
-def _write_truth(folder: Path) -> None:
-    """The truth of all splits as one table."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    parts = sorted(folder.glob(".truth_*.parquet"))
-    pq.write_table(pa.concat_tables([pq.read_table(part) for part in parts]), folder / TRUTH)
-    for part in parts:
-        part.unlink()
 
 
 def _write_rows(rows: list[dict], path: Path) -> None:

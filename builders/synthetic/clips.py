@@ -1,16 +1,16 @@
-"""Clips of moving, colliding discs and questions about them, in the CLEVRER layout.
+"""Clips of colliding discs and questions about them, in the CLEVRER layout.
 
 Objects are discs of equal mass that move straight, bounce off the borders and collide elastically,
-so the motion between two events is exact, and a world can be simulated again without one of its
-objects: that is the truth of counterfactual and explanatory questions. Predictive questions look at
-what happens after the clip ends.
+so the motion between two events is exact. Simulating a world again without one of its objects gives
+the truth of counterfactual and explanatory questions. Predictive questions ask what happens after
+the clip ends.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, compress
 from typing import Any
 
 import numpy as np
@@ -27,20 +27,20 @@ COLOURS = {
     "cyan": (50, 200, 210),
 }
 SHAPES = ("sphere", "cube", "cylinder")
-RARE = 0.2  # how often a question is asked to which nothing is right
-DESCRIPTIONS = 2  # descriptive questions about a clip
-MIN_PATH = 9.0  # pixels; an object that moves at all moves visibly
+RARE = 0.2  # probability of asking a question to which nothing is right
+DESCRIPTIONS = 2  # descriptive questions per clip
+MIN_PATH = 9.0  # pixels; shorter motion would be invisible
 
 _Y, _X = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
 
 
 @dataclass(frozen=True)
 class World:
-    """Objects and what they do.
+    """Objects and their motion at the start.
 
-    names       n distinct "colour shape"
+    names       n distinct names, "colour shape"
     start       (n, 2) float64 pixels
-    velocity    (n, 2) float64 pixels a frame at the start
+    velocity    (n, 2) float64 pixels per frame
     """
 
     names: tuple[str, ...]
@@ -62,12 +62,12 @@ class Motion:
     collisions: tuple[tuple[float, int, int], ...]
 
     def hits(self, start: float = 0, end: float = np.inf) -> set[tuple[int, int]]:
-        """The pairs that collide at a frame in [start, end)."""
+        """Return the pairs that collide at a frame in [start, end)."""
         return {(i, j) for frame, i, j in self.collisions if start <= frame < end}
 
 
 def simulate(start: np.ndarray, velocity: np.ndarray, frames: int) -> Motion:
-    """Event-driven motion of equal discs with elastic collisions, exact between events."""
+    """Simulate equal discs with elastic collisions, event by event, exact in between."""
     position, velocity = start.astype(np.float64).copy(), velocity.astype(np.float64).copy()
     pairs = list(combinations(range(len(position)), 2))
     positions, collisions = np.empty((frames, *position.shape)), []
@@ -89,7 +89,7 @@ def simulate(start: np.ndarray, velocity: np.ndarray, frames: int) -> Motion:
 
 
 def _next_event(position: np.ndarray, velocity: np.ndarray, pairs: list[tuple[int, int]]) -> tuple:
-    """Frames until the next bounce or collision, and which."""
+    """Return the frames until the next bounce or collision, and that event."""
     best, event = np.inf, None
     for axis, limit in ((0, WIDTH), (1, HEIGHT)):
         for i in np.flatnonzero(velocity[:, axis]):
@@ -106,7 +106,7 @@ def _next_event(position: np.ndarray, velocity: np.ndarray, pairs: list[tuple[in
 
 
 def _meeting(gap: np.ndarray, closing: np.ndarray) -> float:
-    """Frames until two discs touch; infinite where they part or miss."""
+    """Return the frames until two discs touch; infinite if they part or miss."""
     along = float(gap @ closing)
     speed = float(closing @ closing)
     if along >= 0 or speed == 0:
@@ -128,12 +128,11 @@ def _bounce(position: np.ndarray, velocity: np.ndarray, event: tuple) -> None:
 
 
 def draw_world(rng: np.random.Generator) -> tuple[World, Motion]:
-    """A world whose objects stand clearly apart at first and move visibly or not at all."""
+    """Draw a world whose objects start clearly apart and move visibly or not at all."""
     while True:
         count = 3 if rng.random() < 0.3 else 4
-        start = np.stack(
-            [rng.uniform(14, WIDTH - 14, count), rng.uniform(14, HEIGHT - 14, count)], 1
-        )
+        x, y = rng.uniform(14, WIDTH - 14, count), rng.uniform(14, HEIGHT - 14, count)
+        start = np.stack([x, y], 1)
         gaps = np.linalg.norm(start[:, None] - start[None], axis=-1) + np.eye(count) * 1e3
         if gaps.min() < 2.6 * RADIUS:
             continue
@@ -147,7 +146,7 @@ def draw_world(rng: np.random.Generator) -> tuple[World, Motion]:
 
 
 def _velocities(start: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Half of the objects rest; often one is aimed at another."""
+    """Draw velocities: half of the objects rest, and often one is aimed at another."""
     count = len(start)
     angle, speed = rng.uniform(0, 2 * np.pi, count), rng.uniform(1.6, 2.6, count)
     velocity = np.stack([np.cos(angle), np.sin(angle)], 1) * speed[:, None]
@@ -161,7 +160,7 @@ def _velocities(start: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def render(world: World, motion: Motion, rng: np.random.Generator) -> np.ndarray:
-    """The clip, (32, 96, 128, 3) uint8 RGB."""
+    """Render the clip, (32, 96, 128, 3) uint8 RGB."""
     backdrop = np.empty((HEIGHT, WIDTH, 3), np.float32)
     backdrop[:] = rng.uniform(110, 160) + rng.uniform(-8, 8, 3)
     backdrop += (_Y * rng.uniform(-0.2, 0.2))[..., None]
@@ -178,7 +177,7 @@ def render(world: World, motion: Motion, rng: np.random.Generator) -> np.ndarray
 
 
 def _drawing(shape: str, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where an object at the origin is seen, and where it catches the light; (H, W) bool each."""
+    """Return the body of an object at the origin and its highlight, (H, W) bool each."""
     if shape == "sphere":
         shine = (x + 0.3 * RADIUS) ** 2 + (y + 0.35 * RADIUS) ** 2
         return x * x + y * y < RADIUS**2, shine < (0.3 * RADIUS) ** 2
@@ -189,7 +188,7 @@ def _drawing(shape: str, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.n
 
 @dataclass(frozen=True)
 class ClipQuestion:
-    """A question with its truth: what holds for each choice, or what follows without choices."""
+    """A question with its truth: a fact per choice, or one fact if there are no choices."""
 
     kind: str  # descriptive | explanatory | predictive | counterfactual
     text: str
@@ -200,7 +199,7 @@ class ClipQuestion:
 
 
 def ask(world: World, motion: Motion, rng: np.random.Generator) -> list[ClipQuestion]:
-    """Questions of all four types about one clip; a type the clip has nothing for is left out."""
+    """Ask questions of all four types about one clip; types that do not apply are left out."""
     makers: list[Callable[..., Iterator[ClipQuestion]]] = [_describe, _explain, _predict, _remove]
     return [question for make in makers for question in make(world, motion, rng)]
 
@@ -211,11 +210,11 @@ def _describe(world: World, motion: Motion, rng: np.random.Generator) -> Iterato
 
 
 def _descriptions(world: World, motion: Motion, rng: np.random.Generator) -> Iterator[ClipQuestion]:
-    """One question of each subtype; the fact is which objects are meant, and the answer."""
+    """Yield one question per subtype; its fact names the objects meant and the answer."""
     moving = motion_of(motion)
     state = bool(rng.integers(2))
     word, which = ("moving", moving) if state else ("stationary", ~moving)
-    chosen = [world.names[k] for k in _ranked(world) if which[k]]
+    chosen = _names(world, which)
 
     def question(subtype: str, text: str, meant: list[str], answer: str) -> ClipQuestion:
         fact = f"{' '.join(meant or ['none'])}; {answer}"
@@ -238,23 +237,22 @@ def _descriptions(world: World, motion: Motion, rng: np.random.Generator) -> Ite
 
 
 def _explain(world: World, motion: Motion, rng: np.random.Generator) -> Iterator[ClipQuestion]:
-    """What is responsible for a collision: a third object without which it does not happen."""
+    """Ask what is responsible for a collision: a third object without which it does not happen."""
     for i, j in sorted(motion.hits(0, FRAMES)):
         others = [int(k) for k in rng.permutation(len(world.names)) if k not in (i, j)]
         needed = [(i, j) not in without(world, k).hits(0, FRAMES) for k in others]
         if len(others) < 2 or not (any(needed) or rng.random() < RARE):
             continue
-        names = [world.names[k] for k in others]
-        choices = [
-            (f"The presence of the {n}", right) for n, right in zip(names, needed, strict=True)
-        ]
-        facts = [f"{n} {'needed' if r else 'idle'}" for n, r in zip(names, needed, strict=True)]
+        parts = list(zip([world.names[k] for k in others], needed, strict=True))
+        choices = [(f"The presence of the {name}", right) for name, right in parts]
+        facts = [f"{name} {'needed' if right else 'idle'}" for name, right in parts]
         pair = f"the {world.names[i]} and the {world.names[j]}"
         text = f"Which of the following is responsible for the collision between {pair}?"
         yield ClipQuestion("explanatory", text, tuple(facts), tuple(choices))
 
 
 def _predict(world: World, motion: Motion, rng: np.random.Generator) -> Iterator[ClipQuestion]:
+    """Ask which pairs that have not collided yet will collide after the clip."""
     happened, coming = motion.hits(0, FRAMES), motion.hits(FRAMES)
     pairs = combinations(range(len(world.names)), 2)
     others = [pair for pair in pairs if pair not in happened]
@@ -265,6 +263,7 @@ def _predict(world: World, motion: Motion, rng: np.random.Generator) -> Iterator
 
 
 def _remove(world: World, motion: Motion, rng: np.random.Generator) -> Iterator[ClipQuestion]:
+    """Ask which collisions happen, or do not happen, without one of the objects."""
     gone = int(rng.integers(len(world.names)))
     hits = without(world, gone).hits(0, FRAMES)
     pairs = [pair for pair in combinations(range(len(world.names)), 2) if gone not in pair]
@@ -289,60 +288,51 @@ def _events(
     most: int,
     negated: bool = False,
 ) -> Iterator[ClipQuestion]:
-    """A question whose choices are collisions; at least two pairs are needed to choose from."""
+    """Yield a question whose choices are collisions, if there are two pairs to choose from."""
     if len(pairs) < 2:
         return
     chosen = [pairs[o] for o in rng.permutation(len(pairs))]
-    chosen.sort(key=lambda pair: pair not in hits)  # what happens is rare: offer it first
+    chosen.sort(key=lambda pair: pair not in hits)  # collisions are rare: select them first
     chosen = [chosen[o] for o in rng.permutation(min(most, len(chosen)))]
     choices, facts = [], []
     for pair in chosen:
-        i, j = pair if rng.random() < 0.5 else pair[::-1]
+        first, second = (world.names[k] for k in (pair if rng.random() < 0.5 else pair[::-1]))
         happens = pair in hits
-        choices.append(
-            (f"The {world.names[i]} collides with the {world.names[j]}", happens != negated)
-        )
-        facts.append(f"{world.names[i]} {world.names[j]} {'hit' if happens else 'miss'}")
+        choices.append((f"The {first} collides with the {second}", happens != negated))
+        facts.append(f"{first} {second} {'hit' if happens else 'miss'}")
     yield ClipQuestion(kind, text, tuple(facts), tuple(choices))
 
 
 def without(world: World, gone: int) -> Motion:
-    """The motion of a world from which one object was taken before the start.
-
-    Indices stay those of the whole world: the object is parked where nothing can touch it.
-    """
+    """Simulate a world without one object, parked out of reach so that indices stay the same."""
     start, velocity = world.start.copy(), world.velocity.copy()
     start[gone], velocity[gone] = (-1e6, -1e6), 0
     return simulate(start, velocity, FRAMES)
 
 
 def motion_of(motion: Motion) -> np.ndarray:
-    """Which objects move while the clip is shown, (n,) bool."""
+    """Return (n,) bool: the objects that move during the clip."""
     seen = np.diff(motion.positions[:FRAMES], axis=0)
     return np.linalg.norm(seen, axis=-1).sum(0) > 0
 
 
 def states(world: World, motion: Motion) -> str:
-    """What is seen: the objects that move and those that don't, in order of colour."""
+    """Describe what is seen: the objects that move and those that do not."""
     moving = motion_of(motion)
-    groups = []
-    for word, which in (("moves", moving), ("still", ~moving)):
-        names = [world.names[k] for k in _ranked(world) if which[k]]
-        groups.append(f"{word} {' '.join(names or ['none'])};")
-    return " ".join(groups)
+    moves, still = (" ".join(_names(world, which) or ["none"]) for which in (moving, ~moving))
+    return f"moves {moves}; still {still};"
 
 
-def _ranked(world: World) -> list[int]:
-    """The objects in the order of their colours."""
-    ranks = [list(COLOURS).index(name.split()[0]) for name in world.names]
-    return [int(k) for k in np.argsort(ranks)]
+def _names(world: World, which: np.ndarray) -> list[str]:
+    """Return the names of the objects in `which`, (n,) bool, in the order of their colours."""
+    return sorted(compress(world.names, which), key=lambda n: list(COLOURS).index(n.split()[0]))
 
 
 def scene(
     index: int, filename: str, seen: str, questions: list[ClipQuestion]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """One entry of a CLEVRER question file, and its rows of truth; choice -1 is what is `seen`."""
-    entries, truth = [], []
+    """Return an entry of a CLEVRER question file and its rows of truth; choice −1 is `seen`."""
+    entries, truth, truths = [], [], {True: "correct", False: "wrong"}
     for number, question in enumerate(questions):
         entry: dict[str, Any] = {
             "question_id": number,
@@ -353,12 +343,7 @@ def scene(
         facts = [seen, *question.facts]
         if question.choices:
             entry["choices"] = [
-                {
-                    "choice_id": k,
-                    "choice": text,
-                    "program": [],
-                    "answer": "correct" if right else "wrong",
-                }
+                {"choice_id": k, "choice": text, "program": [], "answer": truths[right]}
                 for k, (text, right) in enumerate(question.choices)
             ]
         else:

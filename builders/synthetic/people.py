@@ -1,8 +1,8 @@
-"""Pedestrians with known attributes, seen by six cameras, in the Market-1501 layout.
+"""Pedestrians with known attributes in six cameras, in the Market-1501 layout.
 
-An identity is a combination of attributes, so two identities are look-alikes when they differ in
-one. Identities of the worlds are disjoint: `public` for data sets, `pretraining` for the embedded
-policy; so are train and test identities of one world.
+An identity is a combination of attributes; two identities that differ in one attribute look alike.
+The worlds share no identity: `public` is for data sets, `pretraining` for the embedded policy. Nor
+do the train and test identities of one world overlap.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _Y, _X = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
 
 
 class Camera(NamedTuple):
-    """How a camera changes what it sees: brightness, colour cast, blur, background, crop shift."""
+    """A camera: its brightness, colour cast, blur, background, and crop shift in pixels."""
 
     gain: float
     cast: tuple[float, float, float]
@@ -74,7 +74,7 @@ class Shot:
 
 
 def identities(world: str) -> list[tuple[str, ...]]:
-    """All attribute combinations of a world, in an order that never changes."""
+    """Return all attribute combinations of a world, in a fixed order."""
     combinations = list(itertools.product(*ATTRIBUTES.values()))
     order = np.random.default_rng(1501).permutation(len(combinations))
     half = len(order) // 2
@@ -83,11 +83,11 @@ def identities(world: str) -> list[tuple[str, ...]]:
 
 
 def plan(world: str, seed: int, train: int, test: int, images_per_identity: int) -> Iterator[Shot]:
-    """Every image of a data set, in the order of its file names; drawing is left to `draw`."""
+    """Yield every image of a data set; `draw` renders it."""
     people = identities(world)
     if train + test > len(people):
         raise ValueError(f"{train} + {test} identities; the {world} world has {len(people)}")
-    # Test identities come first, whatever the seed: no training set may hold one of them.
+    # The test identities do not depend on the seed, so that no training set holds one of them.
     held_out, rest = people[:test], people[test:]
     chosen = np.random.default_rng([seed, 1]).permutation(len(rest))[:train]
     for number, index in enumerate(chosen):
@@ -104,7 +104,7 @@ def draw(photo: Shot) -> np.ndarray:
     rng = np.random.default_rng(photo.seed)
     camera = CAMERAS[photo.camera]
     image = _background(camera, rng)
-    # Junk is a bad crop: most of the person lies outside of it.
+    # Junk is a bad crop: most of the person lies outside.
     far = (rng.choice([-26, 26]), rng.choice([-60, 60])) if photo.junk else (0, 0)
     dx, dy = (int(d) for d in rng.integers(-camera.shift, camera.shift + 1, 2) + far)
     _draw_person(image, dict(zip(ATTRIBUTES, photo.attributes, strict=True)), dx, dy, rng)
@@ -114,7 +114,7 @@ def draw(photo: Shot) -> np.ndarray:
 
 
 def _shots(pid: int, person: tuple[str, ...], seed: int, count: int) -> Iterator[tuple]:
-    """`count` photos of one person, spread over the cameras as evenly as it goes."""
+    """Yield `count` photos of one person, spread evenly over the cameras."""
     rng = np.random.default_rng([seed, 2, pid])
     cameras = np.resize(rng.permutation(len(CAMERAS)), count)
     frames = np.sort(rng.choice(90_000, count, replace=False)) + 1
@@ -124,14 +124,14 @@ def _shots(pid: int, person: tuple[str, ...], seed: int, count: int) -> Iterator
 
 
 def _test_shots(pid: int, person: tuple[str, ...], seed: int, count: int) -> Iterator[Shot]:
-    """Every second photo asks, the others are the gallery: shots are ordered by camera, so with two
-    to a camera each camera asks once, as in Market-1501."""
+    """Yield queries and gallery by turns: with two photos per camera, each camera has one query, as
+    in Market-1501."""
     for shot, photo in enumerate(_shots(pid, person, seed, count)):
         yield Shot("bounding_box_test" if shot % 2 else "query", *photo)
 
 
 def _noise_shots(rest: list[tuple[str, ...]], seed: int, count: int) -> Iterator[Shot]:
-    """Distractors (pid 0000, people nobody asks for) and junk (pid −1, bad crops)."""
+    """Yield distractors (pid 0000, people without query) and junk (pid −1, bad crops)."""
     rng = np.random.default_rng([seed, 4])
     for pid, word in ((JUNK, "-1"), (DISTRACTOR, "0000")):
         for shot in range(count):
@@ -179,7 +179,7 @@ def _draw_legs(
 
 
 def _pattern(name: str, rng: np.random.Generator) -> np.ndarray:
-    """Where a shirt shows its second colour, (128, 64) bool."""
+    """Return the mask of a shirt's second colour, (128, 64) bool."""
     phase = rng.integers(0, 10)
     rows, columns = ((_Y + phase) // 5) % 2 == 0, ((_Y + phase) // 7 + (_X + phase) // 7) % 2 == 0
     return {"plain": np.zeros_like(rows), "striped": rows, "checked": columns}[name]
@@ -197,7 +197,7 @@ def _colour(words: str) -> np.ndarray:
 
 
 def _occlude(image: np.ndarray, rng: np.random.Generator) -> None:
-    """Something stands before the lower legs or at one side, as carts and posts do."""
+    """Hide the lower legs or one side, as carts and posts do."""
     shade = rng.uniform(60, 190)
     if rng.random() < 0.5:
         image[HEIGHT - int(rng.integers(8, 22)) :] = shade

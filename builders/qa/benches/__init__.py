@@ -1,20 +1,20 @@
-"""Video question benchmarks, one file each: annotation files -> a table of questions.
+"""Video question benchmarks: annotation files -> one table of questions.
 
-A benchmark's file knows where its annotations lie, what a record looks like and nothing else. All
-are read into the same table, a row a question:
+Each benchmark has a module that knows where its annotations lie and how a record looks. All of them
+are read into the same table, one row per question:
 
-  id, group   strings made of the benchmark's own ids; `group` stays on one side of a split
+  id, group   strings made of the benchmark's own ids; a split never divides a `group`
   video       path relative to the media root
   start, end  seconds, null for the whole clip
   family      the benchmark's name for the type of question
   question    text
   options     list of texts without letters
-  right       list of truth values, one an option
+  right       list of truth values, one per option
   kind        `independent`, `exclusive` or `single` (see `question`)
   facts       list of texts where the source carries its truth, else null
 
-Any benchmark may also come in the Video-R1 schema. To add one, write a module with a `BENCH` and
-add its name to `NAMES`.
+Any benchmark may also come in the Video-R1 schema. To add a benchmark, write a module with a
+`BENCH` and add its name to `NAMES`.
 """
 
 from __future__ import annotations
@@ -46,12 +46,13 @@ NAMES = (
     "video_r1",
     "videomme",
 )
-SHOWN = 20_000  # records from which reading them is shown
+SHOWN = 20_000  # records from which on a progress bar is shown
 SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+SHORT = {"train": "train", "validation": "val", "test": "test"}  # splits in many file names
 
 
 def records_of_a_list(content: Any, folder: Path) -> Iterator[Any]:
-    """The records of a file that is a list of them."""
+    """Yield the records of a file that is a list of them."""
     if not isinstance(content, list):
         raise BadInput(f"needs a list of records, holds a {type(content).__name__}")
     yield from content
@@ -59,14 +60,14 @@ def records_of_a_list(content: Any, folder: Path) -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class Bench:
-    """How one benchmark is read.
+    """The description of a benchmark.
 
-    folders  names its folder has under the root, the first that exists is taken
-    files    for each split the annotation files in that folder (patterns), the first that exists
-    layout   what the folder must look like, for the message that it is missing
-    origin   where the data set comes from
-    parse    one record and its place -> a question, or `Unusable`
-    records  the content of a file -> its records
+    folders  names of its folder under the root; the first that exists is taken
+    files    patterns of annotation files in that folder, by split; the first match is taken
+    layout   the expected layout, printed if the folder is missing
+    origin   where to get the data set
+    parse    (record, place) -> question; raises `Unusable`
+    records  (content of a file, folder) -> records
     """
 
     folders: tuple[str, ...]
@@ -79,7 +80,7 @@ class Bench:
 
 @dataclass
 class Loaded:
-    """The questions of a benchmark, and the records that are none."""
+    """The questions of a benchmark and the records that were refused."""
 
     frame: pl.DataFrame
     refused: list[Refused] = field(default_factory=list)
@@ -98,7 +99,7 @@ def load(
     hub: str | None = None,
     seed: int = 0,
 ) -> Loaded:
-    """Read a benchmark from its own place under `root`, from one file, or from the Hub.
+    """Read a benchmark from its own folder under `root`, from one file, or from the Hub.
 
     Raises `FileNotFoundError` that says where the data was looked for and how to get it.
     """
@@ -129,7 +130,7 @@ def _is_video_r1(content: Any) -> bool:
 
 
 def find(name: str, bench: Bench, root: Path, split: str) -> Path:
-    """The annotation file of a split."""
+    """Find the annotation file of a split."""
     patterns = bench.files.get(SPLITS[split], ())
     for folder in bench.folders:
         for pattern in patterns:
@@ -140,9 +141,9 @@ def find(name: str, bench: Bench, root: Path, split: str) -> Path:
             f"--split {split}: {name} has {', '.join(bench.files) or 'no place of its own'}; "
             "give a file with --annotations FILE"
         )
-    looked = " or ".join(f"{root / n}/{p}" for n in bench.folders for p in patterns)
+    tried = " or ".join(f"{root / n}/{p}" for n in bench.folders for p in patterns)
     raise FileNotFoundError(
-        f"{name}: found no {looked}\n"
+        f"{name}: found no {tried}\n"
         f"  layout:    {bench.layout}\n"
         f"  get it:    {bench.origin}\n"
         "  elsewhere: --root FOLDER, or --annotations FILE for a single file\n"
@@ -151,7 +152,7 @@ def find(name: str, bench: Bench, root: Path, split: str) -> Path:
 
 
 def collect(bench: Bench, records: list[Any], place: Place) -> Loaded:
-    """Every record as a row of the table or as a refusal with its reason."""
+    """Turn every record into a row of the table or into a refusal with its reason."""
     from tqdm import tqdm
 
     questions, refused, seen = [], [], set()
@@ -169,20 +170,17 @@ def collect(bench: Bench, records: list[Any], place: Place) -> Loaded:
 
 
 def to_frame(questions: list[Question]) -> pl.DataFrame:
-    """Questions as the table that this package describes."""
+    """Return the questions as the table described at the top of this module."""
     import polars as pl
     import pyarrow as pa
 
     texts = pa.list_(pa.string())
     types = {"options": texts, "right": pa.list_(pa.bool_()), "facts": texts}
     types |= {"start": pa.float64(), "end": pa.float64()}
-    # Arrow takes lists of lists several times faster than polars does.
+    # Arrow converts lists of lists several times faster than polars does.
     columns = {
-        entry.name: pa.array(
-            list(map(attrgetter(entry.name), questions)),
-            types.get(entry.name, pa.string()),
-        )
-        for entry in fields(Question)
+        name: pa.array(list(map(attrgetter(name), questions)), types.get(name, pa.string()))
+        for name in (column.name for column in fields(Question))
     }
     return pl.DataFrame(pl.from_arrow(pa.table(columns)))
 
@@ -196,8 +194,8 @@ def _mapping(record: Any) -> Mapping[str, Any]:
 
 
 def _name(record: Any, number: int) -> str:
-    """How to point at a record that is refused."""
-    names = ("id", "question_id", "problem_id", "qid")
+    """Name a refused record by its number and, if it has one, its id."""
     known = record if isinstance(record, Mapping) else {}
-    own = next((str(known[name])[:60] for name in names if known.get(name) is not None), None)
-    return f"record {number + 1}" + (f" ({own})" if own else "")
+    ids = (known.get(key) for key in ("id", "question_id", "problem_id", "qid"))
+    suffix = next((f" ({str(value)[:60]})" for value in ids if value is not None), "")
+    return f"record {number + 1}{suffix}"

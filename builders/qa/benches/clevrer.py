@@ -1,9 +1,9 @@
-"""CLEVRER: videos of colliding objects with descriptive, explanatory, predictive and counterfactual
-questions. Choices carry a truth of their own; descriptive answers come from closed vocabularies and
-become single-choice questions here.
+"""CLEVRER: questions on videos of colliding objects.
 
-Distractors are drawn from the words that the file itself answers with, as often as they are
-answers, so that no option is wrong for being a word that never is right.
+The choices of explanatory, predictive and counterfactual questions are true or false each by
+itself. Descriptive answers come from closed vocabularies and become single-choice questions here.
+Their distractors are drawn from the answers in the same file, with the same frequencies, so that no
+option is known to be wrong because its word is never right.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from nontrivial.builders import truth
-from nontrivial.builders.qa.benches import Bench, Place, Question, Unusable
-from nontrivial.builders.qa.benches.question import EXCLUSIVE, INDEPENDENT, text
-from nontrivial.manifests.errors import BadInput
+from nontrivial.builders.qa.benches import Bench, Place, Question, Unusable, records_of_a_list
+from nontrivial.builders.qa.benches.question import EXCLUSIVE, INDEPENDENT, Record, text
 
 VOCABULARIES = {
     "exist": ("yes", "no"),
@@ -28,23 +27,18 @@ VOCABULARIES = {
     "material": ("metal", "rubber"),
     "count": tuple(str(count) for count in range(11)),
 }
-OPTIONS = 5  # of a descriptive question, where the vocabulary has as many
-_RNG = random.Random()  # seeded anew for every question, which making one for each is slower than
+OPTIONS = 5  # of a descriptive question, if its vocabulary has that many words
+_RNG = random.Random()  # seeded again for each question: faster than constructing one each time
 _KNOWN = {word: name for name, words in VOCABULARIES.items() for word in words}
 
 
 def records(content: Any, folder: Path) -> Iterator[dict[str, Any]]:
-    """Scenes as one record a question, with what all records of the file share."""
-    if not isinstance(content, list):
-        raise BadInput(f"needs a list of scenes, holds a {type(content).__name__}")
-    frequency = Counter(
-        str(question.get("answer"))
-        for scene in content
-        for question in _questions(scene)
-        if isinstance(question, Mapping)
-    )
+    """Yield one record per question, with the answer frequencies and facts of the whole file."""
+    scenes = list(records_of_a_list(content, folder))
+    entries = [item for scene in scenes for item in _questions(scene) if isinstance(item, Mapping)]
+    frequency = Counter(str(entry.get("answer")) for entry in entries)
     facts = truth.of_clips(folder)
-    for scene in content:
+    for scene in scenes:
         shared = {"frequency": frequency, "facts": facts}
         for key in ("scene_index", "video_filename"):
             shared[key] = scene.get(key) if isinstance(scene, Mapping) else None
@@ -52,8 +46,8 @@ def records(content: Any, folder: Path) -> Iterator[dict[str, Any]]:
             yield {**question, **shared} if isinstance(question, Mapping) else question
 
 
-def parse(record: Mapping[str, Any], place: Place) -> Question:
-    """One question of one scene; test annotations have no answers and are refused."""
+def parse(record: Record, place: Place) -> Question:
+    """Read one question of one scene; test annotations have no answers and are refused."""
     scene = _number(record, "scene_index")
     number = _number(record, "question_id")
     name = f"clevrer/{place.split}/{scene:05d}/{number}"
@@ -72,10 +66,10 @@ def parse(record: Mapping[str, Any], place: Place) -> Question:
 
 
 def vocabulary_options(answer: str, frequency: Mapping[str, int], key: str) -> list[str]:
-    """The answer among words of its closed vocabulary, in an order that depends on `key` only.
+    """Place the answer among words of its closed vocabulary, in an order set by `key` alone.
 
-    The others are drawn without replacement with the words' own frequencies as weights
-    (Efraimidis and Spirakis: the largest log(u)/weight).
+    The others are drawn without replacement, weighted by their frequencies (Efraimidis and
+    Spirakis: the largest log(u)/weight).
 
     >>> sorted(vocabulary_options("metal", {"metal": 3, "rubber": 1}, "0/a"))
     ['metal', 'rubber']
@@ -85,7 +79,7 @@ def vocabulary_options(answer: str, frequency: Mapping[str, int], key: str) -> l
     _RNG.seed(key)
     others = [word for word in VOCABULARIES[_KNOWN[answer]] if word != answer]
     weights = [frequency.get(word, 0) for word in others]
-    # Words the file never answers with come last, and only where there would be no choice.
+    # Words that are never an answer come last, and only where there would be no choice.
     drawn = {
         word: math.log(1 - _RNG.random()) / weight if weight else -math.inf
         for word, weight in zip(others, weights, strict=True)
@@ -104,9 +98,9 @@ def _questions(scene: Any) -> list[Any]:
     return questions if isinstance(questions, list) else [None]
 
 
-def _choices(record: Mapping[str, Any]) -> tuple[list[str], list[bool]]:
+def _choices(record: Record) -> tuple[list[str], list[bool]]:
     choices = record.get("choices")
-    if not isinstance(choices, list) or len(choices) < 1:
+    if not isinstance(choices, list) or not choices:
         raise Unusable("field 'choices' is missing or empty", damaged=False)
     if not all(isinstance(choice, Mapping) for choice in choices):
         raise Unusable("a choice is not a record")
@@ -116,19 +110,15 @@ def _choices(record: Mapping[str, Any]) -> tuple[list[str], list[bool]]:
     return [text(choice, "choice") for choice in choices], [t == "correct" for t in truths]
 
 
-@lru_cache(maxsize=1)  # a scene's questions follow each other
+@lru_cache(maxsize=1)  # the questions of a scene follow each other
 def _video(place: Place, scene: int, name: str) -> str:
-    return place.video(*_folders(scene), name)
-
-
-def _folders(scene: int) -> tuple[str, str]:
-    """CLEVRER keeps a thousand videos to a folder; the index tells the split."""
+    """Locate a clip: the scene number determines the split and the folder of 1,000 videos."""
     split = "train" if scene < 10_000 else "validation" if scene < 15_000 else "test"
     low = scene - scene % 1000
-    return f"video_{split}", f"video_{low:05d}-{low + 1000:05d}"
+    return place.video(f"video_{split}", f"video_{low:05d}-{low + 1000:05d}", name)
 
 
-def _number(record: Mapping[str, Any], name: str) -> int:
+def _number(record: Record, name: str) -> int:
     value = record.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise Unusable(f"field {name!r} is missing or not a number")

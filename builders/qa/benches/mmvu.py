@@ -1,16 +1,15 @@
-"""MMVU: expert-level questions; the multiple-choice part, choices in a mapping of letters."""
+"""MMVU: expert-level questions, multiple choice; options keyed by letter."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from nontrivial.builders.qa.benches import Bench, Place, Question, Unusable
-from nontrivial.builders.qa.benches.question import by_letters, text
+from nontrivial.builders.qa.benches.question import Record, by_letters, text
 from nontrivial.manifests.answers import read_letters
 
 
-def parse(record: Mapping[str, Any], place: Place) -> Question:
+def parse(record: Record, place: Place) -> Question:
     if text(record, "question_type") != "multiple-choice":
         raise Unusable("an open-ended question", damaged=False)
     given = record.get("choices")

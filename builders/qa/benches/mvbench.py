@@ -1,17 +1,15 @@
-"""MVBench: one json a task; its merged form is in the Video-R1 schema."""
+"""MVBench: one JSON file per task, or all tasks merged in the Video-R1 schema."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from hashlib import blake2b
-from typing import Any
 
-from nontrivial.builders.qa.benches import Bench, Place, Question
-from nontrivial.builders.qa.benches.question import by_text, choices, seconds, text
+from nontrivial.builders.qa.benches import SHORT, Bench, Place, Question
+from nontrivial.builders.qa.benches.question import Record, by_text, choices, seconds, text
 
 
-def parse(record: Mapping[str, Any], place: Place) -> Question:
-    """One record; nothing is numbered, so the id is made of the words."""
+def parse(record: Record, place: Place) -> Question:
+    """Read one record; records have no numbers, so the id is a hash of the words."""
     video, question = text(record, "video"), text(record, "question")
     options = choices(record, "candidates")
     words = "\0".join([question, *options])
@@ -28,10 +26,9 @@ def parse(record: Mapping[str, Any], place: Place) -> Question:
     )
 
 
-_FILES = ("mvbench.json", "json/*.json", "*.json")
 BENCH = Bench(
     folders=("mvbench", "MVBench"),
-    files={"train": _FILES, "validation": _FILES, "test": _FILES},
+    files=dict.fromkeys(SHORT, ("mvbench.json", "json/*.json", "*.json")),
     layout="mvbench/json/<task>.json, a list of {video, question, candidates, answer}, or the "
     "tasks merged in the Video-R1 schema (--annotations picks a file), and mvbench/video/<video> "
     "(--media_by_name where the tasks keep folders of their own)",

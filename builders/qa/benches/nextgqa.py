@@ -1,17 +1,14 @@
-"""NExT-GQA as VideoChat-R1 and TW-GRPO use it: NExT-QA with the grounding of each answer."""
+"""NExT-GQA: NExT-QA with grounded answers, as VideoChat-R1 and TW-GRPO use it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from nontrivial.builders.qa.benches import Bench, Place, Question
-from nontrivial.builders.qa.benches.question import by_letters, choices, text
+from nontrivial.builders.qa.benches import SHORT, Bench, Place, Question
+from nontrivial.builders.qa.benches.question import Record, by_letters, choices, text
 from nontrivial.manifests.answers import read_letters
 
 
-def parse(record: Mapping[str, Any], place: Place) -> Question:
-    """The clip stays whole: the grounding is part of an answer, not of the question."""
+def parse(record: Record, place: Place) -> Question:
+    """Read one record; the clip stays whole, because the grounding belongs to the answer."""
     video = text(record, "video")
     options = choices(record, "options")
     return Question(
@@ -27,11 +24,7 @@ def parse(record: Mapping[str, Any], place: Place) -> Question:
 
 BENCH = Bench(
     folders=("nextgqa", "NExT-GQA", "NExTGQA"),
-    files={
-        "train": ("*train*.json",),
-        "validation": ("*val*.json",),
-        "test": ("*test*.json",),
-    },
+    files={split: (f"*{short}*.json",) for split, short in SHORT.items()},
     layout='nextgqa/*{train,val,test}*.json, a list of {id, video, question, options ["(A) …"], '
     'type, answer "(C)"}, and nextgqa/videos/<video>',
     origin="https://github.com/doc-doc/NExT-GQA",

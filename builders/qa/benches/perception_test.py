@@ -1,4 +1,4 @@
-"""Perception Test, multiple-choice questions: a mapping of videos to their annotations."""
+"""Perception Test, multiple choice: a mapping of videos to their annotations."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nontrivial.builders.qa.benches import Bench, Place, Question, Unusable
-from nontrivial.builders.qa.benches.question import choices, marked, text
+from nontrivial.builders.qa.benches import Bench, Place, Question
+from nontrivial.builders.qa.benches.question import Record, choices, marked, position, text
 
 
 def records(content: Any, folder: Path) -> Iterator[Any]:
-    """One record a question; the Hub's form is a list already."""
+    """Yield one record per question; the Hub's form is such a list already."""
     if not isinstance(content, Mapping):
         yield from content
         return
@@ -21,12 +21,10 @@ def records(content: Any, folder: Path) -> Iterator[Any]:
             yield {**item, "video_name": video} if isinstance(item, Mapping) else item
 
 
-def parse(record: Mapping[str, Any], place: Place) -> Question:
+def parse(record: Record, place: Place) -> Question:
     video = text(record, "video_name")
     options = choices(record, "options")
-    answer = text(record, "answer_id")
-    if not answer.isdecimal():
-        raise Unusable(f"field 'answer_id' is {answer[:30]!r}, not a position")
+    answer = position(record, "answer_id")
     return Question(
         id=f"perception_test/{place.split}/{video}/{text(record, 'id', 'question_id')}",
         video=place.video("videos", f"{video}.mp4"),
@@ -34,7 +32,7 @@ def parse(record: Mapping[str, Any], place: Place) -> Question:
         family=str(record.get("area") or "perception_test"),
         question=text(record, "question"),
         options=options,
-        right=marked(options, {int(answer)}),
+        right=marked(options, {answer}),
     )
 
 

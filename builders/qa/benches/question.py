@@ -1,16 +1,17 @@
-"""What every benchmark is read into: a question, its options, which of them are right.
+"""A question with options: its fields, readers of record fields, and checks.
 
-`Question.kind` says how options relate, as far as the benchmark itself tells:
+`Question.kind` says how the options relate, where the benchmark itself says so:
 
   independent  each option is true or false by itself (CLEVRER's choices); none to all are right
   exclusive    one is right and the others cannot be, by construction (a closed vocabulary)
-  single       one is marked right; whether the others exclude it is judged from their texts
+  single       one is marked right; their texts decide whether the others exclude it
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 from nontrivial.manifests.answers import LETTERS, unlabel, without_label
@@ -18,16 +19,18 @@ from nontrivial.manifests.answers import LETTERS, unlabel, without_label
 INDEPENDENT, EXCLUSIVE, SINGLE = "independent", "exclusive", "single"
 MAX_TEXT = 4000  # characters; a longer question or option is a mishap or an attack
 
+Record = Mapping[str, Any]
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
     """One question of a benchmark.
 
     id      made of the benchmark's own ids
-    video   path relative to the media root, as far as the annotations tell
-    group   what must stay on one side of a split, usually the video
-    right   one truth value an option
-    start   seconds; with `end` the part of the clip that is asked about
+    video   path relative to the media root, as the annotations give it
+    group   the unit that a split never divides, usually the video
+    right   one truth value per option
+    start   seconds; with `end` the part of the clip that the question is about
     facts   what is seen, then what holds for each option, where the source carries its truth
     """
 
@@ -48,8 +51,8 @@ class Question:
 class Refused:
     """A record that is no usable question.
 
-    `damaged` where it cannot be read; benchmarks as published also hold records that can be read
-    and not be used (open-ended, one option, an answer that is none of the options).
+    `damaged` if it is unreadable. Published benchmarks also hold records that are readable but
+    unusable: open-ended, with one option, or with an answer that is none of the options.
     """
 
     id: str
@@ -59,14 +62,14 @@ class Refused:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a file of questions lies: its folder under the media root, its split, and the seed."""
+    """The folder of a question file under the media root, its split, and the seed."""
 
     folder: str = ""
     split: str = "train"
     seed: int = 0
 
     def video(self, *parts: str) -> str:
-        """A media path relative to the root; a leading `/` never leads outside.
+        """Join a media path relative to the root; a leading `/` never leads outside.
 
         >>> Place("star").video("videos", "/A.mp4")
         'star/videos/A.mp4'
@@ -82,23 +85,29 @@ class Unusable(ValueError):
         self.damaged = damaged
 
 
-def text(record: Mapping[str, Any], *names: str) -> str:
-    """The first of several fields that is there, as text without surrounding space."""
+def text(record: Record, *names: str) -> str:
+    """Return the first non-empty one of several fields as text without surrounding space."""
     for name in names:
         value = record.get(name)
-        if isinstance(value, str) or (
-            isinstance(value, (int, float)) and not isinstance(value, bool)
-        ):
-            found = str(value)
-            if len(found) > MAX_TEXT:
+        if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+            value = str(value)
+            if len(value) > MAX_TEXT:
                 raise Unusable(f"field {name!r} is over {MAX_TEXT} characters")
-            if found := found.strip():
-                return found
+            if value := value.strip():
+                return value
     raise Unusable(f"field {names[0]!r} is missing or not a text")
 
 
-def seconds(record: Mapping[str, Any], name: str) -> float | None:
-    """An optional time in seconds."""
+def position(record: Record, name: str) -> int:
+    """Read a field that holds the position of an option."""
+    value = text(record, name)
+    if not value.isdecimal():
+        raise Unusable(f"field {name!r} is {value[:30]!r}, not a position")
+    return int(value)
+
+
+def seconds(record: Record, name: str) -> float | None:
+    """Read an optional time in seconds."""
     value = record.get(name)
     if value is None or value == "":
         return None
@@ -108,47 +117,39 @@ def seconds(record: Mapping[str, Any], name: str) -> float | None:
         raise Unusable(f"field {name!r} is {value!r}, not a time in seconds") from error
 
 
-def choices(record: Mapping[str, Any], *names: str) -> list[str]:
-    """The list of option texts, without the labels `A.` or `(A)` where all of them carry theirs."""
-    for name in names:
-        value = record.get(name)
-        if value is not None and hasattr(value, "__len__") and not isinstance(value, (str, dict)):
-            return unlabel([text({"option": item}, "option") for item in value])
-    raise Unusable(f"field {names[0]!r} is missing or not a list of options", damaged=False)
+def choices(record: Record, name: str) -> list[str]:
+    """Read a list of option texts; labels `A.` or `(A)` are removed if every option has its own."""
+    value = record.get(name)
+    if not hasattr(value, "__len__") or isinstance(value, (str, dict)):
+        raise Unusable(f"field {name!r} is missing or not a list of options", damaged=False)
+    return unlabel([text({"option": item}, "option") for item in value])
 
 
 def marked(options: Sequence[str], right: Collection[int]) -> list[bool]:
-    """Truth values from the positions of the right options."""
-    beyond = [position for position in right if not 0 <= position < len(options)]
+    """Return truth values, given the positions of the right options."""
+    beyond = [place for place in right if not 0 <= place < len(options)]
     if beyond or not right:
         given = f"position {beyond[0]}" if beyond else "no right option"
-        reason = f"the answer is {given}, there are {len(options)} options"
-        raise Unusable(reason, damaged=False)
-    return [position in right for position in range(len(options))]
+        raise Unusable(f"the answer is {given}, there are {len(options)} options", damaged=False)
+    return [place in right for place in range(len(options))]
 
 
 def by_letters(options: Sequence[str], answer: Collection[str]) -> list[bool]:
-    """Truth values from answer letters."""
-    try:
-        return marked(options, {LETTERS.index(letter) for letter in answer})
-    except ValueError as error:
-        if isinstance(error, Unusable):
-            raise
-        reason = f"the answer {sorted(answer)} is not made of letters"
-        raise Unusable(reason, damaged=False) from error
+    """Return truth values, given the letters A … Z of the right options."""
+    return marked(options, {LETTERS.index(letter) for letter in answer})
 
 
 def by_text(options: Sequence[str], answer: str) -> list[bool]:
-    """Truth values from the text of the right option, with or without its label."""
-    bare = without_label(answer)
-    right = {i for i, option in enumerate(options) if option in (answer, bare)}
-    if not right:
+    """Return truth values, given the text of the right option, with or without its label."""
+    texts = (answer, without_label(answer))
+    right = [option in texts for option in options]
+    if not any(right):
         raise Unusable(f"the answer {answer[:60]!r} is not among the options", damaged=False)
-    return marked(options, right)
+    return right
 
 
 def check(question: Question) -> Question:
-    """The question itself if it can be asked, else `Unusable`."""
+    """Return the question if it is usable, else raise `Unusable`."""
     _check_texts(question)
     start, end = question.start, question.end
     if (start, end) != (None, None) and not _is_range(start, end):
@@ -178,7 +179,5 @@ def _is_range(start: float | None, end: float | None) -> bool:
 
 def _check_repeats(question: Question) -> None:
     texts = [" ".join(option.casefold().split()).rstrip(".") for option in question.options]
-    right = {word for word, is_right in zip(texts, question.right, strict=True) if is_right}
-    wrong = [word for word, is_right in zip(texts, question.right, strict=True) if not is_right]
-    if len(right) < sum(question.right) or right.intersection(wrong):
+    if any(texts.count(right) > 1 for right in compress(texts, question.right)):
         raise Unusable("a right option appears twice", damaged=False)

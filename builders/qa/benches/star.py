@@ -1,21 +1,19 @@
-"""STAR: situated reasoning over a stretch of a clip, four options."""
+"""STAR: situated reasoning about a part of a clip, four options."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from nontrivial.builders.qa.benches import Bench, Place, Question, Unusable
-from nontrivial.builders.qa.benches.question import by_text, seconds, text
+from nontrivial.builders.qa.benches import SHORT, Bench, Place, Question, Unusable
+from nontrivial.builders.qa.benches.question import Record, by_text, seconds, text
 
 
-def parse(record: Mapping[str, Any], place: Place) -> Question:
-    """One record; choices are `{choice_id, choice}` records, the answer is the text of one."""
+def parse(record: Record, place: Place) -> Question:
+    """Read one record; choices are `{choice_id, choice}`, the answer is the text of one."""
     video, name = text(record, "video_id"), text(record, "question_id")
     choices = record.get("choices")
     if not isinstance(choices, list) or not all(isinstance(item, Mapping) for item in choices):
-        reason = "field 'choices' is missing or not a list of records"
-        raise Unusable(reason, damaged=False)
+        raise Unusable("field 'choices' is missing or not a list of records", damaged=False)
     options = [text(choice, "choice") for choice in choices]
     return Question(
         id=f"star/{place.split}/{name}",
@@ -32,11 +30,7 @@ def parse(record: Mapping[str, Any], place: Place) -> Question:
 
 BENCH = Bench(
     folders=("star", "STAR"),
-    files={
-        "train": ("STAR_train.json",),
-        "validation": ("STAR_val.json",),
-        "test": ("STAR_test.json",),
-    },
+    files={split: (f"STAR_{short}.json",) for split, short in SHORT.items()},
     layout="star/STAR_{train,val}.json, a list of {question_id, question, video_id, start, end, "
     "answer, choices}, and star/videos/<video_id>.mp4 (Charades_v1_480)",
     origin="https://bobbywu.com/STAR (annotations), https://prior.allenai.org/projects/charades "

@@ -1,22 +1,21 @@
-"""Any table with a question, options and an answer: csv, JSON, JSON Lines or Parquet.
+"""Any table of questions, options and answers: csv, JSON, JSON Lines, Parquet.
 
-Columns: `id`, `question`, `video`, `options` (a list, or a text of JSON or of lines) or one column
-an option (`A` … `Z`, `a0` …, `option_1` …), `answer` (letters, or the text of an option). `start`,
-`end` and `family` may be there too. `independent: true` says that each option has a truth of its
-own.
+Columns: `id`, `question`, `video`, `answer` (letters, or the text of an option), and `options` (a
+list, or a text of JSON or of lines) or one column per option (`A` … `Z`, `a0` …, `option_1` …).
+Optional: `start`, `end`, `family`, and `independent: true` where each option is true or false by
+itself.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from typing import Any
 
-from nontrivial.builders.qa.benches import Bench, Place, Question, Unusable
+from nontrivial.builders.qa.benches import SHORT, Bench, Place, Question, Unusable
 from nontrivial.builders.qa.benches.question import (
     INDEPENDENT,
     SINGLE,
+    Record,
     by_letters,
     by_text,
     choices,
@@ -28,7 +27,7 @@ from nontrivial.manifests.answers import LETTERS, read_letters, unlabel
 _COLUMN = re.compile(r"[A-Z]|a\d+|option_?\d+|choice_?\d+")
 
 
-def parse(record: Mapping[str, Any], place: Place) -> Question:
+def parse(record: Record, place: Place) -> Question:
     video = text(record, "video", "path")
     options = read_options(record)
     independent = str(record.get("independent", "")).lower() in ("true", "1", "yes")
@@ -46,8 +45,8 @@ def parse(record: Mapping[str, Any], place: Place) -> Question:
     )
 
 
-def read_options(record: Mapping[str, Any]) -> list[str]:
-    """Option texts from a list, from a text of JSON or of lines, or from columns of their own."""
+def read_options(record: Record) -> list[str]:
+    """Read option texts from a list, a text of JSON or of lines, or one column per option."""
     given = record.get("options")
     if given is None or given == "":
         names = sorted((name for name in record if _COLUMN.fullmatch(name)), key=_position)
@@ -62,16 +61,16 @@ def read_options(record: Mapping[str, Any]) -> list[str]:
     return unlabel(choices({"options": given}, "options"))
 
 
-def read_right(options: list[str], record: Mapping[str, Any], independent: bool) -> list[bool]:
-    """Truth values from letters or from an option's text; independent options may all be wrong."""
+def read_right(options: list[str], record: Record, independent: bool) -> list[bool]:
+    """Read truth values from letters or an option's text; independent options may all be wrong."""
     answer = record.get("answer")
     if isinstance(answer, list):
         answer = ",".join(str(item) for item in answer)
     if independent and answer in (None, ""):
         return [False] * len(options)
     answer = text({"answer": answer}, "answer")
-    found = read_letters(answer, options)
-    return by_letters(options, found) if found else by_text(options, answer)
+    letters = read_letters(answer, options)
+    return by_letters(options, letters) if letters else by_text(options, answer)
 
 
 def _position(name: str) -> tuple[int, str]:
@@ -79,10 +78,9 @@ def _position(name: str) -> tuple[int, str]:
     return (int(digits) if digits else LETTERS.index(name), name)
 
 
-_FILES = {name: (f"{name}.*",) for name in ("train", "validation", "test")}
 BENCH = Bench(
     folders=("table",),
-    files=_FILES,
+    files={split: (f"{split}.*",) for split in SHORT},
     layout="a csv, JSON, JSON Lines or Parquet file with id, video, question, options, answer",
     origin="your own; give the file with --annotations FILE",
     parse=parse,

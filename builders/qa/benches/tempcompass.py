@@ -1,4 +1,4 @@
-"""TempCompass, multi-choice: options are lines of the question's own text."""
+"""TempCompass, multiple choice: the options are lines of the question's text."""
 
 from __future__ import annotations
 
@@ -6,27 +6,26 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nontrivial.builders.qa.benches import Bench, Place, Question, Unusable
-from nontrivial.builders.qa.benches.question import by_text, text
+from nontrivial.builders.qa.benches import SHORT, Bench, Place, Question, Unusable
+from nontrivial.builders.qa.benches.question import Record, by_text, text
 from nontrivial.manifests.answers import unlabel
 
 
 def records(content: Any, folder: Path) -> Iterator[Any]:
-    """`{video: {dimension: [question]}}` as one record a question; the Hub's form is a list."""
+    """Yield one record per question of `{video: {dimension: [question]}}`, or of the Hub's list."""
     if not isinstance(content, Mapping):
         yield from content
         return
     for video, dimensions in content.items():
-        for dimension, questions in (
-            dimensions.items() if isinstance(dimensions, Mapping) else [("", [None])]
-        ):
+        known = dimensions if isinstance(dimensions, Mapping) else {"": None}
+        for dimension, questions in known.items():
             for number, item in enumerate(questions if isinstance(questions, list) else [None]):
-                known = {"video_id": video, "dim": dimension, "number": number}
-                yield {**item, **known} if isinstance(item, Mapping) else item
+                names = {"video_id": video, "dim": dimension, "number": number}
+                yield {**item, **names} if isinstance(item, Mapping) else item
 
 
-def parse(record: Mapping[str, Any], place: Place) -> Question:
-    """One record. Edited versions of a clip (`…_reverse`) belong to the clip's own group."""
+def parse(record: Record, place: Place) -> Question:
+    """Read one record; edited versions of a clip (`…_reverse`) share the clip's group."""
     video, dimension = text(record, "video_id"), text(record, "dim")
     question, *lines = [line.strip() for line in text(record, "question").split("\n")]
     labelled = [line for line in lines if line]
@@ -45,10 +44,9 @@ def parse(record: Mapping[str, Any], place: Place) -> Question:
     )
 
 
-_FILES = ("multi-choice.json",)
 BENCH = Bench(
     folders=("tempcompass", "TempCompass"),
-    files={"train": _FILES, "validation": _FILES, "test": _FILES},
+    files=dict.fromkeys(SHORT, ("multi-choice.json",)),
     layout="tempcompass/multi-choice.json, {video: {dimension: [{question, answer}]}}, and "
     "tempcompass/videos/<video>.mp4",
     origin="https://github.com/llyx97/TempCompass; --hub lmms-lab/TempCompass:multi-choice",

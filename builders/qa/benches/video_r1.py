@@ -1,17 +1,14 @@
-"""The JSON schema of Video-R1 and TW-GRPO: one record a question, `<answer>A,C</answer>`."""
+"""The JSON schema of Video-R1 and TW-GRPO, solutions as `<answer>A,C</answer>`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from nontrivial.builders.qa.benches import Bench, Place, Question, Unusable
-from nontrivial.builders.qa.benches.question import by_letters, choices, seconds, text
+from nontrivial.builders.qa.benches import SHORT, Bench, Place, Question, Unusable
+from nontrivial.builders.qa.benches.question import Record, by_letters, choices, seconds, text
 from nontrivial.manifests.answers import read_answer
 
 
-def parse(record: Mapping[str, Any], place: Place) -> Question:
-    """One record; other media and free-form problems are out of scope."""
+def parse(record: Record, place: Place) -> Question:
+    """Read one record; other media and free-form problems are out of scope."""
     for name, needed in (("data_type", "video"), ("problem_type", "multiple choice")):
         if record.get(name) not in (None, needed):
             raise Unusable(f"{name} is {str(record[name])[:30]!r}, not {needed!r}", damaged=False)
@@ -33,11 +30,7 @@ def parse(record: Mapping[str, Any], place: Place) -> Question:
 
 BENCH = Bench(
     folders=("video_r1", "Video-R1", "."),
-    files={
-        "train": ("train.json", "*_train.json"),
-        "validation": ("validation.json", "*_val.json"),
-        "test": ("test.json", "*_test.json"),
-    },
+    files={split: (f"{split}.json", f"*_{short}.json") for split, short in SHORT.items()},
     layout="video_r1/train.json, a list of {problem_id, problem, options, solution, video|path}; "
     "media under the root",
     origin="https://github.com/tulerfeng/Video-R1, https://github.com/longmalongma/TW-GRPO",

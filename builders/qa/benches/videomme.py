@@ -1,16 +1,13 @@
-"""Video-MME: four lettered options, videos by their YouTube id."""
+"""Video-MME: four lettered options, videos named by their YouTube id."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from nontrivial.builders.qa.benches import Bench, Place, Question
-from nontrivial.builders.qa.benches.question import by_letters, choices, text
+from nontrivial.builders.qa.benches import SHORT, Bench, Place, Question
+from nontrivial.builders.qa.benches.question import Record, by_letters, choices, text
 from nontrivial.manifests.answers import read_letters
 
 
-def parse(record: Mapping[str, Any], place: Place) -> Question:
+def parse(record: Record, place: Place) -> Question:
     video = text(record, "videoID", "video_id")
     options = choices(record, "options")
     return Question(
@@ -24,10 +21,9 @@ def parse(record: Mapping[str, Any], place: Place) -> Question:
     )
 
 
-_FILES = ("videomme.json", "test.json", "*.parquet", "*.json")
 BENCH = Bench(
     folders=("videomme", "Video-MME", "videoMME"),
-    files={"train": _FILES, "validation": _FILES, "test": _FILES},
+    files=dict.fromkeys(SHORT, ("videomme.json", "test.json", "*.parquet", "*.json")),
     layout='videomme/videomme.json, a list of {question_id, videoID, question, options ["A. …"], '
     "answer}, and videomme/data/<videoID>.mp4",
     origin="https://github.com/MME-Benchmarks/Video-MME; --hub lmms-lab/Video-MME",
