@@ -1,14 +1,15 @@
-"""The contract: two Parquet tables that builders write and training and evaluation read.
+"""The contract between builders, training and evaluation: two Parquet tables.
 
-schema    the tables, their types and keys; `validate` names the row and the rule it breaks
-parquet   scan, atomic write, content digest, file metadata
-answers   parse and format "<answer>A,C</answer>"; set scores
-blind     what strategies that see no media would score
-media     resolve a media path under its root; decode images; sample video frames
-page      one self-contained HTML page of cards
-gallery   rows of manifests as such cards
-cards     the data set card, and the upload to the Hub
-command   options of a command line, its errors and its tables
+schema     the tables, their types and keys; `validate` names the row and the rule it breaks
+parquet    read, write atomically, content digest, file metadata
+answers    parse and format "<answer>A,C</answer>"; set scores
+text_only  the best scores of strategies that see no media
+media      resolve a media path under its root; decode images; sample video frames
+runs       files and records of run folders
+page       one self-contained HTML page of cards; galleries of manifests; the data set card
+command    command lines from dataclasses, their errors and tables
+files      atomic writes, locks and globs
+errors     errors that the user can fix
 
-`python -m manifests validate | stats | show | gallery | card` looks at files.
+`python -m manifests validate | stats | show | gallery | card` inspects files.
 """

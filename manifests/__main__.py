@@ -15,16 +15,21 @@ import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nontrivial.manifests.answers import LETTERS
-from nontrivial.manifests.command import guard, option, parse, table
+from nontrivial.manifests.command import LISTED, guard, option, parse, table
 from nontrivial.manifests.errors import BadInput, ManifestError
+from nontrivial.manifests.files import atomic_path, expand
 
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
+
+_Splits = dict[tuple[str, str], tuple[str, Path]]  # (source, group) -> split, first file with it
+_Section = tuple[str, Sequence[str], list[tuple]]  # title, header, rows
 
 
 @dataclass
@@ -35,16 +40,18 @@ class Options:
         "what to do", choices=("validate", "stats", "show", "gallery", "card"), positional=True
     )
     files: list[str] = option("samples or embeddings tables, or globs", positional=True)
-    rows: int | None = option("rows of each file: show 3, gallery 2000", default=None)
-    out: str | None = option("the page (gallery.html) or the card (README.md)", default=None)
-    max_mb: float = option("gallery: thumbnails at most, in MB", default=24.0)
-    push_to_hub: str | None = option("card: upload it and the files to USER/NAME", default=None)
+    rows: int | None = option("rows of each file (show: 3, gallery: 2000)", default=None)
+    out: str | None = option("file to write (gallery: gallery.html, card: README.md)", default=None)
+    max_mb: float = option("gallery: limit of all thumbnails together, in MB", default=24.0)
+    push_to_hub: str | None = option("card: upload it with the files to USER/NAME", default=None)
     private: bool = option("card: make the repository private", default=True)
-    media_root: str | None = option("gallery: where media lie, over what files say", default=None)
+    media_root: str | None = option(
+        "gallery: folder of the media, if not the recorded", default=None
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns its exit status."""
+    """Run the command line and return its exit status."""
     options = parse(Options, argv, prog="manifests", description=__doc__)
     actions = {
         "validate": _validate,
@@ -57,10 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _validate(options: Options) -> int:
-    from nontrivial.manifests.files import expand
-
     problems, rows = [], []
-    splits: dict[tuple[str, str], tuple[str, Path]] = {}
+    splits: _Splits = {}
     for path in expand(options.files):
         try:
             rows.append(_check_file(path, splits))
@@ -73,13 +78,14 @@ def _validate(options: Options) -> int:
     return 2 if problems else 0
 
 
-def _check_file(path: Path, splits: dict[tuple[str, str], tuple[str, Path]]) -> tuple[Any, ...]:
-    """Hold one file against the contract and, for its groups, against the files before it."""
+def _check_file(path: Path, splits: _Splits) -> tuple[Any, ...]:
+    """Validate a file, and the splits of its groups against the files before it."""
     from nontrivial.manifests.parquet import content_digest, read_about, read_table
     from nontrivial.manifests.schema import is_embeddings, validate, validate_embeddings
 
     content = read_table(path)
-    if is_embeddings(content):
+    kind = "embeddings" if is_embeddings(content) else "samples"
+    if kind == "embeddings":
         validate_embeddings(content, str(path))
     else:
         validate(content, str(path))
@@ -88,16 +94,13 @@ def _check_file(path: Path, splits: dict[tuple[str, str], tuple[str, Path]]) -> 
     recorded = read_about(path).get("content_digest")
     if recorded != digest:
         raise ManifestError(f"{path}: was changed after it was written: {digest} is not {recorded}")
-    kind = "embeddings" if is_embeddings(content) else "samples"
     return path, kind, len(content), digest[:16]
 
 
-def _check_splits(
-    content: pa.Table, path: Path, splits: dict[tuple[str, str], tuple[str, Path]]
-) -> None:
-    """Raise for a group that one file trains on and another evaluates."""
-    keys = content.select(["source", "group", "split"]).group_by(["source", "group", "split"])
-    for row in keys.aggregate([]).to_pylist():
+def _check_splits(content: pa.Table, path: Path, splits: _Splits) -> None:
+    """Raise `ManifestError` for a group that two files put into different splits."""
+    keys = ["source", "group", "split"]
+    for row in content.select(keys).group_by(keys).aggregate([]).to_pylist():
         split, first = splits.setdefault((row["source"], row["group"]), (row["split"], path))
         if split != row["split"]:
             raise ManifestError(
@@ -106,29 +109,32 @@ def _check_splits(
             )
 
 
-def _stats(options: Options) -> None:
-    from nontrivial.manifests.files import expand
+def _tables(files: Sequence[str]) -> Iterator[tuple[Path, pa.Table]]:
+    """Read files one by one and print a heading for each."""
     from nontrivial.manifests.parquet import read_table
-    from nontrivial.manifests.schema import is_embeddings
 
-    for path in expand(options.files):
+    for path in expand(files):
         content = read_table(path)
         print(f"\n{path}: {len(content)} rows")
+        yield path, content
+
+
+def _stats(options: Options) -> None:
+    from nontrivial.manifests.schema import is_embeddings
+
+    for path, content in _tables(options.files):
         sections = _embeddings_stats if is_embeddings(content) else _samples_stats
-        for title, header, rows in sections(content):
+        for title, header, rows in chain(sections(content), _about(path)):
             print(f"\n{title}\n{textwrap.indent(table(rows, header), '  ')}")
-        _print_about(path)
 
 
-def _samples_stats(content: pa.Table) -> Iterator[tuple[str, Sequence[str], list[tuple]]]:
+def _samples_stats(content: pa.Table) -> Iterator[_Section]:
     import polars as pl
 
     columns = ["task", "source", "split", "options", "answer", "reid", "qa", "difficulty"]
     frame = pl.from_arrow(content.select(columns)).with_columns(
-        kind=pl.col("reid").struct.field("kind"),
-        family=pl.col("qa").struct.field("family"),
-        rule=pl.col("qa").struct.field("rule"),
-        inverted=pl.col("qa").struct.field("inverted"),
+        pl.col("reid").struct.field("kind"),
+        pl.col("qa").struct.field("family", "rule", "inverted"),
         right=pl.col("answer").list.len(),
         options=pl.col("options").list.len(),
     )
@@ -146,7 +152,7 @@ def _samples_stats(content: pa.Table) -> Iterator[tuple[str, Sequence[str], list
         yield "difficulty", ("least", "25 %", "median", "75 %", "most"), [tuple(spread)]
 
 
-def _embeddings_stats(content: pa.Table) -> Iterator[tuple[str, Sequence[str], list[tuple]]]:
+def _embeddings_stats(content: pa.Table) -> Iterator[_Section]:
     import polars as pl
 
     from nontrivial.manifests.schema import VECTOR
@@ -163,47 +169,42 @@ def _embeddings_stats(content: pa.Table) -> Iterator[tuple[str, Sequence[str], l
 def _counts(
     frame: pl.DataFrame, keys: list[str], within: str | None = None
 ) -> tuple[Sequence[str], list[tuple]]:
-    """Header and rows of a count by `keys`, with each count's share of all or `within` a key."""
+    """Return header and rows of counts by `keys`, with shares of all rows or `within` a key."""
     import polars as pl
 
-    counts = frame.group_by(keys).agg(pl.len().alias("rows")).sort(keys, nulls_last=True)
-    of = pl.col("rows").sum().over(within) if within else pl.col("rows").sum()
-    counts = counts.with_columns(share=pl.col("rows") / of)
+    total = pl.col("rows").sum()
+    counts = frame.group_by(keys).len("rows").sort(keys, nulls_last=True)
+    counts = counts.with_columns(share=pl.col("rows") / (total.over(within) if within else total))
     return counts.columns, [(*row[:-1], f"{row[-1]:.1%}") for row in counts.rows()]
 
 
-def _print_about(path: Path) -> None:
+def _about(path: Path) -> Iterator[_Section]:
     from nontrivial.manifests.parquet import read_about
 
     rows = [
         (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
         for name, value in read_about(path).items()
     ]
-    print(f"\nhow it was made\n{textwrap.indent(table(rows), '  ')}")
+    yield "how it was made", (), rows
 
 
 def _show(options: Options) -> None:
-    from nontrivial.manifests.files import expand
-    from nontrivial.manifests.parquet import read_table
     from nontrivial.manifests.schema import VECTOR, is_embeddings
 
     wanted = 3 if options.rows is None else options.rows
-    for path in expand(options.files):
-        content = read_table(path)
-        print(f"\n{path}: {len(content)} rows")
+    for _, content in _tables(options.files):
         if is_embeddings(content):
             fields = [name for name in content.column_names if not name.startswith(VECTOR)]
             rows = content.select(fields).slice(0, wanted).to_pylist()
             print(table([tuple(row.values()) for row in rows], header=fields))
             continue
-        # Evenly spread: the rows are sorted by id, and the first ones are much alike.
+        # Evenly spread: rows are sorted by id, so neighbours are much alike.
         step = max(1, len(content) // max(1, wanted))
         for i in range(0, min(len(content), step * wanted), step):
             print("\n" + describe(content.slice(i, 1).to_pylist()[0]))
 
 
 def _gallery(options: Options) -> None:
-    from nontrivial.manifests.files import atomic_path, expand
     from nontrivial.manifests.page.gallery import gallery_page
 
     rows = 2000 if options.rows is None else options.rows
@@ -216,7 +217,7 @@ def _gallery(options: Options) -> None:
     out = options.out or "gallery.html"
     with atomic_path(out) as path:
         path.write_text(page, encoding="utf-8", errors="backslashreplace")
-    for problem in list(thumbnails.problems.values())[:20]:
+    for problem in list(thumbnails.problems.values())[:LISTED]:
         print(f"no thumbnail: {problem}", file=sys.stderr)
     counts = [
         ("thumbnails", len(thumbnails.data)),
@@ -228,12 +229,11 @@ def _gallery(options: Options) -> None:
 
 
 def _card(options: Options) -> None:
-    from nontrivial.manifests.files import atomic_path, expand
     from nontrivial.manifests.page.cards import dataset_card, push_dataset
 
     files = expand(options.files)
     if len({path.name for path in files}) < len(files):
-        raise BadInput("files of one name in several folders: a data set needs different names")
+        raise BadInput("several files have the same name; a data set needs different names")
     out = options.out or "README.md"
     with atomic_path(out) as path:
         path.write_text(dataset_card(files), encoding="utf-8")
@@ -243,7 +243,7 @@ def _card(options: Options) -> None:
 
 
 def describe(row: Mapping[str, Any]) -> str:
-    """A sample as text: where it is from, its media, its question with the right options marked."""
+    """Return a sample as text: its origin, its media, its question with right options marked."""
     head = f"{row['id']}  [{row['task']}, {row['source']}, {row['split']}, group {row['group']}]"
     media = [item["path"] or "embedded" for item in (row["images"] or []) + (row["videos"] or [])]
     block = _question(row["question"], row["options"], row["answer"])
@@ -266,18 +266,17 @@ def _question(text: str, options: Sequence[str], answer: Sequence[str]) -> list[
 
 
 def _beside(left: Sequence[str], right: Sequence[str]) -> list[str]:
-    """Two columns that share the terminal's width."""
+    """Wrap two blocks of lines into columns that share the terminal's width."""
     width = max(24, (shutil.get_terminal_size().columns - 6) // 2)
-    columns = []
-    for block in (left, right):
-        columns.append([part for line in block for part in textwrap.wrap(line, width) or [""]])
-    rows = max(map(len, columns))
-    padded = [column + [""] * (rows - len(column)) for column in columns]
-    return [f"{a.ljust(width)}  {b}".rstrip() for a, b in zip(*padded, strict=True)]
+    columns = [
+        [part for line in block for part in textwrap.wrap(line, width) or [""]]
+        for block in (left, right)
+    ]
+    return [f"{a.ljust(width)}  {b}".rstrip() for a, b in zip_longest(*columns, fillvalue="")]
 
 
 def _printable(text: str) -> str:
-    """Without the control characters by which data could write to a terminal."""
+    """Replace control characters, with which data could write to a terminal."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 

@@ -1,8 +1,8 @@
-"""Answers as sets of letters: reading them leniently, writing them, comparing them.
+"""Answers as sets of letters: lenient reading, writing, comparison.
 
-A completion is expected to read `<think> … </think> <answer>A,C</answer>`. Reading takes the last
-answer block and accepts what people and models write in it: `A`, `a`, `(A)`, `A.`, `A and C`,
-`AC`, `A. the red cube`, or the text of an option. Everything here is linear in the text's length.
+A completion should read `<think> … </think> <answer>A,C</answer>`. Reading takes the last answer
+block and accepts what people and models write in it: `A`, `a`, `(A)`, `A.`, `A and C`, `AC`,
+`A. the red cube`, or the text of an option. Every function is linear in the text's length.
 """
 
 from __future__ import annotations
@@ -11,21 +11,20 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-
-NONE = "None of the options"  # the right option of a question that has no other right one
-
-# Longer texts are no answers; cutting keeps hostile completions cheap.
-MAX_ANSWER_CHARS = 4096
+NONE = "None of the options"  # the right option of a question without any other right option
+MAX_ANSWER_CHARS = 4096  # longer texts are cut, which keeps hostile completions cheap
 
 _WORD = re.compile(r"[A-Za-z]+|[0-9]+|[^\sA-Za-z0-9]")
 _FILLERS = frozenset({"and", "or", "answer", "answers", "option", "options", "the", "is", "are"})
 _SEPARATORS = frozenset(",;/&+.:()[]{}|*\"'`")
 _OPTION_LABEL = re.compile(r"\s*\(?([A-Z])[.):]\s*")
+# Lower case that keeps a text's length, unlike `str.lower`, so that offsets stay valid.
+_ASCII_LOWER = str.maketrans(LETTERS, LETTERS.lower())
 _LABEL = re.compile(r"(?:^|(?<=[\s,;(\[]))[(\[]?([A-Z])[.):\]](?=\s|$)")
 
 
 def letters(count: int) -> list[str]:
-    """The labels of `count` options.
+    """Return the labels of `count` options.
 
     >>> letters(3)
     ['A', 'B', 'C']
@@ -36,7 +35,7 @@ def letters(count: int) -> list[str]:
 
 
 def lettered(options: Sequence[str]) -> str:
-    """The options as they are shown, one a line.
+    """Return the options as prompts show them, one a line.
 
     >>> print(lettered(["red", "blue"]))
     A red
@@ -47,7 +46,7 @@ def lettered(options: Sequence[str]) -> str:
 
 
 def unlabel(options: Sequence[str]) -> list[str]:
-    """Option texts without their labels; left alone unless every label is the expected one.
+    """Remove the labels of options, but only if every option has the expected label.
 
     >>> unlabel(["A. red", "(B) blue"]), unlabel(["A. B. King", "no one"])
     (['red', 'blue'], ['A. B. King', 'no one'])
@@ -62,7 +61,7 @@ def unlabel(options: Sequence[str]) -> list[str]:
 
 
 def without_label(text: str) -> str:
-    """An option's text without a label in front of it.
+    """Remove the label in front of an option's text, if there is one.
 
     >>> without_label("(B) blue"), without_label("blue")
     ('blue', 'blue')
@@ -71,7 +70,7 @@ def without_label(text: str) -> str:
 
 
 def format_answer(answer: Iterable[str]) -> str:
-    """Letters in ascending order inside an answer block.
+    """Write letters in ascending order into an answer block.
 
     >>> format_answer({"C", "A"})
     '<answer>A,C</answer>'
@@ -80,26 +79,20 @@ def format_answer(answer: Iterable[str]) -> str:
 
 
 def answer_block(text: str) -> str | None:
-    """What the last `<answer>` holds, up to its closing tag or the end; None without a block.
+    """Return the content of the last `<answer>`, closed or not; None without such a block.
 
     >>> answer_block("<answer>A</answer> no: <answer> B </answer>")
     'B'
     """
-    lowered = _ascii_lower(text)
-    start = lowered.rfind("<answer>")
-    if start < 0:
-        return None
-    start += len("<answer>")
-    end = lowered.find("</answer>", start)
-    return text[start : len(text) if end < 0 else end].strip()
+    return _content_after("<answer>", text)
 
 
 def read_answer(
     text: str, options: Sequence[str] = (), *, need_block: bool = True
 ) -> frozenset[str]:
-    """The set of letters a completion answers with; empty where nothing can be read.
+    """Read the set of letters that a completion answers with; empty if none can be read.
 
-    With `need_block=False` a text without any answer block (after any `</think>`) is read whole,
+    With `need_block=False` a text without answer block is read whole, from its last `</think>` on,
     as evaluation does for models that were never asked for tags.
 
     >>> sorted(read_answer("<think>…</think><answer>(a) and C.</answer>"))
@@ -108,22 +101,22 @@ def read_answer(
     ['B']
     """
     block = answer_block(text)
-    if block is None:
-        block = "" if need_block else _after_thinking(text)
-    return read_letters(block[:MAX_ANSWER_CHARS], options)
+    if block is None and not need_block:
+        # The added tag is the last one only in a text without any.
+        block = _content_after("</think>", f"</think>{text}")
+    return read_letters((block or "")[:MAX_ANSWER_CHARS], options)
 
 
 def read_letters(block: str, options: Sequence[str] = ()) -> frozenset[str]:
-    """The letters in the content of an answer block; see `read_answer`."""
+    """Read the letters in the content of an answer block; see `read_answer`."""
     for read in (_bare_letters, _option_texts, _labels):
-        found = read(block, options)
-        if found:
-            return found
+        if chosen := read(block, options):
+            return chosen
     return frozenset()
 
 
 def is_formatted(text: str) -> bool:
-    """True for exactly one think block followed by one answer block that isn't empty, no more.
+    """True for one think block, then one answer block that is not empty, and nothing else.
 
     >>> is_formatted("<think>hm</think>\\n<answer>A</answer>")
     True
@@ -145,21 +138,19 @@ def is_formatted(text: str) -> bool:
 
 
 def soft_score(predicted: Collection[str], truth: Collection[str]) -> float:
-    """|S| / |T| if S is a non-empty subset of T, else 0 (TW-GRPO's multi-level soft reward).
+    """Return |S| / |T| if S is a non-empty subset of T, else 0 (TW-GRPO's multi-level soft reward).
 
     >>> soft_score({"B"}, {"B", "D"}), soft_score({"A", "B"}, {"B", "D"})
     (0.5, 0.0)
     """
     chosen, right = frozenset(predicted), frozenset(truth)
     if not right:
-        raise ValueError(
-            "the truth is empty; a sample without right options needs 'None of the options'"
-        )
+        raise ValueError(f"the truth is empty; a sample without right options needs {NONE!r}")
     return len(chosen) / len(right) if chosen and chosen <= right else 0.0
 
 
 def exact_score(predicted: Collection[str], truth: Collection[str]) -> float:
-    """1 if both sets are equal, else 0.
+    """Return 1 if both sets are equal, else 0.
 
     >>> exact_score({"B", "D"}, ["D", "B"])
     1.0
@@ -167,63 +158,55 @@ def exact_score(predicted: Collection[str], truth: Collection[str]) -> float:
     return float(frozenset(predicted) == frozenset(truth))
 
 
-def _ascii_lower(text: str) -> str:
-    """Lower case that never changes a string's length, so that offsets stay valid."""
-    return text.translate(_LOWER)
-
-
-_LOWER = {ord(letter): letter.lower() for letter in LETTERS}
-
-
-def _after_thinking(text: str) -> str:
-    """What follows the last think block, without a stray closing tag of an answer."""
-    lowered = _ascii_lower(text)
-    thought = lowered.rfind("</think>")
-    start = 0 if thought < 0 else thought + len("</think>")
+def _content_after(tag: str, text: str) -> str | None:
+    """Return the text from the last `tag` to the next `</answer>` or the end; None without tag."""
+    lowered = text.translate(_ASCII_LOWER)
+    start = lowered.rfind(tag)
+    if start < 0:
+        return None
+    start += len(tag)
     end = lowered.find("</answer>", start)
     return text[start : len(text) if end < 0 else end].strip()
 
 
 def _bare_letters(block: str, options: Sequence[str]) -> frozenset[str]:
-    """Letters, separators and filler words only: `A`, `(a)`, `A, C`, `A and C`, `AC`."""
+    """Read letters among separators and fillers only: `A`, `(a)`, `A, C`, `A and C`, `AC`."""
     top = LETTERS[len(options) - 1] if options else "Z"
-    found: set[str] = set()
+    chosen: set[str] = set()
     for word in _WORD.findall(block):
         if len(word) == 1 and word.isascii() and word.isalpha():
-            found.add(word.upper())
+            chosen.add(word.upper())
         elif word in _SEPARATORS or word.lower() in _FILLERS:
             continue
         elif word.isupper() and len(set(word)) == len(word) <= 10 and max(word) <= top:
-            found.update(word)
+            chosen.update(word)
         else:
             return frozenset()
-    return frozenset(found)
+    return frozenset(chosen)
 
 
 def _option_texts(block: str, options: Sequence[str]) -> frozenset[str]:
-    """The text of one option, or of several on lines or between semicolons or commas.
+    """Read the text of one option, or of several on lines or between semicolons or commas.
 
-    `A red cube` may name the option "A red cube" or repeat the prompt's line of option A, "red
-    cube"; the option's own text wins.
+    `A red cube` is the option "A red cube" if there is one, else the prompt's line of option A,
+    "red cube".
     """
     by_text = {_normalise(text): letter for text, letter in zip(options, LETTERS, strict=False)}
     by_text.pop("", None)
-    if len(by_text) != len(options):
-        return frozenset()  # options that read alike cannot be told apart by their text
+    if len(by_text) != len(options):  # options of equal text cannot be told apart by it
+        return frozenset()
     by_text = {f"{letter.lower()} {text}": letter for text, letter in by_text.items()} | by_text
     for separator in (None, "\n", ";", ","):
         parts = [block] if separator is None else block.split(separator)
         named = [by_text.get(_normalise(part)) for part in parts if part.strip()]
         if named and None not in named:
-            return frozenset(letter for letter in named if letter)
+            return frozenset(named)
     return frozenset()
 
 
 def _labels(block: str, options: Sequence[str]) -> frozenset[str]:
-    """Labels in front of their texts: `A. the red cube` or `(A) … (C) …`."""
-    if not _LABEL.match(block.lstrip()):
-        return frozenset()
-    return frozenset(_LABEL.findall(block))
+    """Read labels in front of their texts: `A. the red cube` or `(A) … (C) …`."""
+    return frozenset(_LABEL.findall(block) if _LABEL.match(block.lstrip()) else ())
 
 
 def _normalise(text: str) -> str:

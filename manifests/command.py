@@ -1,4 +1,4 @@
-"""What every command shares: options of a dataclass, `--config`, errors without traceback, tables.
+"""Command lines from dataclasses: options, `--config`, exit statuses, tables.
 
     @dataclass
     class Options:
@@ -10,8 +10,8 @@
         return guard(run, options)
 
 Flags are the field names in snake_case; hyphens are accepted. A field with `positional=True`
-takes the arguments without a flag. `--config file.yaml` sets defaults, flags win over it;
-`--config recipe:NAME` reads one of the recipes that come with the package.
+takes the arguments without a flag. `--config file.yaml` sets defaults, which flags override;
+`--config recipe:NAME` reads one of the package's recipes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Options = TypeVar("Options")
 PACKAGE = "nontrivial"
 RECIPE = "recipe:"
 RECIPES = Path(__file__).parents[1] / "configs"
-LISTED = 20  # problems that are told one by one
+LISTED = 20  # problems to print one by one
 _MISUSED_PATHS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 
@@ -45,9 +45,9 @@ def option(
     positional: bool = False,
     rare: bool = False,
 ) -> Any:
-    """A dataclass field with its help text; a mutable default is copied for each instance.
+    """Make a dataclass field with a help text; a mutable default is copied for each instance.
 
-    `--help` leaves out what is `rare`; `--help_all` shows everything.
+    `--help` leaves out `rare` options; `--help_all` shows them.
     """
     metadata = {"help": help, "choices": choices, "positional": positional, "rare": rare}
     if isinstance(default, (list, dict)):
@@ -56,42 +56,32 @@ def option(
 
 
 def parse(
-    cls: type[Options],
-    argv: Sequence[str] | None,
-    *,
-    prog: str,
-    description: str | None,
+    cls: type[Options], argv: Sequence[str] | None, *, prog: str, description: str | None
 ) -> Options:
-    """Read the command line into `cls`; on bad usage argparse prints it and exits with 2."""
+    """Read the command line into `cls`; for bad usage argparse prints it and exits with 2."""
     parser = build_parser(cls, prog=prog, description=description)
     words = [snake_case(word) for word in (sys.argv[1:] if argv is None else argv)]
-    known, _ = _config_parser().parse_known_args(words)
-    if known.config:
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--config")
+    if path := finder.parse_known_args(words)[0].config:
         try:
-            config = read_config(known.config, cls)
+            config = read_config(path, cls)
         except BadInput as error:
             parser.error(str(error))
-        # The file's values pass through the same types and choices as the flags they stand for.
+        # Values of the file pass the same types and choices as their flags.
         absent = {field.name: argparse.SUPPRESS for field in dataclasses.fields(cls)}
         reader = build_parser(cls, prog=f"{prog} --config", description=None, defaults=absent)
         given = vars(reader.parse_args(_as_words(config, cls)))
         parser = build_parser(cls, prog=prog, description=description, defaults=given)
     values = vars(parser.parse_args(words))
-    values.pop("config")
+    del values["config"]
     return cls(**values)
 
 
 def build_parser(
-    cls: type,
-    *,
-    prog: str,
-    description: str | None,
-    defaults: Mapping[str, Any] | None = None,
+    cls: type, *, prog: str, description: str | None, defaults: Mapping[str, Any] | None = None
 ) -> argparse.ArgumentParser:
-    """An argparse parser with one argument for each field of the dataclass `cls`.
-
-    `defaults` win over the fields' own; a field named there is not required.
-    """
+    """Make a parser of a dataclass's fields; those in `defaults` are not required."""
     parser = argparse.ArgumentParser(
         prog=invocation(prog),
         description=description,
@@ -99,21 +89,21 @@ def build_parser(
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--config", metavar="FILE", help="YAML file of options, or recipe:NAME; flags win over it"
+        "--config", metavar="FILE", help="YAML file of options, or recipe:NAME; flags override it"
     )
     fields, hints = _in_order(cls), typing.get_type_hints(cls)
     if any(field.metadata.get("rare") for field in fields):
-        parser.add_argument("--help_all", action=_HelpAll, help="show rare options, too")
+        parser.add_argument("--help_all", action=_HelpAll, help="show rare options as well")
     for field in fields:
-        own = field.default
+        default = field.default
         if field.default_factory is not dataclasses.MISSING:
-            own = field.default_factory()
-        _add_field(parser, field, hints[field.name], (defaults or {}).get(field.name, own))
+            default = field.default_factory()
+        _add_field(parser, field, hints[field.name], (defaults or {}).get(field.name, default))
     return parser
 
 
 def read_config(path: str, cls: type) -> dict[str, Any]:
-    """Options from a YAML mapping; an unknown name is an error that lists the known ones."""
+    """Read options from a YAML mapping; the error for an unknown name lists the known ones."""
     values = read_yaml(path)
     known = {field.name for field in dataclasses.fields(cls)}
     unknown = sorted(set(values) - known)
@@ -123,7 +113,7 @@ def read_config(path: str, cls: type) -> dict[str, Any]:
 
 
 def read_yaml(path: str) -> dict[str, Any]:
-    """A YAML mapping of option names, in snake_case, to values; the path may be `recipe:NAME`."""
+    """Read a YAML mapping of option names, made snake_case, to values; `recipe:NAME` works too."""
     import yaml
 
     try:
@@ -137,21 +127,18 @@ def read_yaml(path: str) -> dict[str, Any]:
 
 
 def recipe_path(path: str) -> Path:
-    """The file behind `recipe:NAME`, or behind a plain path.
-
-    Raises `BadInput` for an unknown recipe.
-    """
+    """Return the file of `recipe:NAME` or of a plain path; raise `BadInput` for unknown recipes."""
     if not path.startswith(RECIPE):
         return Path(path)
     file = RECIPES / f"{path.removeprefix(RECIPE)}.yaml"
-    known = sorted(each.stem for each in RECIPES.glob("*.yaml"))
+    known = sorted(recipe.stem for recipe in RECIPES.glob("*.yaml"))
     if file.stem not in known:
-        raise BadInput(f"--config {path}: no such recipe; there are {', '.join(known)}")
+        raise BadInput(f"--config {path}: no such recipe; known are {', '.join(known)}")
     return file
 
 
 def invocation(module: str) -> str:
-    """A command as it was called: `nontrivial reid-hard`, or `python -m builders.reid_hard`.
+    """Return a command as the user called it, such as `nontrivial reid-hard`.
 
     >>> invocation("builders.reid_hard")
     'python -m builders.reid_hard'
@@ -160,31 +147,28 @@ def invocation(module: str) -> str:
     called = spec.name.removesuffix(".__main__") if spec else Path(sys.argv[0]).name
     if called == PACKAGE:
         return f"{PACKAGE} {module.rpartition('.')[2].replace('_', '-')}"
-    return (
-        f"python -m {PACKAGE}.{module}"
-        if called.startswith(f"{PACKAGE}.")
-        else f"python -m {module}"
-    )
+    room = f"{PACKAGE}." if called.startswith(f"{PACKAGE}.") else ""
+    return f"python -m {room}{module}"
 
 
 def check_share(problems: Sequence[str], total: int, max_bad: float, what: str) -> None:
-    """Raise `BadInput` that lists some problems where they are over `max_bad` of `total`."""
+    """Raise `BadInput` with some of the problems if they exceed the share `max_bad` of `total`."""
     if len(problems) > max_bad * total:
         raise BadInput(
-            f"{_listed(problems, total, what)}\nThat is over --max_bad {max_bad:g}: mend or remove "
-            "them, or raise --max_bad to go on without them"
+            f"{_listed(problems, total, what)}\nThat is over --max_bad {max_bad:g}: repair "
+            "or remove them, or raise --max_bad to continue without them"
         )
 
 
 def tolerate(problems: Sequence[str], total: int, max_bad: float, what: str) -> None:
-    """Print problems that are few enough to go on without; raise as `check_share` does."""
+    """Print problems that are few enough to tolerate; raise `BadInput` as `check_share` does."""
     check_share(problems, total, max_bad, what)
     if problems:
         print(_listed(problems, total, what), file=sys.stderr)
 
 
 def guard(work: Callable[[Any], int | None], options: Any) -> int:
-    """Run a command's body: 0 done, 1 the work failed, 2 bad input; messages go to stderr."""
+    """Run a command's body; return 0 done, 1 work failed, 2 bad input, 130 interrupted."""
     try:
         status = work(options) or 0
         sys.stdout.flush()
@@ -192,7 +176,7 @@ def guard(work: Callable[[Any], int | None], options: Any) -> int:
     except (BadInput, *_MISUSED_PATHS) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (WorkFailed, OSError) as error:
@@ -204,7 +188,7 @@ def guard(work: Callable[[Any], int | None], options: Any) -> int:
 
 
 def table(rows: Sequence[Sequence[Any]], header: Sequence[str] | None = None) -> str:
-    """Rows as aligned plain text, numbers to the right.
+    """Align rows as plain text, numbers to the right.
 
     >>> print(table([("kept", 3), ("refused", 12)]))
     kept      3
@@ -225,7 +209,7 @@ def table(rows: Sequence[Sequence[Any]], header: Sequence[str] | None = None) ->
 
 
 def snake_case(word: str) -> str:
-    """`--media-root=a-b` -> `--media_root=a-b`; values and negative numbers stay as they are."""
+    """Replace hyphens in a flag's name: `--media-root=a-b` -> `--media_root=a-b`."""
     if not word.startswith("--"):
         return word
     name, equals, value = word.partition("=")
@@ -233,11 +217,11 @@ def snake_case(word: str) -> str:
 
 
 class _HelpAll(argparse.Action):
-    """Print every option and leave."""
+    """The action of `--help_all`: print all options and exit."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
-        nothing = argparse.SUPPRESS
-        super().__init__(option_strings, dest=nothing, default=nothing, nargs=0, help=help)
+        absent = argparse.SUPPRESS
+        super().__init__(option_strings, dest=absent, default=absent, nargs=0, help=help)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         for action in parser._actions:
@@ -247,7 +231,7 @@ class _HelpAll(argparse.Action):
 
 
 def _in_order(cls: type) -> list[dataclasses.Field]:
-    """The fields of a dataclass, those of its `shown_last` bases behind the others."""
+    """Return the fields of a dataclass, those of its `shown_last` bases last."""
     last = {
         field.name
         for base in cls.__mro__
@@ -263,22 +247,16 @@ def _listed(problems: Sequence[str], total: int, what: str) -> str:
     return f"{len(problems)} of {total} {what}:{shown}{more}"
 
 
-def _config_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config")
-    return parser
-
-
 def _as_words(config: Mapping[str, Any], cls: type) -> list[str]:
-    """A configuration as the command line that says the same, positional arguments first."""
+    """Turn a configuration into the equivalent command line, positional arguments first."""
     positional = {
         field.name for field in dataclasses.fields(cls) if field.metadata.get("positional")
     }
     words: list[str] = []
     for name, value in sorted(config.items(), key=lambda item: item[0] not in positional):
-        values = [str(item) for item in (value if isinstance(value, list) else [value])]
         if value is None:
             continue
+        values = [str(item) for item in (value if isinstance(value, list) else [value])]
         if name in positional:
             words += values
         else:
@@ -290,20 +268,19 @@ def _add_field(
     parser: argparse.ArgumentParser, field: dataclasses.Field, hint: Any, default: Any
 ) -> None:
     kind, many = _element_type(hint)
-    required = default is dataclasses.MISSING
+    positional, required = field.metadata.get("positional"), default is dataclasses.MISSING
     default = None if required else default
-    arguments: dict[str, Any] = {"help": _help(field, default), "default": default}
-    if field.metadata.get("choices"):
-        arguments["choices"] = list(field.metadata["choices"])
-    if many:
-        arguments["nargs"] = "+" if required else "*"
-    elif field.metadata.get("positional") and not required:
-        arguments["nargs"] = "?"
+    choices = field.metadata.get("choices") or None
+    arguments = {"help": _help(field, default), "default": default, "choices": choices}
     if kind is bool:
-        arguments.update(type=_boolean, nargs="?", const=True, metavar="BOOL")
+        arguments |= {"type": _boolean, "nargs": "?", "const": True, "metavar": "BOOL"}
     else:
         arguments["type"] = kind
-    if field.metadata.get("positional"):
+        if many:
+            arguments["nargs"] = "+" if required else "*"
+        elif positional and not required:
+            arguments["nargs"] = "?"
+    if positional:
         action = parser.add_argument(field.name, **arguments)
     else:
         action = parser.add_argument(f"--{field.name}", required=required, **arguments)
@@ -312,7 +289,7 @@ def _add_field(
 
 
 def _element_type(hint: Any) -> tuple[Callable[[str], Any], bool]:
-    """`int | None` -> (int, False); `list[str]` -> (str, True)."""
+    """Return the type of a value, and True for lists: `list[str] | None` -> (str, True)."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         hint = next(arg for arg in typing.get_args(hint) if arg is not type(None))
     if typing.get_origin(hint) is list:

@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: commands print them without a traceback."""
+"""Errors that the user can fix: commands print them without a traceback."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from types import ModuleType
 
 
 class BadInput(ValueError):
-    """Something given is unusable; the message says what was given, what is needed, what to do."""
+    """An unusable input; the message says what was given, what is needed and what to do."""
 
 
 class ManifestError(BadInput):
-    """A manifest breaks the contract; the message names file, row id, column and rule."""
+    """A manifest that breaks the contract; the message names file, row id, column and rule."""
 
 
 class WorkFailed(RuntimeError):
-    """The input was fine, the work could not be finished (exit status 1)."""
+    """Work that could not be finished although its input was fine (exit status 1)."""
 
 
 def require(module: str, extra: str, purpose: str) -> ModuleType:
-    """Import an optional dependency, or say which extra brings it.
+    """Import an optional dependency; raise `BadInput` with the extra that installs it.
 
     >>> require("json", "video", "reading").__name__
     'json'
@@ -33,3 +33,8 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
             f"{purpose} needs the package {module!r}, which is not installed: "
             f"pip install 'nontrivial[{extra}]'"
         ) from error
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or the error's type if it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

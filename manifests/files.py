@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, by one process at a time, and found by globs."""
+"""Atomic writes, locks between processes, and globs of files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nontrivial.manifests.errors import BadInput
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary name beside `path` that is renamed to it when the block succeeds."""
+    """Yield a temporary path beside `path`; rename it to `path` when the block succeeds."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -36,7 +36,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def claim(path: str | os.PathLike) -> Iterator[None]:
-    """Hold the only right to write `path`; raises `BadInput` where another process has it."""
+    """Hold the lock for writing `path`; raise `BadInput` if another process holds it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -49,16 +49,16 @@ def claim(path: str | os.PathLike) -> Iterator[None]:
 
 
 def expand(patterns: Iterable[str | os.PathLike]) -> list[Path]:
-    """The files that paths and globs name, each once, in their order.
+    """Return the files that paths and globs name, each once, in order.
 
-    Raises `FileNotFoundError` for a path that does not exist or a glob that matches nothing.
+    Raises `FileNotFoundError` for a path that does not exist or a glob without matches.
     """
-    found: dict[Path, None] = {}
+    files: dict[Path, None] = {}
     for pattern in map(str, patterns):
         magic = glob.has_magic(pattern) and not Path(pattern).exists()
-        matches = sorted(glob.glob(pattern, recursive=True)) if magic else [pattern]
-        files = [Path(match) for match in matches if Path(match).is_file()]
-        if not files:
+        names = sorted(glob.glob(pattern, recursive=True)) if magic else [pattern]
+        matches = [path for path in map(Path, names) if path.is_file()]
+        if not matches:
             raise FileNotFoundError(f"{pattern}: no such file; builders write manifests/*.parquet")
-        found.update(dict.fromkeys(files))
-    return list(found)
+        files.update(dict.fromkeys(matches))
+    return list(files)

@@ -1,7 +1,7 @@
-"""Media behind a manifest: paths that stay under their root, bounded images, sampled video frames.
+"""Media of manifests: safe paths, bounded images, sampled video frames.
 
-Everything here reads untrusted files: a path that leaves its root is refused, an image or a clip
-beyond the limits is refused, and what cannot be decoded raises `MediaError` that names the file.
+All files are untrusted: a path outside its root, an image or a clip beyond the limits, and a file
+that cannot be decoded raise `MediaError`, which names the file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nontrivial.manifests.errors import BadInput, require
+from nontrivial.manifests.errors import BadInput, first_line, require
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 MAX_IMAGE_PIXELS = 64_000_000
 MAX_FRAME_PIXELS = 16_000_000
 MAX_FRAMES = 1_000_000
-WHOLE = 0.95  # share of a clip's frames that must be there; encoders may drop a few at the ends
+WHOLE = 0.95  # least share of a clip's frames to be present; encoders may drop a few at the ends
+Item = Mapping[str, Any]  # a `{bytes, path}` item of a manifest
+Root = str | os.PathLike | None  # folder of the media that are not embedded
 PLAYLISTS = (b"#EXTM3U", b"ffconcat")
-# Formats that data sets use; the rest of Pillow's readers need not see untrusted files.
+# Formats that data sets use. Pillow's other readers are kept away from untrusted files.
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
 
@@ -51,21 +53,21 @@ class Clip:
 
     @property
     def sampled_fps(self) -> float:
-        """Frames a second of the sample itself."""
+        """Frames a second of the sampled frames."""
         if len(self.indices) < 2:
             return self.fps
         return self.fps * (len(self.indices) - 1) / float(self.indices[-1] - self.indices[0])
 
 
 def resolve(root: str | os.PathLike, path: str) -> Path:
-    """`path` under `root`, following links; one that leads outside is refused.
+    """Return `path` under `root`, with links followed; an absolute path must lie under it, too.
 
-    An absolute path is accepted only where it already lies under the root.
+    Raises `MediaError` for a path that leads outside the root.
     """
     base = Path(root).resolve()
     try:
         target = (base / path).resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL, too long a name
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL, a long name
         raise MediaError(f"media path {path!r} cannot be followed ({error})") from error
     if target != base and base not in target.parents:
         raise MediaError(f"media path {path!r} leads outside its root {base}; it is not followed")
@@ -73,44 +75,43 @@ def resolve(root: str | os.PathLike, path: str) -> Path:
 
 
 class NameIndex:
-    """Finds files by their bare name under a root, for annotations that name another tree."""
+    """Files under a root by their bare names, for annotations that name another tree."""
 
     def __init__(self, root: str | os.PathLike) -> None:
         self.root = Path(root)
         if not self.root.is_dir():
             raise FileNotFoundError(f"{self.root}: no such folder to search for media by name")
-        self._found: dict[str, list[Path]] = {}
+        self._files: dict[str, list[Path]] = {}
         for folder, _, names in os.walk(self.root):
             for name in names:
-                self._found.setdefault(name, []).append(Path(folder, name))
+                self._files.setdefault(name, []).append(Path(folder, name))
 
     def find(self, path: str) -> str | None:
-        """The one file with that name, relative to the root; None if there is none."""
-        found = self._found.get(Path(path).name, [])
-        if len(found) > 1:
-            where = ", ".join(str(file.relative_to(self.root)) for file in sorted(found)[:3])
+        """Return the file of that name, relative to the root, or None; several are an error."""
+        files = self._files.get(Path(path).name, [])
+        if len(files) > 1:
+            where = ", ".join(str(file.relative_to(self.root)) for file in sorted(files)[:3])
             raise MediaError(f"{Path(path).name!r} is ambiguous under {self.root}: {where}, …")
-        return found[0].relative_to(self.root).as_posix() if found else None
+        return files[0].relative_to(self.root).as_posix() if files else None
 
 
-def source_of(item: Mapping[str, Any], root: str | os.PathLike | None) -> bytes | Path:
-    """The content of a `{bytes, path}` item of a manifest, or its file; bytes win over the path."""
+def source_of(item: Item, root: Root) -> bytes | Path:
+    """Return the bytes of an item or, if it has none, its file."""
     if item.get("bytes") is not None:
         return item["bytes"]
     if root is None:
-        raise MediaError(f"{item['path']!r} is not embedded: say where it lies with --media_root")
+        raise MediaError(f"{item['path']!r} is not embedded: name its folder with --media_root")
     return resolve(root, item["path"])
 
 
-def read_image(item: Mapping[str, Any], root: str | os.PathLike | None) -> Image:
-    """Decode one item of a manifest to RGB."""
+def read_image(item: Item, root: Root) -> Image:
+    """Decode an image item of a manifest to RGB."""
     source = source_of(item, root)
-    embedded = isinstance(source, bytes)
-    return decode_image(source, (item.get("path") or "embedded image") if embedded else None)
+    return decode_image(source, None if isinstance(source, Path) else item.get("path"))
 
 
 def encode_image(image: Image, form: str, **settings: Any) -> bytes:
-    """The content of a file that holds the image: `form` is PNG, JPEG, …, as Pillow names them."""
+    """Encode an image as the bytes of a file; `form` is Pillow's name of a format: PNG, JPEG, …"""
     buffer = io.BytesIO()
     image.save(buffer, form, **settings)
     return buffer.getvalue()
@@ -120,20 +121,18 @@ def decode_image(data: bytes | Path, name: str | None = None) -> Image:
     """Decode an image file or its bytes to RGB, upright, within `MAX_IMAGE_PIXELS`."""
     from PIL import Image, ImageOps
 
-    name = name or str(data)
+    name = name or _name(data, "image")
     if isinstance(data, Path):
         _check_file(data)
     try:
-        source = io.BytesIO(data) if isinstance(data, bytes) else data
-        with Image.open(source, formats=IMAGE_FORMATS) as image:
+        with Image.open(_handle(data), formats=IMAGE_FORMATS) as image:
+            size = f"{image.width}×{image.height}"
             if image.width * image.height > MAX_IMAGE_PIXELS:
-                raise MediaError(
-                    f"{name}: {image.width}×{image.height} is over {MAX_IMAGE_PIXELS} pixels"
-                )
+                raise MediaError(f"{name}: {size} is over {MAX_IMAGE_PIXELS} pixels")
             return ImageOps.exif_transpose(image).convert("RGB")
     except MediaError:
         raise
-    except Exception as error:  # Pillow's readers let many kinds of errors out of damaged files
+    except Exception as error:  # damaged files make Pillow's readers raise many kinds of errors
         raise MediaError(f"{name}: is not a readable image ({error})") from error
 
 
@@ -145,10 +144,10 @@ def frame_indices(
     fps: float | None = None,
     clip: tuple[float, float] | None = None,
 ) -> np.ndarray:
-    """Uniformly spaced frame numbers, ascending, (T,) int64.
+    """Return uniformly spaced frame numbers, ascending, (T,) int64.
 
-    `nframes` spreads that many over the range, each in the middle of its share; `fps` takes as many
-    as that rate gives, at most `nframes`. `clip` is a range in seconds.
+    `nframes` frames are spread over the range, each in the middle of its share; `fps` gives as many
+    as that rate takes, at most `nframes`. `clip` is a range in seconds.
 
     >>> frame_indices(128, 25.0, nframes=4).tolist()
     [16, 48, 80, 112]
@@ -174,19 +173,21 @@ def sample_frames(
     fps: float | None = None,
     clip: tuple[float, float] | None = None,
 ) -> Clip:
-    """Decode uniformly sampled frames with decord, or with PyAV where decord gives up.
+    """Decode uniformly sampled frames with decord, or with PyAV where decord fails.
 
-    A file that was cut short or is damaged inside is refused: frames spread over what can still be
-    read would show another story than its questions ask about.
+    The arguments are those of `frame_indices`. Truncated and damaged files are refused: frames
+    spread over their readable part would show another story than their questions ask about.
     """
-    name = "embedded video" if isinstance(source, bytes) else str(source)
+    name = _name(source, "video")
     if isinstance(source, Path):
         _check_file(source)
-        _check_container(source)
+    with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
+        if file.read(8).startswith(PLAYLISTS):
+            raise MediaError(f"{name}: is a playlist, which would name files outside the root")
     packets = _count_packets(source)
     if packets.found < WHOLE * packets.listed:
-        raise MediaError(f"{name}: cut short, {packets.found} of {packets.listed} frames are there")
-    # decord counts frames that an edit list hides, and then returns others than those asked for.
+        raise MediaError(f"{name}: truncated, {packets.found} of {packets.listed} frames are there")
+    # decord counts frames that an edit list hides, and then returns others than requested.
     decoders = (_sample_with_av,) if packets.hidden else (_sample_with_decord, _sample_with_av)
     reasons = []
     for decode in decoders:
@@ -203,7 +204,15 @@ def sample_frames(
 
 
 class _UndecodableError(Exception):
-    """One decoder gave up on a stream; another may not."""
+    """A stream that one decoder cannot decode; another may."""
+
+
+def _name(source: Path | bytes, kind: str) -> str:
+    return str(source) if isinstance(source, Path) else f"embedded {kind}"
+
+
+def _handle(source: Path | bytes) -> str | io.BytesIO:
+    return str(source) if isinstance(source, Path) else io.BytesIO(source)
 
 
 def _check_file(path: Path) -> None:
@@ -217,17 +226,11 @@ def _check_file(path: Path) -> None:
         raise MediaError(f"{path}: is empty (0 bytes)")
 
 
-def _check_container(path: Path) -> None:
-    with path.open("rb") as file:
-        if file.read(8).startswith(PLAYLISTS):
-            raise MediaError(f"{path}: is a playlist, which would name files outside the root")
-
-
 def _sample_with_decord(source: Path | bytes, **sampling: Any) -> Clip:
     try:
         import decord
         from decord._ffi.base import DECORDError
-    except ImportError as error:  # it has no wheels for some machines, and PyAV does the same work
+    except ImportError as error:  # some machines have no wheel of it; PyAV is enough
         raise _UndecodableError("decord is not installed") from error
     decord.logging.set_level(decord.logging.QUIET)
     try:
@@ -238,8 +241,8 @@ def _sample_with_decord(source: Path | bytes, **sampling: Any) -> Clip:
         indices = frame_indices(total, rate, **sampling)
         frames = reader.get_batch(indices.tolist()).asnumpy()
     except (DECORDError, RuntimeError, IndexError) as error:
-        raise _UndecodableError(f"decord: {_first_line(error)}") from error
-    return Clip(frames=frames, indices=indices, fps=rate, total=total)
+        raise _UndecodableError(f"decord: {first_line(error)}") from error
+    return Clip(frames, indices, rate, total)
 
 
 def _sample_with_av(source: Path | bytes, **sampling: Any) -> Clip:
@@ -252,7 +255,7 @@ def _sample_with_av(source: Path | bytes, **sampling: Any) -> Clip:
 
 
 class _Packets(NamedTuple):
-    """Frames of a container: listed in its header, found in it, hidden by an edit list."""
+    """Counts of frames: listed in a container's header, found in it, hidden by an edit list."""
 
     listed: int
     found: int
@@ -260,7 +263,7 @@ class _Packets(NamedTuple):
 
 
 def _count_packets(source: Path | bytes) -> _Packets:
-    """Count without decoding; zeros for what no demuxer can read, of which decoders say why."""
+    """Count frames without decoding; zeros for an unreadable file, which decoders explain."""
     av = require("av", "video", "reading video")
     try:
         with av.open(_handle(source)) as container:
@@ -272,17 +275,13 @@ def _count_packets(source: Path | bytes) -> _Packets:
         return _Packets(0, 0, 0)
 
 
-def _handle(source: Path | bytes) -> str | io.BytesIO:
-    return io.BytesIO(source) if isinstance(source, bytes) else str(source)
-
-
 def _sample_container(container: Any, **sampling: Any) -> Clip:
     if not container.streams.video:
         raise _UndecodableError("PyAV: the file has no video stream")
     stream = container.streams.video[0]
     rate = float(stream.average_rate or 0)
     _check_size(stream.height, stream.width)
-    # Neither header nor packets tell how many frames come out, so they are counted by decoding.
+    # Neither header nor packets tell how many frames can be decoded, so all are decoded once.
     total = sum(1 for _ in _decoded(container))
     _check_length(total, rate)
     indices = frame_indices(total, rate, **sampling)
@@ -294,11 +293,11 @@ def _sample_container(container: Any, **sampling: Any) -> Clip:
         if number in wanted
     }
     frames = np.stack([kept[number] for number in indices.tolist()])
-    return Clip(frames=frames, indices=indices, fps=rate, total=total)
+    return Clip(frames, indices, rate, total)
 
 
 def _decoded(container: Any) -> Iterator[Any]:
-    """Frames up to the first that is damaged."""
+    """Yield frames up to the first damaged one."""
     import av
 
     try:
@@ -320,7 +319,3 @@ def _check_length(total: int, rate: float) -> None:
 def _check_size(height: int, width: int) -> None:
     if height * width > MAX_FRAME_PIXELS:
         raise MediaError(f"frames of {width}×{height} are over {MAX_FRAME_PIXELS} pixels")
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

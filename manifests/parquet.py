@@ -1,8 +1,8 @@
 """Reading and writing manifests: atomic, deterministic, self-describing.
 
-A file is written to a temporary name in the same folder and renamed, so its existence means that it
-is whole. Its metadata carries one JSON object under the key `nontrivial`: content digest, schema
-version, builder, options, seed, media root, encoders, counts by reason.
+A file is written under a temporary name in its folder and then renamed, so a file that exists is
+whole. Its metadata hold one JSON object under the key `nontrivial`: content digest, schema version,
+builder, options, seed, media root, encoders, counts by reason.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from nontrivial.manifests.schema import (
     validate,
 )
 
-# Rows to a group, and to a block of the digest. Arrow cannot read a group that holds over 2 GiB of
-# nested bytes: 256 rows allow 8 MiB of embedded media in each.
+# Rows of a row group, and of a block of the digest. Arrow cannot read a group with over 2 GiB of
+# nested bytes: 256 rows may hold 8 MiB of embedded media each.
 ROW_GROUP, WITH_MEDIA = 2**14, 256
 
 
 def write_samples(table: pa.Table, path: str | os.PathLike, about: Mapping[str, Any]) -> str:
-    """Validate and write a samples table sorted by id; returns its content digest."""
+    """Validate a samples table, write it sorted by id, and return its content digest."""
     table = table.select(SAMPLES.names).cast(SAMPLES)
     if not _ascends(table["id"].combine_chunks()):
         table = table.sort_by("id")
@@ -49,7 +49,7 @@ def write_table(
     about: Mapping[str, Any],
     extra: Mapping[bytes, bytes] | None = None,
 ) -> str:
-    """Write any table of the contract atomically with its metadata; returns its content digest."""
+    """Write a table with its metadata, atomically, and return its content digest."""
     digest = content_digest(table)
     record = {"content_digest": digest, "schema_version": SCHEMA_VERSION, **about}
     metadata = {METADATA_KEY: json.dumps(record, sort_keys=True, default=str).encode()}
@@ -66,19 +66,17 @@ def write_table(
 
 
 def samples_path(out: str | os.PathLike, name: str, split: str) -> Path:
-    """Where a samples table lands under `out`: training samples beside each other, where
-    `train.grpo out/*.parquet` finds them, and all others in eval/.
+    """Return the path of a samples table: in eval/ unless `train.grpo out/*.parquet` may read it.
 
     >>> samples_path("manifests", "some", "test").as_posix()
     'manifests/eval/some_test.parquet'
     """
-    if split == "train":
-        return Path(out, f"{name}.parquet")
-    return Path(out, "eval", f"{name}_{split}.parquet")
+    name = f"{name}.parquet" if split == "train" else f"eval/{name}_{split}.parquet"
+    return Path(out, name)
 
 
 def read_table(path: str | os.PathLike, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a Parquet file whole; a missing or damaged one is named."""
+    """Read a Parquet file; the error for a missing or damaged one names it."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; builders write manifests/*.parquet")
@@ -89,7 +87,7 @@ def read_table(path: str | os.PathLike, columns: Sequence[str] | None = None) ->
             partitioning=None,
             page_checksum_verification=True,
         )
-        table.validate(full=True)  # offsets and UTF-8, which a damaged file may have wrong
+        table.validate(full=True)  # offsets and UTF-8, which damage may change
         _check_names(table.schema)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: is not a readable Parquet file ({error})") from error
@@ -97,14 +95,14 @@ def read_table(path: str | os.PathLike, columns: Sequence[str] | None = None) ->
 
 
 def read_samples(path: str | os.PathLike) -> pa.Table:
-    """Read and validate a samples table, cast to the exact types of the contract."""
+    """Read and validate a samples table and cast it to the exact types of the contract."""
     table = read_table(path)
     validate(table, str(path))
     return table.select(SAMPLES.names).cast(SAMPLES.with_metadata(table.schema.metadata))
 
 
 def read_about(path: str | os.PathLike) -> dict[str, Any]:
-    """The metadata a builder wrote: `content_digest`, `builder`, `options`, `counts`, …"""
+    """Read a builder's metadata: `content_digest`, `builder`, `options`, `counts`, …"""
     try:
         metadata = pq.read_schema(path).metadata or {}
         about = json.loads(metadata.get(METADATA_KEY, b"null"))
@@ -120,10 +118,10 @@ def read_about(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def content_digest(table: pa.Table) -> str:
-    """SHA-256 over column names, row order, nulls and values.
+    """Return the SHA-256 of a table's column names, row order, nulls and values.
 
-    How a table is stored does not enter: neither chunks, slices and dictionaries, nor the order of
-    its columns. Rows are taken a block at a time, so that embedded media are never copied whole.
+    It does not depend on chunks, slices, dictionaries or the order of columns. Rows are digested
+    block by block, because embedded media are too large to be copied at once.
     """
     digest = hashlib.sha256()
     for name in sorted(table.column_names):
@@ -143,7 +141,7 @@ def _rows_at_once(column: pa.ChunkedArray) -> int:
 
 
 def _holds_bytes(array: pa.Array) -> bool:
-    """Whether there is a binary value in it, however deep."""
+    """True for an array with a binary value, however deeply nested."""
     kind = array.type
     if pa.types.is_struct(kind):
         return any(map(_holds_bytes, array.flatten()))
@@ -154,7 +152,7 @@ def _holds_bytes(array: pa.Array) -> bool:
 
 
 def _check_names(fields: Iterable[pa.Field]) -> None:
-    """Decode every name, nested ones too; Arrow leaves that to whoever reads a name first."""
+    """Decode all names, nested ones too, because Arrow decodes a name only when it is read."""
     for field in fields:
         kind = field.type
         _ = field.name
@@ -190,20 +188,13 @@ def _digest_array(digest: hashlib._Hash, array: pa.Array) -> None:
 
 
 def _content(values: pa.LargeBinaryArray) -> memoryview:
-    """All values, one after the other, without a copy."""
+    """Return all values, one after the other, without a copy."""
     _, offsets, content = values.buffers()
     if content is None or not len(values):
         return memoryview(b"")
-    first = np.frombuffer(offsets, np.int64)[values.offset]
-    end = np.frombuffer(offsets, np.int64)[values.offset + len(values)]
-    return memoryview(content)[first:end]
+    bounds = np.frombuffer(offsets, np.int64)[values.offset :]
+    return memoryview(content)[bounds[0] : bounds[len(values)]]
 
 
 def _lengths(lengths: pa.Array) -> bytes:
-    return (
-        lengths.cast(pa.int64())
-        .fill_null(0)
-        .to_numpy(zero_copy_only=False)
-        .astype(np.int64)
-        .tobytes()
-    )
+    return lengths.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False).tobytes()

@@ -1,19 +1,19 @@
-"""Run folders: the files that training and evaluation write and reports read, and their records.
+"""Run folders: files that training and evaluation write and reports read.
 
 train.warmup, train.grpo
     run.json                        the options of the run, as text; a resumed run needs the same
     log.jsonl                       `step` and metrics, one line a log
-    samples.jsonl                   now and then one whole `SampledGroup`
+    samples.jsonl                   from time to time one whole `SampledGroup`
 eval.qa
     summary.json                    options, and `AnswerScores` of each manifest
-    <manifest>-<settings>.jsonl     `id` and `completion`, as they come
+    <manifest>-<settings>.jsonl     `id` and `completion`, in the order they arrive
     <manifest>.scored.jsonl         `ScoredAnswer`s, sorted by id
 eval.reid
     reid.json                       options, and `RankingScores`
-    <table>-<settings>.judged.jsonl what the policy said of each pair, as it comes
+    <table>-<settings>.judged.jsonl what the policy said of each pair, in that order
     <table>-<encoder>.lists.jsonl   `RankedList`s
 
-A line that a kill cut off is no line: readers pass over it, and `JsonLines.mend` removes it.
+A last line without its end, as a killed process leaves it, is skipped; `JsonLines.mend` removes it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True)
 class SampledCompletion:
-    """A completion token by token, with the weight of each token and the reward by each name."""
+    """A completion as tokens, with the weight of each token and the rewards by name."""
 
     tokens: list[str]
     weights: list[float]
@@ -71,7 +71,7 @@ class SampledGroup:
 
 @dataclass(frozen=True)
 class AnswerScores:
-    """Mean scores of one set of answered questions; intervals as (low, high)."""
+    """Mean scores of a set of answered questions; intervals are (low, high)."""
 
     task: str
     family: str | None  # None: all families of the task
@@ -83,14 +83,14 @@ class AnswerScores:
     strict_interval: tuple[float, float]
     per_option: float
     format: float
-    blind_strategy: str  # the best for the soft score
+    blind_strategy: str  # with the best soft score
     blind_soft: float
     blind_strict: float
 
 
 @dataclass(frozen=True)
 class ScoredAnswer:
-    """A completion, what was read from it, and its scores."""
+    """A completion, the letters read from it, and its scores."""
 
     id: str
     task: str
@@ -114,13 +114,13 @@ class RankingScores:
     ranking: str
     scores: dict[str, Any]  # queries, skipped, mean_ap, mean_inp, cmc
     interval: tuple[float, float] | None  # 95 %, of mAP, over identities; None for drawn galleries
-    seconds: float | None = None  # that re-ranking cost, a query
+    seconds: float | None = None  # of re-ranking, a query
     verdicts: dict[str, Any] | None = None  # eval.rerank.Consistency
 
 
 @dataclass(frozen=True)
 class ListedImage:
-    """A gallery image in a query's list, and what the policy said of it if it was asked."""
+    """A gallery image in a query's list, with the policy's verdict if there is one."""
 
     path: str
     pid: str
@@ -154,39 +154,36 @@ class JsonLines:
         self.path = Path(path)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """The objects in order, none where there is no file."""
+        """Yield the objects in order; none if the file does not exist."""
         if self.path.is_file():
             yield from (value for _, value in read_lines(self.path, torn=True))
 
     def append(self, *records: Any) -> None:
-        """Write objects as the last lines."""
+        """Append objects, one a line."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.writelines(map(_line, records))
 
     def write(self, records: Iterable[Any]) -> None:
-        """Write the whole file anew, atomically."""
+        """Replace the whole file, atomically."""
         with atomic_path(self.path) as path, path.open("w", encoding="utf-8") as file:
             file.writelines(map(_line, records))
 
     def mend(self) -> None:
-        """Remove a last line that lacks its end, so that the next one is whole."""
+        """Remove a last line without its end, so that the next line is whole."""
         if self.path.is_file():
-            written = self.path.read_bytes()
-            whole = written.rfind(b"\n") + 1
-            if whole < len(written):
-                os.truncate(self.path, whole)
+            os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)
 
     def cut(self, step: int) -> None:
-        """Keep the records up to and with `step`."""
+        """Keep the records up to and including `step`."""
         if self.path.is_file():
             self.write([record for record in self if record["step"] <= step])
 
 
 def read_lines(path: Path, *, torn: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
-    """JSON objects with their line numbers; empty lines are passed over.
+    """Yield line numbers and JSON objects; empty lines are skipped.
 
-    With `torn` so is a last line without its end. Raises `BadInput` that names file and line.
+    With `torn` a last line without its end is skipped, too. Raises `BadInput` with file and line.
     """
     with path.open(encoding="utf-8", errors="replace") as file:
         for number, text in enumerate(file, 1):
@@ -202,10 +199,7 @@ def read_lines(path: Path, *, torn: bool = False) -> Iterator[tuple[int, dict[st
 
 
 def read_records(path: Path, kind: type[Record]) -> Iterator[Record]:
-    """The lines of a file as records of one kind; none where there is no file.
-
-    Raises `BadInput` that names the line and the field that is missing or of another type.
-    """
+    """Yield the lines of a file, if there is one, as records; `BadInput` names line and field."""
     from pydantic import TypeAdapter
 
     adapter = TypeAdapter(kind)
@@ -215,16 +209,16 @@ def read_records(path: Path, kind: type[Record]) -> Iterator[Record]:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write one JSON object atomically; dataclasses in it become objects."""
+    """Write a JSON object atomically; dataclasses in it become objects."""
     with atomic_path(path) as temporary:
         text = json.dumps(value, indent=2, ensure_ascii=False, default=asdict)
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def read_json(path: Path, fields: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
-    """The object that `write_json` wrote, None where there is no file.
+    """Read an object that `write_json` wrote; None if the file does not exist.
 
-    `fields` gives the types of some of its values. Raises `BadInput` for anything else.
+    `fields` are the types of some of its values. Raises `BadInput` for anything else.
     """
     if not path.is_file():
         return None
@@ -233,7 +227,7 @@ def read_json(path: Path, fields: Mapping[str, Any] | None = None) -> dict[str, 
     except ValueError as error:
         raise BadInput(f"{path}: is not JSON ({error})") from error
     if not isinstance(value, dict):
-        raise BadInput(f"{path}: needs an object, as train and eval write it")
+        raise BadInput(f"{path}: needs an object, as train and eval write")
     from pydantic import TypeAdapter
 
     for name, kind in (fields or {}).items():
@@ -242,7 +236,7 @@ def read_json(path: Path, fields: Mapping[str, Any] | None = None) -> dict[str, 
 
 
 def settings_digest(settings: Mapping[str, Any]) -> str:
-    """Eight hex digits that stand for settings in the name of a file.
+    """Return eight hex digits that stand for settings in a file name.
 
     >>> settings_digest({"seed": 0})
     'de7d7744'

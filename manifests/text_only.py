@@ -1,13 +1,11 @@
-"""What someone who never sees the media earns: the best of some named text-only strategies.
+"""Text-only baselines: the best score that answering without the media earns.
 
-A strategy ranks the options of a question by what their text shows and picks the first k. Ranks: by
-the letter (how often it is right), by length either way, by the option's own text (how often it is
-right). k is the one that paid most for that number of options; `likely texts` instead picks every
-option whose text was right more often than not. Each strategy comes twice: it may or may not look
-whether the question says NOT.
-
-Everything is fitted on one half of the groups and scored on the other, both ways round. The best of
-these held-out scores is given, which errs on the high side where there are few questions.
+A strategy ranks the options of a question by their text and picks the first k. It ranks by the
+letter (how often it is right), by length either way, or by the option's own text (how often it is
+right); k is the one that paid most for that number of options. `likely texts` instead picks every
+option whose text was right more often than not. Each comes twice: it may or may not read NOT in the
+question. All is fitted on one half of the groups and scored on the other, both ways round; the best
+of these held-out scores is returned, which is slightly too high for few questions.
 """
 
 from __future__ import annotations
@@ -15,13 +13,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+Lists = Sequence[Sequence[Any]] | pa.ListArray  # one list for each question
+
 _NOT = r"(?i)\bnot\b|n['’]t\b"
-# Each strategy and what it ranks options by; letters and texts are learned.
+# Each strategy, and what it ranks options by.
 _STRATEGIES = {
     "longest": "length",
     "shortest": "brevity",
@@ -29,25 +30,24 @@ _STRATEGIES = {
     "frequent text": "text",
     "likely texts": "text",
 }
+_LEARNED = ("letter", "text")
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best strategy for one score: its name and what it earns on average."""
+    """The best strategy for a score: its name and its mean score."""
 
     strategy: str
     score: float
 
 
 def best_blind(
-    questions: Sequence[str],
-    options: Sequence[Sequence[str]] | pa.ListArray,
-    right: Sequence[Sequence[bool]] | pa.ListArray,
-    groups: Sequence[str],
+    questions: Sequence[str], options: Lists, right: Lists, groups: Sequence[str]
 ) -> dict[str, Best]:
-    """The best blind strategy for the `soft` and for the `strict` score of at least one question.
+    """Return the best strategy without media for the `soft` and for the `strict` score.
 
-    Options and their truth values are given question by question; Arrow's lists are not unpacked.
+    Every argument has one entry for each question, of which there is at least one; `right` tells
+    which options are right (bool). Arrow's lists are not unpacked.
 
     >>> asked, offered = ["Which?"] * 4, [["a", "b", "c"]] * 4
     >>> best_blind(asked, offered, [[True, False, False]] * 4, list("abcd"))["strict"].score
@@ -55,46 +55,45 @@ def best_blind(
     """
     flat = _Flat.of(options, right)
     half = _halves(groups)
-    asked = pa.array(questions, pa.string())
-    says_not = pc.match_substring_regex(asked, _NOT).to_numpy(zero_copy_only=False).astype(bool)
-    flags = {"": np.zeros_like(says_not), ", reading NOT": says_not}
     fits = (half, ~half)
+    texts = pa.array(questions, pa.string())
+    says_not = pc.match_substring_regex(texts, _NOT).to_numpy(zero_copy_only=False).astype(bool)
+    flags = {"": np.zeros_like(says_not), ", reading NOT": says_not}
 
     @cache
     def ranked(by: str, reads: str = "", fold: int = 0) -> tuple[np.ndarray, _Scores]:
         value = _values(flat, by, flags[reads], fits[fold])
         return value, _scores(flat, value)
 
-    found: dict[str, list[Best]] = {"soft": [], "strict": []}
+    results: dict[str, list[Best]] = {"soft": [], "strict": []}
     for reads, flag in flags.items():
         for strategy, by in _STRATEGIES.items():
-            learned = by in ("letter", "text")
             earned = []
             for fold, fit in enumerate(fits):
-                value, scores = ranked(by, reads, fold) if learned else ranked(by)
+                value, scores = ranked(by, reads, fold) if by in _LEARNED else ranked(by)
                 if strategy == "likely texts":
                     earned.append(_with_likely(scores, flat, value, ~fit))
                 else:
                     earned.append(_with_best_k(scores, flat.counts * 2 + flag, fit, ~fit))
-            for name, best in found.items():
-                mean = float(np.concatenate([one[name] for one in earned]).mean())
+            for name, best in results.items():
+                mean = float(np.concatenate([scores[name] for scores in earned]).mean())
                 best.append(Best(strategy + reads, mean))
-    return {name: max(each, key=lambda one: one.score) for name, each in found.items()}
+    return {name: max(best, key=lambda best: best.score) for name, best in results.items()}
 
 
-# (Q, k) of each score: what picking the first k earns
+# For each score (Q, k): what picking the first k options earns.
 _Scores = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class _Flat:
-    """All N options of all Q questions in one row each.
+    """All N options of all Q questions, flat.
 
-    row, place  (N,) which question, which letter
+    row, place  (N,) int64, numbers of question and letter
     right       (N,) bool
-    length      (N,) characters
-    text        (N,) number of the distinct text
-    counts      (Q,) options of each
+    length      (N,) float64, characters
+    text        (N,) int64, number of the distinct text
+    counts      (Q,) int64, options of each question
     """
 
     row: np.ndarray
@@ -105,11 +104,7 @@ class _Flat:
     counts: np.ndarray
 
     @classmethod
-    def of(
-        cls,
-        options: Sequence[Sequence[str]] | pa.ListArray,
-        right: Sequence[Sequence[bool]] | pa.ListArray,
-    ) -> _Flat:
+    def of(cls, options: Lists, right: Lists) -> _Flat:
         lists, truths = (
             values if isinstance(values, pa.Array) else pa.array(values, pa.list_(kind))
             for values, kind in ((options, pa.string()), (right, pa.bool_()))
@@ -131,18 +126,28 @@ class _Flat:
 
 
 def _halves(groups: Sequence[str]) -> np.ndarray:
-    """Every second group in the order of their names, (Q,) bool."""
+    """Return the questions of every second group, by order of names, (Q,) bool."""
     number = {group: place for place, group in enumerate(sorted(set(groups)))}
     return np.array([number[group] % 2 == 0 for group in groups], bool)
 
 
 def _scores(flat: _Flat, value: np.ndarray) -> _Scores:
-    lead, size = _leading(flat, value)
-    return {"soft": _soft(lead, size, flat.counts), "strict": _strict(lead, size, flat.counts)}
+    """Score picking the first k options by falling `value`, equal ones by letter, (Q, k) each.
+
+    The soft score is k / |T| if all k are right, the strict score 1 if they are all the right ones.
+    """
+    shape = len(flat.counts), flat.counts.max()
+    values, right = np.full(shape, -np.inf), np.zeros(shape, bool)
+    values[flat.row, flat.place], right[flat.row, flat.place] = value, flat.right
+    ranked = np.take_along_axis(right, np.argsort(-values, axis=1, kind="stable"), axis=1)
+    all_right = np.logical_and.accumulate(ranked, axis=1)
+    k, size = np.arange(1, shape[1] + 1), right.sum(axis=1, keepdims=True)
+    soft = np.where(all_right, k / size, 0.0)
+    return {"soft": soft, "strict": (all_right & (k == size)).astype(np.float64)}
 
 
 def _values(flat: _Flat, by: str, flag: np.ndarray, fit: np.ndarray) -> np.ndarray:
-    """How promising each option looks, (N,)."""
+    """Return how promising each option looks, (N,)."""
     if by in ("length", "brevity"):
         return flat.length if by == "length" else -flat.length
     cell = flat.counts[flat.row] * 64 + flat.place if by == "letter" else flat.text
@@ -150,7 +155,7 @@ def _values(flat: _Flat, by: str, flag: np.ndarray, fit: np.ndarray) -> np.ndarr
 
 
 def _rates(cell: np.ndarray, right: np.ndarray, fit: np.ndarray) -> np.ndarray:
-    """How often an option of its cell is right among the fitted; an unseen one is average."""
+    """Return the share of right options in each option's cell in `fit`; unseen ones are average."""
     size = int(cell.max(initial=0)) + 1
     seen = np.bincount(cell[fit], minlength=size)
     hits = np.bincount(cell[fit], weights=right[fit], minlength=size)
@@ -158,32 +163,8 @@ def _rates(cell: np.ndarray, right: np.ndarray, fit: np.ndarray) -> np.ndarray:
     return ((hits + average) / (seen + 1))[cell]
 
 
-def _leading(flat: _Flat, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each question: how many options are right before the first wrong one, and in all.
-
-    Options are ranked by falling value, equal ones by letter.
-    """
-    shape = len(flat.counts), flat.counts.max()
-    values, right = np.full(shape, -np.inf), np.zeros(shape, bool)
-    values[flat.row, flat.place], right[flat.row, flat.place] = value, flat.right
-    ranked = np.take_along_axis(right, np.argsort(-values, axis=1, kind="stable"), axis=1)
-    return np.logical_and.accumulate(ranked, axis=1).sum(1), right.sum(1)
-
-
-def _soft(lead: np.ndarray, size: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """(Q, k) soft score of picking the first k: k / |T| while all of them are right."""
-    k = np.arange(1, counts.max() + 1)
-    return np.where(k <= lead[:, None], k / size[:, None], 0.0)
-
-
-def _strict(lead: np.ndarray, size: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """(Q, k) whether the first k are exactly the right ones."""
-    k = np.arange(1, counts.max() + 1)
-    return ((k == size[:, None]) & (k <= lead[:, None])).astype(np.float64)
-
-
 def _with_best_k(scores: _Scores, cell: np.ndarray, fit: np.ndarray, use: np.ndarray) -> _Scores:
-    """What each question in `use` earns by the k that paid most in its cell in `fit`, (used,)."""
+    """Return what each question in `use` earns with the best k of its cell in `fit`, (used,)."""
     learned, cells = cell[fit], int(cell.max(initial=0)) + 1
     chosen = {}
     for name, earned in scores.items():
@@ -193,6 +174,6 @@ def _with_best_k(scores: _Scores, cell: np.ndarray, fit: np.ndarray, use: np.nda
 
 
 def _with_likely(scores: _Scores, flat: _Flat, value: np.ndarray, use: np.ndarray) -> _Scores:
-    """What each question in `use` earns by picking every option more likely right than not."""
+    """Return what each question in `use` earns with all options more likely right than not."""
     k = np.maximum(np.bincount(flat.row, value > 0.5).astype(np.int64), 1)
     return {name: earned[use, k[use] - 1] for name, earned in scores.items()}

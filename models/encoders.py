@@ -1,13 +1,13 @@
-"""Image encoders: an image becomes a unit vector, and the inner product of two is their similarity.
+"""Image encoders: images to unit vectors, whose inner product is the similarity.
 
     stripes                   weight-free descriptor (models/stripes.py)
     osnet_x1_0                OSNet of torchreid, weights found in torch's cache
     osnet_x1_0=weights.pth    … or in this file; any OSNet of torchreid: x0_25, ibn, ain, …
     openclip:ViT-B-32@laion2b_s34b_b79k     any open_clip model by its tag, cached or downloaded
     openclip:ViT-B-32=weights.safetensors   … or from this file
-    auto                      CLIP and OSNet where their weights lie on this machine, else stripes
+    auto                      CLIP and OSNet if their weights are on this machine, else stripes
 
-Weight files are read without executing anything in them (safetensors, or torch's `weights_only`).
+Reading a weight file executes nothing in it (safetensors, or torch's `weights_only`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from nontrivial.manifests.errors import BadInput, require
+from nontrivial.manifests.errors import BadInput, first_line, require
 from nontrivial.models import stripes
 
 if TYPE_CHECKING:
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 AUTO = "auto"
-# What `auto` looks for: the tag, and the repository whose files open_clip would cache.
+# Models that `auto` looks for, and the repositories whose files open_clip caches.
 AUTO_CLIP = (
     ("ViT-B-16", "laion/CLIP-ViT-B-16-laion2B-s34B-b88K"),
     ("ViT-B-32", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"),
 )
 AUTO_OSNET = ("osnet_ain_x1_0", "osnet_ibn_x1_0", "osnet_x1_0")
 CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-OSNET_SIZE = (128, 256)  # width, height: what torchreid trains OSNet on
+OSNET_SIZE = (128, 256)  # width, height, as torchreid trains OSNet
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 MODEL_ZOO = "https://kaiyangzhou.github.io/deep-person-reid/MODEL_ZOO"
@@ -47,10 +47,10 @@ logger = logging.getLogger(__name__)
 
 
 class Encoder(Protocol):
-    """Images to unit vectors.
+    """A map from images to unit vectors.
 
     `preprocess` runs in many threads at once, `encode` in one. `digest` changes with the weights
-    and with the preprocessing, and with nothing else; `spec` loads the same encoder again.
+    and the preprocessing only; `spec` loads the same encoder again.
     """
 
     spec: str
@@ -59,16 +59,16 @@ class Encoder(Protocol):
     digest: str
 
     def preprocess(self, image: Image) -> np.ndarray:
-        """One RGB image as an array, all of one shape and dtype."""
+        """Turn an RGB image into an array, of the same shape and dtype for all images."""
 
     def encode(self, batch: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-        """B preprocessed images -> (B, width) float32 unit vectors."""
+        """Encode B preprocessed images as (B, width) float32 unit vectors."""
 
 
 def load_encoders(
     specs: Sequence[str], device: str | None = None, precision: str = "auto"
 ) -> list[Encoder]:
-    """Encoders by their specifications (see the module), `auto` resolved.
+    """Load encoders by their specifications (see the module), `auto` resolved.
 
     Networks run in half precision on a GPU, unless `precision` is "full". Raises `BadInput` for an
     unknown name, missing weights, or two encoders of one name.
@@ -82,36 +82,33 @@ def load_encoders(
 
 
 def load_encoder(spec: str, device: str | None = None, precision: str = "auto") -> Encoder:
-    """One encoder by its specification; `device` defaults to a GPU where there is one."""
-    encoder = _load(spec, device, precision)
-    encoder.spec = spec
-    return encoder
-
-
-def find_encoders() -> list[str]:
-    """What `auto` stands for here: specifications whose weights are on this machine already."""
-    found = [spec for spec in (_cached_clip(), _cached_osnet()) if spec]
-    if not found:
-        logger.warning(
-            "no weights of CLIP or OSNet on this machine: using `stripes`, a weight-free stand-in; "
-            "name real encoders with --encoder osnet_x1_0=FILE openclip:ViT-B-16@laion2b_s34b_b88k"
-        )
-    return found or ["stripes"]
-
-
-def _load(spec: str, device: str | None, precision: str) -> Encoder:
+    """Load an encoder by its specification; `device` defaults to a GPU if there is one."""
     name, _, file = spec.partition("=")
     if name == "stripes" and not file:
         return Stripes()
     if name.startswith("openclip:"):
         model, _, tag = name.removeprefix("openclip:").partition("@")
-        return _load_clip(model, tag, file, device, precision)
-    if name.startswith("osnet"):
-        return _load_osnet(name, file, device, precision)
-    raise BadInput(
-        f"--encoder {spec}: unknown; give auto, stripes, osnet_x1_0[=FILE], "
-        "openclip:MODEL@TAG or openclip:MODEL=FILE"
-    )
+        encoder = _load_clip(model, tag, file, device, precision)
+    elif name.startswith("osnet"):
+        encoder = _load_osnet(name, file, device, precision)
+    else:
+        raise BadInput(
+            f"--encoder {spec}: unknown; give auto, stripes, osnet_x1_0[=FILE], "
+            "openclip:MODEL@TAG or openclip:MODEL=FILE"
+        )
+    encoder.spec = spec
+    return encoder
+
+
+def find_encoders() -> list[str]:
+    """Return the specifications that `auto` stands for: those with weights on this machine."""
+    specs = [spec for spec in (_cached_clip(), _cached_osnet()) if spec]
+    if not specs:
+        logger.warning(
+            "no weights of CLIP or OSNet on this machine: using `stripes`, a weight-free stand-in; "
+            "name real encoders with --encoder osnet_x1_0=FILE openclip:ViT-B-16@laion2b_s34b_b88k"
+        )
+    return specs or ["stripes"]
 
 
 class Stripes:
@@ -119,9 +116,8 @@ class Stripes:
 
     spec = name = "stripes"
     width = stripes.LENGTH
-    digest = hashlib.sha256(
-        b"stripes 1"
-    ).hexdigest()  # raise the number when the descriptor changes
+    # Raise the number when the descriptor changes.
+    digest = hashlib.sha256(b"stripes 1").hexdigest()
 
     def preprocess(self, image: Image) -> np.ndarray:
         return stripes.preprocess(image)
@@ -131,7 +127,11 @@ class Stripes:
 
 
 class Network:
-    """A torch network as an encoder."""
+    """A torch network as an encoder.
+
+    `embed` maps a (B, 3, H, W) batch to features with `network`'s weights; `recipe` says how images
+    are preprocessed and enters the digest.
+    """
 
     def __init__(
         self,
@@ -141,30 +141,29 @@ class Network:
         preprocess: Callable[[Image], np.ndarray],
         recipe: str,
         device: str | None,
-        precision: str = "auto",
+        precision: str,
     ) -> None:
-        """`embed` maps a (B, 3, H, W) batch to features with `network`'s weights; `recipe` says how
-        images are preprocessed and enters the digest."""
         import torch
+        from PIL import Image
 
         self.name = name
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        # Few CPUs compute faster in half precision than in full.
+        # Half precision is faster on GPUs, but on few CPUs.
         self.half = precision == "auto" and self.device.startswith("cuda")
         self.digest = _digest(recipe + " float16" * self.half, network.state_dict())
-        # Channels last is what convolutions are fastest in, on CPUs and GPUs alike.
+        # Convolutions are fastest with channels last, on CPUs and GPUs.
         network.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
         self.preprocess = preprocess
         self._embed = embed
-        probe = preprocess(_blank_image())
-        self.width = self.encode(probe[None]).shape[1]
+        blank = preprocess(Image.new("RGB", OSNET_SIZE))
+        self.width = self.encode(blank[None]).shape[1]
 
     def encode(self, batch: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
         import torch
 
         shape = len(batch), *batch[0].shape
         images = torch.empty(shape, memory_format=torch.channels_last)
-        np.stack(batch, out=images.numpy())  # side by side in the network's order, in one copy
+        np.stack(batch, out=images.numpy())  # one copy, straight into the network's memory order
         half = torch.autocast(self.device.split(":")[0], torch.float16, enabled=self.half)
         with torch.inference_mode(), half:
             features = self._embed(images.to(self.device))
@@ -173,7 +172,8 @@ class Network:
 
 def _load_osnet(name: str, file: str, device: str | None, precision: str) -> Network:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torchreid warns of a Cython ranker nobody asked for
+        # torchreid warns of a missing Cython ranker, which is not used here.
+        warnings.simplefilter("ignore")
         module = require("torchreid.reid.models", "reid", "OSNet")
     known = [model for model in module.__model_factory if model.startswith("osnet")]
     if name not in known:
@@ -192,27 +192,27 @@ def _load_osnet(name: str, file: str, device: str | None, precision: str) -> Net
 
 
 def _osnet_image(image: Image) -> np.ndarray:
-    """(3, 256, 128) float32, normalised as ImageNet's."""
+    """Preprocess an image: (3, 256, 128) float32, normalised with ImageNet's mean and deviation."""
     pixels = np.asarray(image.resize(OSNET_SIZE, resample=2), np.float32) / 255
     return ((pixels - IMAGENET_MEAN) / IMAGENET_STD).transpose(2, 0, 1)
 
 
 def _fill(network: torch.nn.Module, weights: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Load weights strictly, but for the classifier: it belongs to the identities trained on."""
+    """Load all weights but the classifier's, which belongs to the identities trained on."""
     import torch
 
     network.classifier = torch.nn.Identity()
-    given = {key.removeprefix("module."): value for key, value in weights.items()}
-    given = {key: value for key, value in given.items() if not key.startswith("classifier.")}
+    state = {key.removeprefix("module."): value for key, value in weights.items()}
+    state = {key: value for key, value in state.items() if not key.startswith("classifier.")}
     try:
-        network.load_state_dict(given)
+        network.load_state_dict(state)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise BadInput(f"{path}: does not fit the network it was given for ({reason})") from error
 
 
 def _read_weights(path: Path) -> Mapping[str, torch.Tensor]:
-    """A state dict from safetensors or from torch's own format, never by running a pickle."""
+    """Read a state dict from safetensors or torch's own format, without running a pickle."""
     import pickle
 
     import torch
@@ -225,7 +225,7 @@ def _read_weights(path: Path) -> Mapping[str, torch.Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise BadInput(
-            f"{path}: cannot be read as tensors only ({str(error).splitlines()[0]}); "
+            f"{path}: cannot be read as tensors only ({first_line(error)}); "
             "convert its state dict to safetensors"
         ) from error
     return content.get("state_dict", content)
@@ -236,27 +236,22 @@ def _load_clip(model: str, tag: str, file: str, device: str | None, precision: s
 
     _check_clip(model, tag, file)
     try:
+        # Squashed, because CLIP's own centre crop would cut off a person's head and legs.
         network, _, transform = open_clip.create_model_and_transforms(
-            model,
-            pretrained=file or tag or None,
-            # CLIP's own centre crop would cut head and legs off an upright person.
-            image_resize_mode="squash",
+            model, pretrained=file or tag or None, image_resize_mode="squash"
         )
     except (RuntimeError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        given = f"openclip:{model}={file}" if file else f"openclip:{model}@{tag}"
-        raise BadInput(f"--encoder {given}: its weights cannot be loaded ({reason})") from error
+        spec = f"openclip:{model}={file}" if file else f"openclip:{model}@{tag}"
+        raise BadInput(
+            f"--encoder {spec}: weights cannot be loaded ({first_line(error)})"
+        ) from error
     name = re.sub(r"\W+", "_", f"openclip {model} {tag}".strip().lower())
     recipe = f"openclip {model} {open_clip.get_model_preprocess_cfg(network)}"
-    return Network(
-        name,
-        network,
-        network.encode_image,
-        lambda image: transform(image).numpy(),
-        recipe,
-        device,
-        precision,
-    )
+
+    def preprocess(image: Image) -> np.ndarray:
+        return transform(image).numpy()
+
+    return Network(name, network, network.encode_image, preprocess, recipe, device, precision)
 
 
 def _check_clip(model: str, tag: str, file: str) -> None:
@@ -279,7 +274,7 @@ def _check_clip(model: str, tag: str, file: str) -> None:
 
 
 def _cached_clip() -> str | None:
-    """The first CLIP whose weights lie in the Hugging Face cache; the network isn't asked."""
+    """Return the first CLIP with weights in the Hugging Face cache, without network access."""
     from huggingface_hub import try_to_load_from_cache
 
     for model, repository in AUTO_CLIP:
@@ -291,12 +286,12 @@ def _cached_clip() -> str | None:
 
 
 def _cached_osnet() -> str | None:
-    found = ((name, _osnet_weights(name)) for name in AUTO_OSNET)
-    return next((f"{name}={path}" for name, path in found if path), None)
+    paths = ((name, _osnet_weights(name)) for name in AUTO_OSNET)
+    return next((f"{name}={path}" for name, path in paths if path), None)
 
 
 def _osnet_weights(name: str) -> Path | None:
-    """A weight file in torch's cache; those trained on people win over ImageNet's."""
+    """Return a weight file in torch's cache, rather one trained on people than on ImageNet."""
     files = sorted(_torch_cache().glob(f"{name}*.pth"))
     return min(files, key=lambda path: "imagenet" in path.name, default=None)
 
@@ -315,9 +310,3 @@ def _digest(recipe: str, state: Mapping[str, torch.Tensor]) -> str:
         digest.update(f"{name}\0{tuple(tensor.shape)}\0{tensor.dtype}\0".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-def _blank_image() -> Image:
-    from PIL import Image
-
-    return Image.new("RGB", OSNET_SIZE)

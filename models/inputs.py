@@ -1,17 +1,16 @@
-"""Samples with media -> tensors: decode what a sample names, then let the processor encode it.
+"""Samples with media -> tensors: decode their media, then encode them.
 
-Frames are sampled here (manifests.media) and handed over as they are, with their real rate: without
-it a processor assumes 24 frames a second and the temporal positions of a clip nearly collapse.
+Frames are sampled here (manifests.media), not by the processor, which receives their real rate:
+without it a processor assumes 24 frames a second and a clip's temporal positions nearly collapse.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nontrivial.manifests.media import Clip, read_image, sample_frames, source_of
+from nontrivial.manifests.media import Clip, Root, read_image, sample_frames, source_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,10 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class View:
-    """Options: what of a sample's media the policy sees; in evaluation the same as in training."""
+    """Options for the media that the policy sees, the same in training and evaluation."""
 
     shown_last: ClassVar[bool] = True
 
+    # Not `manifests.command.option`: TRL's parser hands all metadata to argparse.
     nframes: int | None = field(default=8, metadata={"help": "Most frames taken from a clip."})
     fps: float | None = field(
         default=None, metadata={"help": "Rate at which clips are sampled, up to nframes."}
@@ -34,14 +34,14 @@ class View:
 
     @property
     def limits(self) -> dict[str, int]:
-        """Arguments of the processor."""
+        """Arguments for the processor."""
         return {} if self.max_pixels is None else {"max_pixels": self.max_pixels}
 
 
 def load_media(
-    sample: Mapping[str, Any], media_root: str | os.PathLike | None, view: View
+    sample: Mapping[str, Any], media_root: Root, view: View
 ) -> tuple[list[Image], list[Clip]]:
-    """Decode the images and the sampled frames of one sample."""
+    """Decode the images and the sampled frames of a sample."""
     images = [read_image(item, media_root) for item in sample["images"] or []]
     videos = sample["videos"] or []
     ranges = sample["clips"] or [None] * len(videos)
@@ -61,16 +61,15 @@ def encode(
     *,
     targets: Sequence[str] | None = None,
     open_turn: bool = False,
-    padding_side: str = "left",
     **kwargs: Any,
 ) -> BatchFeature:
     """Encode a batch of prompts with their media, padded to one length.
 
-    Returns `input_ids`, `attention_mask` and `mm_token_type_ids` (B, L) and, where the batch has
-    them, `pixel_values`, `image_grid_thw`, `pixel_values_videos`, `video_grid_thw` and
+    Returns `input_ids`, `attention_mask` and `mm_token_type_ids` (B, L) and, if the batch has such
+    media, `pixel_values`, `image_grid_thw`, `pixel_values_videos`, `video_grid_thw` and
     `second_per_grid_ts` in the order of their placeholders. `targets` are appended to the prompts
-    as the assistant's turns, which `open_turn` leaves without their end; `kwargs` go to the
-    processor (`max_pixels`, …).
+    as the assistant's turns, with `open_turn` without their end; `kwargs` go to the processor
+    (`max_pixels`, …).
     """
     texts = processor.apply_chat_template(
         [list(turns) for turns in conversations], add_generation_prompt=True, tokenize=False
@@ -78,29 +77,16 @@ def encode(
     if targets is not None:
         end = "" if open_turn else processor.tokenizer.eos_token
         texts = [text + target + end for text, target in zip(texts, targets, strict=True)]
-    flat_images = [image for group in images for image in group]
-    flat_clips = [clip for group in clips for clip in group]
-    media: dict[str, Any] = {}
-    if flat_images:
-        media["images"] = flat_images
-    if flat_clips:
-        media.update(videos=[clip.frames.transpose(0, 3, 1, 2) for clip in flat_clips])
-        media.update(video_metadata=[metadata(clip) for clip in flat_clips], do_sample_frames=False)
-    return processor(
-        text=texts,
-        padding=True,
-        padding_side=padding_side,
-        return_tensors="pt",
-        **media,
-        **kwargs,
-    )
+    if flat_images := [image for group in images for image in group]:
+        kwargs["images"] = flat_images
+    if flat_clips := [clip for group in clips for clip in group]:
+        kwargs["videos"] = [clip.frames.transpose(0, 3, 1, 2) for clip in flat_clips]
+        kwargs["video_metadata"] = [metadata(clip) for clip in flat_clips]
+        kwargs["do_sample_frames"] = False
+    return processor(text=texts, padding=True, padding_side="left", return_tensors="pt", **kwargs)
 
 
 def metadata(clip: Clip) -> dict[str, Any]:
-    """The sampled frames described as a video of their own, so that a range keeps its true rate."""
-    count = len(clip.indices)
-    return {
-        "total_num_frames": count,
-        "fps": clip.sampled_fps,
-        "frames_indices": list(range(count)),
-    }
+    """Describe the sampled frames as a video of their own, so that a range keeps its true rate."""
+    indices = list(range(len(clip.indices)))
+    return {"total_num_frames": len(indices), "fps": clip.sampled_fps, "frames_indices": indices}

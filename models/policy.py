@@ -2,8 +2,8 @@
 
 `embedded`, the default, is a Qwen2.5-VL architecture of 1.6 million parameters with its own
 tokenizer, pre-trained on drawn worlds (builders.synthetic) and shipped in `models/embedded/`. It
-plays the part of Qwen2.5-VL-7B-Instruct where there are no weights and no GPU; the card beside its
-weights says how it was made and what it scores.
+stands in for Qwen2.5-VL-7B-Instruct without weights and GPU; the card beside its weights tells how
+it was made and what it scores.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nontrivial.manifests.errors import BadInput
+from nontrivial.manifests.errors import BadInput, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def locate(name_or_path: str) -> str:
-    """The folder or Hub name behind a policy's name; `embedded` says in a WARNING what it is."""
+    """Return the folder or Hub name of a policy; log a WARNING about what `embedded` is."""
     if name_or_path != EMBEDDED:
         return name_or_path
     if not (EMBEDDED_DIR / "model.safetensors").is_file():
@@ -39,7 +39,7 @@ def locate(name_or_path: str) -> str:
 
 
 def load_processor(name_or_path: str = EMBEDDED) -> ProcessorMixin:
-    """The processor of a policy; prompts are padded on the left, as generation needs."""
+    """Load the processor of a policy, with prompts padded on the left, as generation needs."""
     from transformers import AutoProcessor
 
     processor = _from_pretrained(AutoProcessor, name_or_path)
@@ -54,7 +54,7 @@ def load_policy(
     device: str | torch.device | None = None,
     **kwargs: Any,
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """A policy and its processor, by Hub name, local folder or `embedded`.
+    """Load a policy and its processor, by Hub name, local folder or `embedded`.
 
     Raises `BadInput` for a model of another family or a folder without weights.
     """
@@ -64,24 +64,24 @@ def load_policy(
     if kind not in SUPPORTED:
         raise BadInput(f"{name_or_path} is a {kind} model; supported are {', '.join(SUPPORTED)}")
     model = _from_pretrained(AutoModelForImageTextToText, name_or_path, dtype=dtype, **kwargs)
-    # Saving undoes the renamings of weights that loading made. Under ZeRO-3 transformers would undo
-    # all that it knows of, and write names that only it can read.
+    # Saving reverts the renamings of weights that loading applied. Under ZeRO-3 transformers would
+    # revert all renamings that it knows, and write names that only it can read.
     if renamings := getattr(model, "_weight_conversions", None):
-        model._weight_conversions = [each for each in renamings if each.was_used()]
+        model._weight_conversions = [item for item in renamings if item.was_used()]
     if device is not None:
         model.to(device)
     return model, load_processor(name_or_path)
 
 
 def weight_files(name_or_path: str) -> list[tuple[str, int, int]]:
-    """Name, size and time of local weight files: a policy trained on is not taken for the old."""
+    """Return name, size and time of local weight files: further training changes them."""
     folder = EMBEDDED_DIR if name_or_path == EMBEDDED else Path(name_or_path)
     files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
     return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
 def vision_token_ids(model: PreTrainedModel) -> list[int]:
-    """Placeholder tokens the policy must never emit: they stand for media that isn't there."""
+    """Return the tokens a policy must never emit: placeholders of media that are not there."""
     return [model.config.image_token_id, model.config.video_token_id]
 
 
@@ -90,8 +90,7 @@ def _from_pretrained(factory: Any, name_or_path: str, **kwargs: Any) -> Any:
     try:
         return factory.from_pretrained(path, **kwargs)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise BadInput(
-            f"--model_name_or_path {name_or_path}: cannot be loaded ({reason}); "
+            f"--model_name_or_path {name_or_path}: cannot be loaded ({first_line(error)}); "
             "give a folder made by save_pretrained, or a Hub name that is cached or reachable"
         ) from error

@@ -1,7 +1,7 @@
-"""What the policy is asked, and what a supervised answer looks like.
+"""Prompts of the policy, and its supervised answers.
 
 The prompt is the question, one option a line as `A text`, and an instruction to think inside
-`<think> </think>` and answer inside `<answer> </answer>`; one instruction for each kind of answer.
+`<think> </think>` and answer inside `<answer> </answer>`; one instruction for each task.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ INSTRUCTIONS = {
 
 
 def question_text(question: str, options: Sequence[str], task: str) -> str:
-    """The text of a prompt.
+    """Return the text of a prompt.
 
     >>> print(question_text("Same person?", ["Yes", "No"], "reid_pair"))  # doctest: +ELLIPSIS
     Same person?
@@ -34,9 +34,9 @@ def question_text(question: str, options: Sequence[str], task: str) -> str:
 
 
 def messages(sample: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A sample as chat messages: a placeholder for each image and video, then the text.
+    """Return a sample as chat messages: a placeholder for each image and video, then the text.
 
-    The placeholders carry no media: the processor receives images and frames beside them.
+    The placeholders hold no media: the processor receives images and frames separately.
     """
     media = [{"type": "image"} for _ in sample["images"] or []]
     media += [{"type": "video"} for _ in sample["videos"] or []]
@@ -45,7 +45,7 @@ def messages(sample: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def target_text(answer: Iterable[str], rationale: str | None = None) -> str:
-    """The supervised completion; without a rationale the think block is empty.
+    """Return the supervised completion; without a rationale its think block is empty.
 
     >>> target_text(["A"], "same shirt")
     '<think>same shirt</think><answer>A</answer>'

@@ -1,9 +1,9 @@
-"""Stripes: a re-identification descriptor without weights, for images of upright people.
+"""Stripes: a weight-free re-identification descriptor of upright people.
 
-The image is cut into overlapping horizontal stripes. Each is described by how its colours and its
-edge directions spread, and pixels near the middle column count more: that is where the person
-stands. Stripes survive a change of viewpoint, which turns a person but keeps shirts above trousers;
-stretching each colour channel first takes away most of a camera's exposure and cast.
+The image is cut into overlapping horizontal stripes, each described by histograms of its colours
+and edge directions. Pixels near the middle column, where the person stands, count more. Stripes
+survive a change of viewpoint, which turns a person but keeps shirts above trousers. Stretching each
+colour channel first removes most of a camera's exposure and colour cast.
 
     x = [ sqrt(p_colour), sqrt(p_edges) ] / |.|      (15 stripes × (30 colours + 8 directions),)
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 HEIGHT, WIDTH = 128, 64
-BANDS = 16  # of 8 rows; two neighbours make a stripe, so stripes overlap by half
+BANDS = 16  # of 8 rows; two neighbours form a stripe, so stripes overlap by half
 HUES, SHADES, GREYS, DIRECTIONS = 12, 2, 6, 8
 COLOURS = HUES * SHADES + GREYS
 LENGTH = (BANDS - 1) * (COLOURS + DIRECTIONS)
-CENTRE_SIGMA = 0.16  # of the width: how quickly columns lose weight away from the middle
-CLIPPED = 1  # per cent of the darkest and of the brightest values that stretching ignores
-FULL_CHROMA = 0.4  # from here on a pixel counts by its hue alone, below also by its grey
+CENTRE_SIGMA = 0.16  # of the columns' weights, as a share of the width
+CLIPPED = 1  # per cent of the darkest and of the brightest values, which stretching ignores
+FULL_CHROMA = 0.4  # chroma from which on a pixel counts by hue alone; below it counts by grey, too
 TINY = 1e-9
 
 _COLUMNS = np.exp(-0.5 * ((np.arange(WIDTH) + 0.5) / WIDTH - 0.5) ** 2 / CENTRE_SIGMA**2)
 
 
 def preprocess(image: Image) -> np.ndarray:
-    """Hue, saturation, value and luma of an RGB image, (128, 64, 4) uint8."""
+    """Return hue, saturation, value and luma of an RGB image, (128, 64, 4) uint8."""
     from PIL import Image as Images
     from PIL import ImageOps
 
@@ -44,9 +44,9 @@ def preprocess(image: Image) -> np.ndarray:
 
 
 def describe(pixels: np.ndarray) -> np.ndarray:
-    """Descriptors of preprocessed images: (B, 128, 64, 4) uint8 -> (B, 570) float32 unit vectors.
+    """Describe preprocessed images, (B, 128, 64, 4) uint8, by unit vectors, (B, 570) float32.
 
-    Each row depends on its own image alone, to the bit.
+    Each row depends on its own image only, to the bit.
     """
     colours = _stripes(_colour_bands(pixels[..., :3]))
     edges = _stripes(_edge_bands(pixels[..., 3].astype(np.float32)))
@@ -55,8 +55,7 @@ def describe(pixels: np.ndarray) -> np.ndarray:
 
 
 def _colour_bands(hsv: np.ndarray) -> np.ndarray:
-    """Histograms over hue × shade for coloured pixels and over grey levels for pale ones,
-    (B, 16, 30)."""
+    """Count hue × shade of coloured pixels and grey levels of pale ones, (B, 16, 30)."""
     hue = hsv[..., 0] * (HUES / 256)
     saturation, value = hsv[..., 1] / 255, hsv[..., 2] / 255
     coloured = np.minimum(saturation * value / FULL_CHROMA, 1)
@@ -76,7 +75,7 @@ def _colour_bands(hsv: np.ndarray) -> np.ndarray:
 
 
 def _edge_bands(luma: np.ndarray) -> np.ndarray:
-    """Histograms of gradient directions without sign, weighted by magnitude, (B, 16, 8)."""
+    """Count gradient directions without sign, weighted by magnitude, (B, 16, 8)."""
     dx, dy = np.zeros_like(luma), np.zeros_like(luma)
     dx[:, :, 1:-1] = luma[:, :, 2:] - luma[:, :, :-2]
     dy[:, 1:-1] = luma[:, 2:] - luma[:, :-2]
@@ -89,7 +88,7 @@ def _edge_bands(luma: np.ndarray) -> np.ndarray:
 def _neighbours(
     position: np.ndarray, bins: int, *, circular: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The two bins whose centres lie around a position, and the share of the upper one."""
+    """Return the two bins whose centres enclose a position, and the share of the upper one."""
     low = np.floor(position - 0.5).astype(np.int64)
     share = position - 0.5 - low
     if circular:
@@ -98,7 +97,7 @@ def _neighbours(
 
 
 def _histograms(votes: list[tuple[np.ndarray, np.ndarray]], bins: int) -> np.ndarray:
-    """Sum votes (bin, weight), each (B, 128, 64), within each band of rows, (B, 16, bins)."""
+    """Sum votes (bin, weight), each (B, 128, 64), in each band of rows, (B, 16, bins)."""
     count = len(votes[0][0])
     band = np.arange(count)[:, None] * BANDS + np.arange(HEIGHT) // (HEIGHT // BANDS)
     cells = band[:, :, None] * bins  # (B, 128, 1)
@@ -110,7 +109,7 @@ def _histograms(votes: list[tuple[np.ndarray, np.ndarray]], bins: int) -> np.nda
 
 
 def _stripes(bands: np.ndarray) -> np.ndarray:
-    """Square roots of the stripes' normalised histograms, each image's scaled to length 1."""
+    """Return square roots of the stripes' normalised histograms, of unit length per image."""
     stripes = bands[:, :-1] + bands[:, 1:]  # (B, 15, bins)
     roots = np.sqrt(stripes / (stripes.sum(axis=-1, keepdims=True) + TINY))
     flat = roots.reshape(len(bands), -1)

@@ -1,7 +1,7 @@
-"""One self-contained HTML page of cards: filters, search, paging, keyboard; works from a file.
+"""One self-contained HTML page of cards, with filters, search, paging and keys.
 
-Data lie in the page as JSON and reach the screen as text nodes only; a content security policy lets
-nothing but the page's own script run, and nothing be fetched. Images are thumbnails under a budget.
+The page works from a file. Its data are JSON that is shown as text nodes only; a content security
+policy allows its own script alone and no fetching. Images are thumbnails within a budget.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ import base64
 import hashlib
 import html
 import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nontrivial.manifests.media import (
+    Item,
     MediaError,
+    Root,
     encode_image,
     read_image,
     sample_frames,
@@ -35,7 +36,7 @@ _HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Card:
-    """One thing to look at: `facets` are filtered by value, `numbers` by range and order."""
+    """One card: `facets` can be filtered by value, `numbers` by range, and sorted."""
 
     title: str
     blocks: Sequence[Mapping[str, Any]]
@@ -44,48 +45,40 @@ class Card:
 
 
 class Thumbnails:
-    """Small JPEGs of images and clips, each once, until their budget is spent.
+    """Small JPEGs of images and clips, each stored once, of `budget` bytes of base64 together.
 
-    `problems` says which media could not be read, `left_out` counts those beyond the budget.
+    `problems` names media that could not be read, `left_out` counts those beyond the budget.
     """
 
     def __init__(self, budget: int) -> None:
         self.budget, self.left_out = budget, 0
         self.data: list[str] = []
         self.problems: dict[str, str] = {}
-        self._known: dict[tuple[Any, ...], list[int]] = {}
+        self._places: dict[tuple[Any, ...], list[int]] = {}
 
-    def image(self, item: Mapping[str, Any], root: str | os.PathLike | None) -> int | None:
-        """The place of an image's thumbnail, or None where it has none."""
+    def image(self, item: Item, root: Root) -> int | None:
+        """Return the place of an image's thumbnail in `data`, or None where it has none."""
         key = ("image", str(root), item.get("path"), _digest(item))
-        places = self._remember(key, lambda: [read_image(item, root)])
+        places = self._places_of(key, lambda: [read_image(item, root)])
         return places[0] if places else None
 
-    def clip(
-        self,
-        item: Mapping[str, Any],
-        root: str | os.PathLike | None,
-        seconds: tuple[float, float] | None = None,
-    ) -> list[int]:
-        """The places of a few frames of a clip; empty where it has none."""
+    def clip(self, item: Item, root: Root, seconds: tuple[float, float] | None = None) -> list[int]:
+        """Return the places of a few frames of a clip; empty where it has none."""
         key = ("clip", str(root), item.get("path"), seconds, _digest(item))
-        return self._remember(key, lambda: _frames(item, root, seconds))
+        return self._places_of(key, lambda: _frames(item, root, seconds))
 
-    def _remember(self, key: tuple[Any, ...], read: Any) -> list[int]:
-        if key not in self._known:
-            self._known[key] = self._add(key, read)
-        return self._known[key]
-
-    def _add(self, key: tuple[Any, ...], read: Any) -> list[int]:
+    def _places_of(self, key: tuple[Any, ...], read: Callable[[], list[Image]]) -> list[int]:
+        if key in self._places:
+            return self._places[key]
+        places = self._places[key] = []
         if self.budget <= 0:
             self.left_out += 1
-            return []
+            return places
         try:
             images = read()
         except MediaError as error:
             self.problems[str(key[2])] = str(error)
-            return []
-        places = []
+            return places
         for image in images:
             text = base64.b64encode(_shrink(image)).decode()
             self.budget -= len(text)
@@ -95,7 +88,7 @@ class Thumbnails:
 
 
 def images_block(items: Iterable[tuple[int | None, str, str]]) -> dict[str, Any]:
-    """A row of images: (place of the thumbnail, caption, mark), mark is right, wrong or empty."""
+    """Make a row of images (place of the thumbnail, caption, mark: right, wrong or empty)."""
     keys = ("image", "caption", "mark")
     return {"type": "images", "items": [dict(zip(keys, item, strict=True)) for item in items]}
 
@@ -103,25 +96,25 @@ def images_block(items: Iterable[tuple[int | None, str, str]]) -> dict[str, Any]
 def question_block(
     title: str, text: str, options: Iterable[tuple[str, str, bool]]
 ) -> dict[str, Any]:
-    """A question with its options: (letter, text, right)."""
+    """Make a question with its options (letter, text, right)."""
     return {"type": "question", "title": title, "text": text, "options": list(options)}
 
 
 def text_block(
     title: str, content: str, mark: str = "", tokens: Sequence[tuple[str, float]] | None = None
 ) -> dict[str, Any]:
-    """A passage; with `tokens` (text, weight) each is shaded by its weight."""
+    """Make a passage of text; `tokens` (text, weight) are shaded by weight."""
     shown = list(tokens) if tokens else None
     return {"type": "text", "title": title, "text": content, "mark": mark, "tokens": shown}
 
 
 def beside(*parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Blocks in columns."""
+    """Put blocks side by side."""
     return {"type": "beside", "parts": list(parts)}
 
 
 def summary(title: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> dict[str, Any]:
-    """A table of texts above the cards."""
+    """Make a table of texts that stands above the cards."""
     cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
     return {"title": title, "header": list(header), "rows": cells}
 
@@ -135,7 +128,7 @@ def render(
     tables: Sequence[Mapping[str, Any]] = (),
     charts: Sequence[Mapping[str, Any]] = (),
 ) -> str:
-    """The whole page as HTML."""
+    """Return the whole page as HTML."""
     data = {
         "cards": [asdict(card) for card in cards],
         "images": thumbnails.data,
@@ -146,13 +139,12 @@ def render(
     style = (_HERE / "page.css").read_text(encoding="utf-8")
     script = (_HERE / "page.js").read_text(encoding="utf-8")
     noted = "".join(f'<p class="note">{html.escape(note)}</p>\n' for note in notes)
-    policy = f"default-src 'none'; img-src data:; style-src {_allow(style)}; "
-    policy += f"script-src {_allow(script)}"
+    allowed = f"img-src data:; style-src {_allow(style)}; script-src {_allow(script)}"
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; {allowed}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{html.escape(title)}</title>
 <style>{style}</style>
@@ -176,14 +168,14 @@ def render(
 
 
 def as_json(data: Any) -> str:
-    """JSON that no HTML parser can read as the end of its script.
+    """Write JSON in which no HTML parser can find the end of its script.
 
     >>> as_json({"a": "</script><!--"})
     '{"a":"\\\\u003c/script\\\\u003e\\\\u003c!--"}'
     """
     written = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     written = written.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-    # A lone surrogate, which JSON may hold, is no UTF-8.
+    # JSON may hold lone surrogates, which UTF-8 cannot encode.
     return written.encode("utf-8", "backslashreplace").decode()
 
 
@@ -197,15 +189,13 @@ def _shrink(image: Image) -> bytes:
     return encode_image(image, "JPEG", quality=80)
 
 
-def _frames(
-    item: Mapping[str, Any], root: str | os.PathLike | None, seconds: tuple[float, float] | None
-) -> list[Image]:
+def _frames(item: Item, root: Root, seconds: tuple[float, float] | None) -> list[Image]:
     from PIL import Image
 
     sampled = sample_frames(source_of(item, root), nframes=FRAMES, clip=seconds)
     return [Image.fromarray(frame) for frame in sampled.frames]
 
 
-def _digest(item: Mapping[str, Any]) -> bytes | None:
+def _digest(item: Item) -> bytes | None:
     data = item.get("bytes")
     return None if data is None else hashlib.sha256(data).digest()

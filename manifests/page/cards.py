@@ -1,6 +1,6 @@
-"""The card of a data set on the Hub, written from what its files say about themselves.
+"""The card of a data set on the Hub, written from the metadata of its files.
 
-Files need different names, because that is what they are called there.
+Files need different names, because they keep only their names on the Hub.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ TASKS = {"video_qa": "video-text-to-text", "reid_pair": "image-text-to-text"}
 
 
 def dataset_card(files: Sequence[Path]) -> str:
-    """A README.md in Markdown: how each file was made, what it counts, how to load it.
+    """Write a README.md: how each file was made, its counts, how to load it.
 
-    Raises `BadInput` for a file that is no samples table; `read_about` names one without metadata.
+    Raises `BadInput` for a file that is no samples table or has no metadata.
     """
     import yaml
 
@@ -28,9 +28,11 @@ def dataset_card(files: Sequence[Path]) -> str:
         content = read_table(path)
         if not {"task", "split"} <= set(content.column_names):
             raise BadInput(f"{path}: is no samples table; a card describes manifests/*.parquet")
-        found = set(content.column("task").to_pylist())
-        tasks |= {TASKS.get(task, "image-text-to-text") for task in found}
-        sections.append(_section(path, len(content), sorted(found), read_about(path)))
+        names = content.column("task").unique().to_pylist()
+        tasks |= {TASKS.get(name, "image-text-to-text") for name in names}
+        about = rows_of(read_about(path))
+        rows = f"{len(content):,} rows of {', '.join(sorted(names))}."
+        sections.append(f"## {path.stem}\n\n{rows}\n\n{about}\n")
     configs = [{"config_name": path.stem, "data_files": f"data/{path.name}"} for path in files]
     head = yaml.safe_dump({"task_categories": sorted(tasks), "configs": configs}, sort_keys=False)
     loading = (
@@ -42,30 +44,22 @@ def dataset_card(files: Sequence[Path]) -> str:
 
 
 def push_dataset(files: Sequence[Path], repo: str, *, private: bool = True) -> str:
-    """Upload manifests and their card to a data set repository; returns its address."""
+    """Upload manifests and their card to a data set repository and return its address."""
     from huggingface_hub import HfApi
 
     api = HfApi()
     where = api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
-    for path in files:
+    uploads = [(str(path), f"data/{path.name}") for path in files]
+    # The card comes last, so that a data set with a card is whole.
+    for content, name in (*uploads, (dataset_card(files).encode(), "README.md")):
         api.upload_file(
-            path_or_fileobj=str(path),
-            path_in_repo=f"data/{path.name}",
-            repo_id=repo,
-            repo_type="dataset",
+            path_or_fileobj=content, path_in_repo=name, repo_id=repo, repo_type="dataset"
         )
-    # The card last: a data set that has one is whole.
-    api.upload_file(
-        path_or_fileobj=dataset_card(files).encode(),
-        path_in_repo="README.md",
-        repo_id=repo,
-        repo_type="dataset",
-    )
     return str(where)
 
 
 def rows_of(values: Mapping[str, Any]) -> str:
-    """Names and values as a Markdown table; values are code, so nothing in them is markup.
+    """Write names and values as a Markdown table; values are code, so they hold no markup.
 
     >>> print(rows_of({"seed": 0}))
     | | |
@@ -78,7 +72,3 @@ def rows_of(values: Mapping[str, Any]) -> str:
         plain = " ".join(written.split()).replace("`", "'").replace("|", "\\|")
         lines.append(f"| {name} | `{plain}` |")
     return "\n".join(lines)
-
-
-def _section(path: Path, rows: int, tasks: Sequence[str], about: Mapping[str, Any]) -> str:
-    return f"## {path.stem}\n\n{rows:,} rows of {', '.join(tasks)}.\n\n{rows_of(about)}\n"

@@ -1,8 +1,8 @@
 "use strict";
-// Everything that data say becomes a text node; nothing is ever parsed as markup.
+// All data become text nodes; nothing is parsed as markup.
 const page = JSON.parse(document.getElementById("data").textContent);
 const cards = page.cards;
-const shown = { start: 0, found: cards };
+const shown = { start: 0, cards };
 const byId = (id) => document.getElementById(id);
 
 function make(tag, attributes, ...children) {
@@ -123,24 +123,24 @@ function wanted() {
 function search() {
   const all = wanted();
   if (all.words) for (const card of cards) card.searched ??= JSON.stringify([card.title, card.blocks]).toLowerCase();
-  shown.found = cards.filter((card) => matches(card, all));
+  shown.cards = cards.filter((card) => matches(card, all));
   const [name, sign] = byId("order").value.split("|");
   if (name) {
     const key = (card) => card.numbers[name] ?? Infinity * +sign;
-    shown.found = [...shown.found].sort((a, b) => sign * (key(a) - key(b)) || 0);
+    shown.cards = [...shown.cards].sort((a, b) => sign * (key(a) - key(b)) || 0);
   }
   show(0);
 }
 
 function show(start) {
-  const last = Math.max(0, Math.floor((shown.found.length - 1) / page.per_page) * page.per_page);
+  const last = Math.max(0, Math.floor((shown.cards.length - 1) / page.per_page) * page.per_page);
   shown.start = Math.min(Math.max(0, start), last);
-  const part = shown.found.slice(shown.start, shown.start + page.per_page);
+  const part = shown.cards.slice(shown.start, shown.start + page.per_page);
   byId("cards").replaceChildren(...part.map(article));
   byId("count").textContent = part.length
-    ? `${shown.start + 1}–${shown.start + part.length} of ${shown.found.length}` : "nothing fits these filters";
+    ? `${shown.start + 1}–${shown.start + part.length} of ${shown.cards.length}` : "nothing fits these filters";
   byId("before").disabled = shown.start === 0;
-  byId("after").disabled = shown.start + part.length >= shown.found.length;
+  byId("after").disabled = shown.start + part.length >= shown.cards.length;
 }
 
 function focusCard(step) {
@@ -171,20 +171,20 @@ function controls() {
     for (const [name, value] of Object.entries(card.facets)) (values[name] ??= new Set()).add(value);
     for (const [name, value] of Object.entries(card.numbers)) if (value !== null) numbers.add(name);
   }
-  const made = [];
-  for (const [name, found] of Object.entries(values)) {
-    if (found.size < 2) continue;
-    const options = [...found].sort().map((value) => make("option", { value: JSON.stringify(value) }, value || "—"));
-    made.push(labelled(name, make("select", { "data-facet": name }, make("option", { value: "*" }, "all"), ...options)));
+  const filters = [];
+  for (const [name, known] of Object.entries(values)) {
+    if (known.size < 2) continue;
+    const options = [...known].sort().map((value) => make("option", { value: JSON.stringify(value) }, value || "—"));
+    filters.push(labelled(name, make("select", { "data-facet": name }, make("option", { value: "*" }, "all"), ...options)));
   }
   const order = make("select", { id: "order" }, make("option", { value: "" }, "as given"));
   for (const name of numbers) {
-    made.push(labelled(name,
+    filters.push(labelled(name,
       make("input", { type: "number", step: "any", placeholder: "from", "aria-label": `${name} from`, "data-least": name }),
       make("input", { type: "number", step: "any", placeholder: "to", "aria-label": `${name} to`, "data-most": name })));
     order.append(make("option", { value: `${name}|1` }, `${name}, rising`), make("option", { value: `${name}|-1` }, `${name}, falling`));
   }
-  const first = [labelled("search", make("input", { id: "search", type: "search" })), ...made, labelled("order", order)];
+  const first = [labelled("search", make("input", { id: "search", type: "search" })), ...filters, labelled("order", order)];
   form.prepend(...first);
   form.addEventListener("input", search);
   form.addEventListener("submit", (event) => event.preventDefault());

@@ -254,6 +254,8 @@ def test_a_damaged_clip_is_named_and_never_shortened_silently(tmp_path, monkeypa
         (tmp_path / name).write_bytes(data)
         with pytest.raises(MediaError, match=name):
             sample_frames(tmp_path / name)
+    with pytest.raises(MediaError, match="embedded video: is a playlist"):
+        sample_frames(damaged["playlist.mp4"])
     with pytest.raises(MediaError, match=r"missing\.mp4: cannot be opened \(No such file"):
         sample_frames(tmp_path / "missing.mp4")
 

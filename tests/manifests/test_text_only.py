@@ -99,13 +99,11 @@ def test_the_scores_of_the_first_k_are_the_scores_of_their_letters():
         right[rng.randrange(count)] = True
         truth = {letter for letter, good in zip(letters(count), right, strict=True) if good}
         flat = text_only._Flat.of([["x"] * count], [right])
-        lead, size = text_only._leading(flat, -text_only.np.arange(float(count)))
+        scores = text_only._scores(flat, -text_only.np.arange(float(count)))
         for k in range(1, count + 1):
             chosen = letters(count)[:k]
-            soft = text_only._soft(lead, size, flat.counts)[0, k - 1]
-            strict = text_only._strict(lead, size, flat.counts)[0, k - 1]
-            assert soft == pytest.approx(soft_score(chosen, truth))
-            assert strict == exact_score(chosen, truth)
+            assert scores["soft"][0, k - 1] == pytest.approx(soft_score(chosen, truth))
+            assert scores["strict"][0, k - 1] == exact_score(chosen, truth)
 
 
 @pytest.mark.parametrize(("right", "count"), [(1, 4), (3, 4), (2, 5), (4, 5), (5, 5)])
