@@ -127,11 +127,11 @@ def on_ray(frame: pl.DataFrame, work: Callable[[pl.DataFrame], pl.DataFrame]) ->
     data = require("ray.data", "ray", "--engine ray")
     blocks = [part.to_arrow() for part in frame.iter_slices(BATCH)]
     decided = data.from_arrow(blocks).map_batches(
-        lambda block: work(pl.from_arrow(block)).to_arrow(), batch_format="pyarrow", batch_size=None
+        lambda block: work(pl.DataFrame(block)).to_arrow(), batch_format="pyarrow", batch_size=None
     )
     import ray
 
-    return pl.from_arrow(pa.concat_tables(ray.get(decided.to_arrow_refs())))
+    return pl.DataFrame(pa.concat_tables(ray.get(decided.to_arrow_refs())))
 
 
 def contract_split(split: str) -> str:

@@ -132,7 +132,7 @@ def _samples_stats(content: pa.Table) -> Iterator[_Section]:
     import polars as pl
 
     columns = ["task", "source", "split", "options", "answer", "reid", "qa", "difficulty"]
-    frame = pl.from_arrow(content.select(columns)).with_columns(
+    frame = pl.DataFrame(content.select(columns)).with_columns(
         pl.col("reid").struct.field("kind"),
         pl.col("qa").struct.field("family", "rule", "inverted"),
         right=pl.col("answer").list.len(),
@@ -157,7 +157,7 @@ def _embeddings_stats(content: pa.Table) -> Iterator[_Section]:
 
     from nontrivial.manifests.schema import VECTOR
 
-    frame = pl.from_arrow(content.select(["source", "split", "role", "pid", "camid", "clothes"]))
+    frame = pl.DataFrame(content.select(["source", "split", "role", "pid", "camid", "clothes"]))
     keys = ["source", "split", "role"]
     sizes = frame.group_by(keys).agg(pl.len(), pl.col("pid", "camid", "clothes").n_unique())
     yield "images", (*keys, "images", "pids", "camids", "clothes"), sizes.sort(keys).rows()

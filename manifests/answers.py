@@ -198,8 +198,8 @@ def _option_texts(block: str, options: Sequence[str]) -> frozenset[str]:
     by_text = {f"{letter.lower()} {text}": letter for text, letter in by_text.items()} | by_text
     for separator in (None, "\n", ";", ","):
         parts = [block] if separator is None else block.split(separator)
-        named = [by_text.get(_normalise(part)) for part in parts if part.strip()]
-        if named and None not in named:
+        named = [by_text.get(_normalise(part), "") for part in parts if part.strip()]
+        if named and all(named):
             return frozenset(named)
     return frozenset()
 

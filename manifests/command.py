@@ -28,11 +28,12 @@ from typing import Any, TypeVar
 
 from nontrivial.manifests.errors import BadInput, WorkFailed
 
-Options = TypeVar("Options")
+Options = TypeVar("Options", bound=Any)
 
 PACKAGE = "nontrivial"
 RECIPE = "recipe:"
 RECIPES = Path(__file__).parents[1] / "configs"
+HIDDEN = "hidden_help"  # where a parser keeps the help of a rare option
 LISTED = 20  # problems to print one by one
 _MISUSED_PATHS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
@@ -225,7 +226,7 @@ class _HelpAll(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         for action in parser._actions:
-            action.help = getattr(action, "hidden_help", action.help)
+            action.help = getattr(action, HIDDEN, action.help)
         parser.print_help()
         parser.exit()
 
@@ -285,7 +286,8 @@ def _add_field(
     else:
         action = parser.add_argument(f"--{field.name}", required=required, **arguments)
     if field.metadata.get("rare"):
-        action.hidden_help, action.help = action.help, argparse.SUPPRESS
+        setattr(action, HIDDEN, action.help)
+        action.help = argparse.SUPPRESS
 
 
 def _element_type(hint: Any) -> tuple[Callable[[str], Any], bool]:

@@ -281,7 +281,7 @@ def _broken_media(batch: pa.RecordBatch) -> Iterator[_Rule]:
     media = {name: _Lists(batch[name]) for name in ("images", "videos")}
     for name, asked, least in (("videos", of_clips, 1), ("images", ~of_clips, 2)):
         few = asked & (media[name].counts < least)
-        yield few, name, lambda row, least=least: f"a {row['task']} sample needs at least {least}"
+        yield few, name, partial(_too_few, least)
     for name, items in media.items():
         data, path = items.values.flatten()  # unlike `field`, with the nulls of their items
         no_path = _mask(pc.equal(path, ""), null=True)
@@ -300,6 +300,10 @@ def _broken_media(batch: pa.RecordBatch) -> Iterator[_Rule]:
     is_range = (start >= 0) & (start < end) & (end < np.inf)  # false where one is null
     wrong = clips.any(_mask(clips.values.is_valid()) & ~is_range)
     yield wrong, "clips", lambda row: f"one is no range of seconds: {row['clips']}"
+
+
+def _too_few(least: int, row: Mapping[str, Any]) -> str:
+    return f"a {row['task']} sample needs at least {least}"
 
 
 def _is_outside(path: str) -> bool:
@@ -371,7 +375,7 @@ def _finite_rows(vectors: pa.FixedSizeListArray) -> np.ndarray:
     present = vectors.is_valid().to_numpy(zero_copy_only=False)
     flat = vectors.flatten().to_numpy(zero_copy_only=False)
     values[present] = flat.reshape(-1, vectors.type.list_size)
-    return np.isfinite(values).all(axis=1)
+    return np.asarray(np.isfinite(values).all(axis=1))
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

@@ -19,7 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Lists = Sequence[Sequence[Any]] | pa.ListArray  # one list for each question
+# One list for each question, or an Arrow array of lists.
+Lists = Any
 
 _NOT = r"(?i)\bnot\b|n['’]t\b"
 # Each strategy, and what it ranks options by.

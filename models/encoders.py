@@ -133,6 +133,8 @@ class Network:
     are preprocessed and enters the digest.
     """
 
+    spec: str
+
     def __init__(
         self,
         name: str,
@@ -152,7 +154,8 @@ class Network:
         self.half = precision == "auto" and self.device.startswith("cuda")
         self.digest = _digest(recipe + " float16" * self.half, network.state_dict())
         # Convolutions are fastest with channels last, on CPUs and GPUs.
-        network.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+        network.eval().requires_grad_(False).to(self.device)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stub
         self.preprocess = preprocess
         self._embed = embed
         blank = preprocess(Image.new("RGB", OSNET_SIZE))
@@ -163,7 +166,9 @@ class Network:
 
         shape = len(batch), *batch[0].shape
         images = torch.empty(shape, memory_format=torch.channels_last)
-        np.stack(batch, out=images.numpy())  # one copy, straight into the network's memory order
+        np.stack(
+            list(batch), out=images.numpy()
+        )  # one copy, straight into the network's memory order
         half = torch.autocast(self.device.split(":")[0], torch.float16, enabled=self.half)
         with torch.inference_mode(), half:
             features = self._embed(images.to(self.device))
@@ -308,5 +313,5 @@ def _digest(recipe: str, state: Mapping[str, torch.Tensor]) -> str:
     digest = hashlib.sha256(recipe.encode())
     for name, tensor in sorted(state.items()):
         digest.update(f"{name}\0{tuple(tensor.shape)}\0{tensor.dtype}\0".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -151,8 +151,10 @@ def ranking_metrics(
     sizes = len(asked), len(offered)
     pids = _codes("pids", (query_pids, gallery_pids), sizes)
     camids = _codes("camids", (query_camids, gallery_camids), sizes)
-    labels = (Labels(*both, np.full(len(both[0]), -1)) for both in zip(pids, camids, strict=True))
-    (ranked,) = rank(similarity_blocks(asked, offered), *labels, STANDARD[0])
+    seekers, sought = (
+        Labels(*both, np.full(len(both[0]), -1)) for both in zip(pids, camids, strict=True)
+    )
+    (ranked,) = rank(similarity_blocks(asked, offered), seekers, sought, STANDARD[0])
     scores = summarise(ranked.ranks, max_rank)
     return {
         "mAP": scores.mean_ap,

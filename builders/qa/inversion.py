@@ -63,9 +63,10 @@ def invert(
     else:
         if sum(right) != 1:
             return NotInverted(SEVERAL)
-        positions = _kept(question, options, list(right).index(True), kind)
-        if isinstance(positions, NotInverted):
-            return positions
+        kept = _kept(question, options, list(right).index(True), kind)
+        if isinstance(kept, NotInverted):
+            return kept
+        positions = kept
         negation = negate(question, closed=kind == EXCLUSIVE)
     if isinstance(negation, NotNegated):
         return NotInverted(negation.reason, eligible=True)

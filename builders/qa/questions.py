@@ -47,7 +47,7 @@ def decide(frame: pl.DataFrame, *, ratio: float, seed: int) -> pl.DataFrame:
     import pyarrow as pa
 
     fields = frame.select("id", "question", "options", "right", "kind").iter_rows()
-    rows = [_decide_one(f"{seed}/{name}", *row, ratio) for name, *row in fields]
+    rows = [_decide_one(f"{seed}/{row[0]}", *row[1:], ratio=ratio) for row in fields]
     types = {"order": pa.list_(pa.int32()), "inverted": pa.bool_(), "eligible": pa.bool_()}
     columns = {
         name: pa.array([row[i] for row in rows], types.get(name, pa.string()))
@@ -57,7 +57,7 @@ def decide(frame: pl.DataFrame, *, ratio: float, seed: int) -> pl.DataFrame:
 
 
 def _decide_one(
-    key: str, question: str, options: list[str], right: list[bool], kind: str, ratio: float
+    key: str, question: str, options: list[str], right: list[bool], kind: str, *, ratio: float
 ) -> tuple[Any, ...]:
     everything = list(range(len(options)))
     inversion = invert(question, options, right, kind)

@@ -90,14 +90,15 @@ def simulate(start: np.ndarray, velocity: np.ndarray, frames: int) -> Motion:
 
 def _next_event(position: np.ndarray, velocity: np.ndarray, pairs: list[tuple[int, int]]) -> tuple:
     """Return the frames until the next bounce or collision, and that event."""
-    best, event = np.inf, None
+    best: float = np.inf
+    event: tuple | None = None
     for axis, limit in ((0, WIDTH), (1, HEIGHT)):
-        for i in np.flatnonzero(velocity[:, axis]):
-            v = velocity[i, axis]
+        for k in np.flatnonzero(velocity[:, axis]):
+            v = velocity[k, axis]
             border = limit - RADIUS if v > 0 else RADIUS
-            wait = max((border - position[i, axis]) / v, 0.0)
+            wait = max((border - position[k, axis]) / v, 0.0)
             if wait < best:
-                best, event = wait, ("border", (int(i), axis))
+                best, event = wait, ("border", (int(k), axis))
     for i, j in pairs:
         wait = _meeting(position[j] - position[i], velocity[j] - velocity[i])
         if wait < best:

@@ -136,7 +136,8 @@ def _media(row: Row, root: Root, thumbnails: Thumbnails) -> Iterator[tuple[int |
     clips = row["clips"] or [None] * len(row["videos"] or [])
     for item, clip in zip(row["videos"] or [], clips, strict=True):
         frames = thumbnails.clip(item, root, (clip["start"], clip["end"]) if clip else None)
-        yield from ((frame, "", "") for frame in frames or [None])
+        places: list[int | None] = [*frames] or [None]
+        yield from ((frame, "", "") for frame in places)
 
 
 def _described(reid: Mapping[str, Any], place: int) -> tuple[str, str]:

@@ -54,7 +54,12 @@ def parse(record: Record, place: Place) -> Question:
     video = _video(place, scene, text(record, "video_filename"))
     family = text(record, "question_type")
     facts = record["facts"].get((scene, number))
-    shared = {"id": name, "video": video, "group": f"clevrer/{scene:05d}", "family": family}
+    shared: dict[str, Any] = {
+        "id": name,
+        "video": video,
+        "group": f"clevrer/{scene:05d}",
+        "family": family,
+    }
     shared |= {"question": text(record, "question"), "facts": facts}
     if family == "descriptive":
         answer = text(record, "answer")

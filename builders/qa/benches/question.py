@@ -119,7 +119,7 @@ def seconds(record: Record, name: str) -> float | None:
 
 def choices(record: Record, name: str) -> list[str]:
     """Read a list of option texts; labels `A.` or `(A)` are removed if every option has its own."""
-    value = record.get(name)
+    value: Any = record.get(name)
     if not hasattr(value, "__len__") or isinstance(value, (str, dict)):
         raise Unusable(f"field {name!r} is missing or not a list of options", damaged=False)
     return unlabel([text({"option": item}, "option") for item in value])
