@@ -1,4 +1,4 @@
-"""Raw data -> manifests: the commands, over two flats that know nothing of each other.
+"""Raw data -> manifests: the commands, over two independent packages.
 
 reid        crops of people -> pairs
 qa          video benchmarks -> questions
@@ -7,5 +7,5 @@ reid_hard   pairs of people                                        (command)
 embed       images -> embeddings table, resumable                  (command)
 qa_invert   questions on videos, a share of them inverted          (command)
 synthetic   small data sets in the real layouts, with their truth  (command)
-truth       what those keep beside them, read by both flats
+truth       the truth beside synthetic data, read by both packages
 """

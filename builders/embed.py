@@ -1,10 +1,9 @@
-"""Images -> unit vectors, written as an embeddings table that ranking and mining read.
+"""Images -> unit vectors, written as an embeddings table for ranking.
 
   python -m builders.embed --source market1501 --split test
       -> manifests/embeddings/market1501_test.parquet
 
-Vectors are kept in a cache, so a killed run goes on where it stopped and `builders.reid_hard` finds
-the same vectors.
+Vectors are cached, so a killed run resumes where it stopped, and `builders.reid_hard` reuses them.
 """
 
 from __future__ import annotations
@@ -30,11 +29,12 @@ class Options(ImageOptions):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns its exit status."""
+    """Run the command line and return its exit status."""
     return guard(run, parse(Options, argv, prog="builders.embed", description=__doc__))
 
 
 def run(options: Options) -> None:
+    """Write the embeddings table and print a summary."""
     from nontrivial.builders.reid.vectors import embed, embeddings_table, read_sources
     from nontrivial.manifests.files import claim
     from nontrivial.manifests.parquet import write_table
@@ -75,9 +75,7 @@ def _report(
     roles = content.column("role").value_counts().to_pylist()
     rows = [(f"images, {item['values']}", item["counts"]) for item in roles]
     rows += [("damaged, left out", about["counts"]["damaged"])]
-    rows += [
-        (reason, count) for part in about["counts"]["ignored"] for reason, count in part.items()
-    ]
+    rows += [item for ignored in about["counts"]["ignored"] for item in ignored.items()]
     rows += [(f"width of {name}", x.shape[1]) for name, x in parts[0].vectors.items()]
     print(table(rows))
     for text in about["differences"]:

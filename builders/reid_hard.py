@@ -7,14 +7,14 @@
   python -m builders.reid_hard --source market1501 --split test
       -> manifests/eval/market1501_reid_hard_test.parquet
   python -m builders.reid_hard --source market1501 --split test --pairs top --top_k 5
-      -> manifests/eval/market1501_reid_top_test.parquet  what a verifier judges again
+      -> manifests/eval/market1501_reid_top_test.parquet  pairs for a verifier to judge again
   python -m builders.reid_hard --source market1501 msmt17 cuhk03 prcc
       -> manifests/market1501+msmt17+cuhk03+prcc_reid_hard.parquet
 
-Among images of other cameras a hard negative is another person within the anchor's nearest ones, a
-hard positive the same person behind at least one other. `difficulty` is the margin by which the
+Among images of other cameras, a hard negative is another person among the anchor's top k, and a
+hard positive is the same person ranked below somebody else. `difficulty` is the margin by which the
 first stage errs, in units of `similarity`. Pairs with doubtful labels go to manifests/quarantine/.
-Where a data set knows clothes, positives are pairs in changed clothes.
+In data sets with known clothes, positives are pairs in changed clothes.
 """
 
 from __future__ import annotations
@@ -41,77 +41,77 @@ if TYPE_CHECKING:
 
 @dataclass
 class Options(ImageOptions):
-    """Options of `python -m builders.reid_hard`: images, and how pairs are chosen."""
+    """Options of `python -m builders.reid_hard`."""
 
     pairs: str = option(
-        "the hardest pairs, random ones of the same cameras and labels, or each query's first "
-        "top_k of the ranked gallery",
+        "the hardest pairs, random pairs of the same cameras and labels, or each query's top_k of "
+        "the ranked gallery",
         default="hard",
         choices=("hard", "random", "top"),
     )
     form: str = option(
-        "ask about one candidate, or which of several show the person",
+        "questions about one candidate, or about which of several show the person",
         default="pair",
         choices=("pair", "choice"),
     )
     candidates: int = option(
-        "candidates of a choice, none to several of them right", default=4, rare=True
+        "candidates per choice, of which none to several are right", default=4, rare=True
     )
     swap_twins: bool = option("write each pair in both orders", default=False, rare=True)
     budget: float = option(
-        "share of the images that ask (up to 1) or number of questions (above 1)", default=0.209
+        "questions: a share of the training images or queries (up to 1) or a number (above 1)",
+        default=0.209,
     )
-    top_k: int = option("nearest other identities among which negatives are hard", default=50)
+    top_k: int = option(
+        "nearest images of other identities that count as hard negatives", default=50
+    )
     per_image: int | None = option(
-        "most pairs of an image; by default 4 even shares", default=None, rare=True
+        "most pairs of an image (default: 4 times an even share)", default=None, rare=True
     )
     per_identity: int | None = option(
-        "most pairs of an identity; by default 4 even shares", default=None, rare=True
+        "most pairs of an identity (default: 4 times an even share)", default=None, rare=True
     )
-    any_clothes: bool = option(
-        "pair images in the same clothes as positives, too", default=False, rare=True
-    )
-    keep_doubts: bool = option(
-        "pair images whose labels are in doubt, too", default=False, rare=True
-    )
+    any_clothes: bool = option("allow positives in the same clothes", default=False, rare=True)
+    keep_doubts: bool = option("use images with doubtful labels, too", default=False, rare=True)
     doubt_margin: float = option(
-        "a nearest image of another identity that beats the best positive by so many standard "
-        "deviations is a label doubt",
+        "doubt a label if the nearest negative beats the best positive by this many standard "
+        "deviations",
         default=1.0,
         rare=True,
     )
     duplicate: float = option(
-        "cosine from which two images are one frame", default=0.995, rare=True
+        "least cosine of two images of the same frame", default=0.995, rare=True
     )
     ivf_probes: int | None = option(
-        "search so many cells of an inverted file instead of everything; its recall is reported",
+        "search this many cells of an inverted file instead of everything; reports its recall",
         default=None,
         rare=True,
     )
-    seed: int = option("draws the order of options and the random pairs", default=0)
+    seed: int = option("seed of the option order and the random pairs", default=0)
     embed_media: bool = option(
-        "store the images in the manifest, so that it travels", default=False, rare=True
+        "store the images in the manifest, so that it needs no files", default=False, rare=True
     )
 
 
 @dataclass(frozen=True)
 class Part:
-    """What became of one source."""
+    """One source: its images, their vectors, and the chosen pairs."""
 
     name: str
     images: ImageList
     embedded: Embedded
     space: Space
     pairs: pl.DataFrame  # anchor, candidate, similarity, margin, kind, rank
-    mined: Mined | None  # None for the first of a ranking, which nothing is mined for
+    mined: Mined | None  # None for --pairs top, which mines nothing
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns its exit status."""
+    """Run the command line and return its exit status."""
     return guard(run, parse(Options, argv, prog="builders.reid_hard", description=__doc__))
 
 
 def run(options: Options) -> None:
+    """Write the manifest and the quarantine, and print a summary."""
     from nontrivial.manifests.files import claim
 
     _check(options)
@@ -120,7 +120,7 @@ def run(options: Options) -> None:
 
 
 def target_path(options: Options) -> Path:
-    """Where the manifest lands."""
+    """Return the path of the manifest."""
     from nontrivial.manifests.parquet import samples_path
 
     form = "" if options.form == "pair" else f"_{options.form}"
@@ -129,10 +129,9 @@ def target_path(options: Options) -> Path:
 
 
 def space_of(embedded: Embedded, *, ranked: bool = False) -> Space:
-    """The images that may be paired: training ones with each other, or queries with the gallery.
+    """Build the space of images to pair: training images, or queries with the gallery.
 
-    Junk and distractors show nobody in particular, so they are in no pair; a ranking has
-    distractors, too.
+    Junk and distractors belong to no identity and are left out; with `ranked`, distractors stay.
     """
     import numpy as np
 
@@ -171,6 +170,7 @@ def _check(options: Options) -> None:
 def _build(options: Options) -> None:
     from nontrivial.builders.reid.pairs import quotas
     from nontrivial.builders.reid.sources import names_of
+    from nontrivial.builders.reid.sources.data_set import QUERY, TRAIN
     from nontrivial.builders.reid.vectors import embed, read_sources
     from nontrivial.manifests.parquet import write_samples
     from nontrivial.manifests.schema import samples_table
@@ -179,7 +179,7 @@ def _build(options: Options) -> None:
     sources = read_sources(options)
     encoders = load_encoders(options.encoder, precision=options.precision)
     embedded = [embed(images.frame, encoders, options) for images in sources]
-    asking = [int(part.frame["role"].is_in(["train", "query"]).sum()) for part in embedded]
+    asking = [int(part.frame["role"].is_in([TRAIN, QUERY]).sum()) for part in embedded]
     budgets = quotas(options.budget, asking)
     parts = [
         _part(*item, options)
@@ -190,12 +190,12 @@ def _build(options: Options) -> None:
     about["encoders"] = {encoder.name: encoder.digest for encoder in encoders}
     digest = write_samples(samples_table(rows), target_path(options), about)
     if _doubting(options):
-        _write_quarantine(options, parts)
+        _write_quarantine(options, parts, about)
     _report(options, rows, about, digest)
 
 
 def _doubting(options: Options) -> bool:
-    """A benchmark's test labels are what it is scored by: they are not doubted."""
+    """True if labels are doubted; test labels never are, since benchmarks are scored by them."""
     return options.split == "train" and not options.keep_doubts
 
 
@@ -232,7 +232,7 @@ def _mine(name: str, space: Space, budget: int, options: Options) -> Mined:
 
 
 def read_truth(images: ImageList, root: str) -> dict[str, list[str]]:
-    """Attributes of each image by its path under the root; empty where the source knows none."""
+    """Return the attributes of each image by its path under the root; empty without a truth."""
     from nontrivial.builders import truth
 
     folder = images.folder.relative_to(root).as_posix()
@@ -272,8 +272,8 @@ def _about(options: Options, parts: Sequence[Part]) -> dict[str, Any]:
         "difficulty": "margin by which the first stage errs, in units of similarity",
         "counts": {part.name: _counts(part) for part in parts},
         "coverage": {part.name: _coverage(part) for part in parts},
-        "first_stage_auc": {name: found.auc() for name, found in mined.items()},
-        "recall": {name: found.recall for name, found in mined.items()},
+        "first_stage_auc": {name: pairs.auc() for name, pairs in mined.items()},
+        "recall": {name: pairs.recall for name, pairs in mined.items()},
         "differences": [text for part in parts for text in part.images.differences],
     }
 
@@ -298,28 +298,24 @@ def _quarantine_path(options: Options) -> Path:
     return Path(options.out, "quarantine", f"{options.name}_reid.parquet")
 
 
-def _write_quarantine(options: Options, parts: Sequence[Part]) -> None:
-    """Doubted pairs with both images and the reason."""
+def _write_quarantine(options: Options, parts: Sequence[Part], about: Mapping[str, Any]) -> None:
+    """Write the doubtful pairs with both images and the reason."""
     import polars as pl
 
     from nontrivial.manifests.parquet import write_table
 
     tables = []
     for part in parts:
-        found = part.mined.doubts
+        doubts = part.mined.doubts
         sides = [
-            part.embedded.frame[found[side].to_numpy()].select(
+            part.embedded.frame[doubts[side].to_numpy()].select(
                 pl.col("path", "pid", "camid").name.prefix(f"{side}_")
             )
             for side in ("anchor", "candidate")
         ]
-        doubts = found.select("reason", "similarity", "margin")
-        tables.append(pl.concat([*sides, doubts], how="horizontal"))
-    about = {
-        "builder": "builders.reid_hard",
-        "options": asdict(options),
-        "media_root": options.root,
-    }
+        columns = doubts.select("reason", "similarity", "margin")
+        tables.append(pl.concat([*sides, columns], how="horizontal"))
+    about = {key: about[key] for key in ("builder", "options", "media_root")}
     write_table(pl.concat(tables).to_arrow(), _quarantine_path(options), about)
 
 
@@ -341,21 +337,22 @@ def _report(
     for text in [*about["differences"], *_shortfalls(about["counts"], kinds)]:
         print(f"note: {text}")
     if _doubting(options):
-        print(f"{_quarantine_path(options)}: label doubts, kept out of the pairs")
+        print(f"{_quarantine_path(options)}: label doubts, left out of the pairs")
     print(f"{target_path(options)}: {len(rows)} samples, content digest {digest[:16]}")
 
 
 def _shortfalls(counts: Mapping[str, Mapping[str, int]], kinds: Mapping[str, int]) -> list[str]:
-    """Where the data gave less than was asked for, in words."""
+    """Describe where the data gave less than the options asked for."""
+    from nontrivial.builders.reid.pairs import POSITIVE
+
     texts = [
         f"{name}: {count['chosen']} pairs for a budget of {count['budget']}; raise --per_image, "
         "--per_identity or --top_k"
         for name, count in counts.items()
         if count.get("chosen", 0) < count.get("budget", 0)
     ]
-    easy = kinds.get("positive", 0)
-    if easy:
-        texts.append(f"hard positives ran out: {easy} positives are ones that are ranked first")
+    if easy := kinds.get(POSITIVE, 0):
+        texts.append(f"hard positives ran out: {easy} positives are ranked first")
     return texts
 
 

@@ -1,8 +1,8 @@
-"""The truth that a synthetic data set keeps beside its files, in `truth.parquet`.
+"""The truth beside the files of a synthetic data set, in `truth.parquet`.
 
-For people it holds a row an image: `path` and one column an attribute, in words. For clips it holds
-a row a choice: `scene_index`, `question_id`, `choice_id` and `fact`; choice −1 of every question is
-what is seen. Builders turn it into rationales.
+For people it has a row per image: `path` and a column per attribute, in words. For clips it has a
+row per choice: `scene_index`, `question_id`, `choice_id` and `fact`; choice −1 of each question
+tells what is visible. Builders turn it into rationales.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ FILE = "truth.parquet"
 
 
 def of_people(folder: Path) -> dict[str, list[str]]:
-    """Attributes of each image by its path in the folder; empty where there is no truth."""
+    """Return the attributes of each image by its path in the folder; empty without a truth."""
     from nontrivial.manifests.parquet import read_table
 
     if not (folder / FILE).is_file():
@@ -23,7 +23,7 @@ def of_people(folder: Path) -> dict[str, list[str]]:
 
 
 def of_clips(folder: Path) -> dict[tuple[int, int], list[str]]:
-    """Facts of each question by its scene and number; empty where there is no truth."""
+    """Return the facts of each question by its scene and number; empty without a truth."""
     if not (folder / FILE).is_file():
         return {}
     import polars as pl

@@ -1,4 +1,4 @@
-"""What chosen pairs cover: ranks and margins, cameras and identities."""
+"""Statistics of chosen pairs: their ranks, margins, cameras and identities."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 def coverage(
     pairs: pl.DataFrame, pids: np.ndarray, camids: np.ndarray
 ) -> dict[str, dict[str, float]]:
-    """Histograms of pairs (anchor, candidate, margin, rank); pids and camids are by row.
+    """Summarise pairs (anchor, candidate, margin, rank) by title; pids and camids are by row.
 
-    Ranks are counted up to each bound and above the one before it; margins are given by quantiles.
     A pair counts for both its cameras, and once for each of its identities.
     """
     members = pairs.select("anchor", "candidate").to_numpy()
@@ -26,7 +25,7 @@ def coverage(
     return {
         "rank": rank_histogram(pairs["rank"].to_numpy()),
         "margin": margin_quantiles(pairs["margin"].to_numpy()),
-        "pairs of a camera": {str(camera): cameras[camera] for camera in sorted(cameras)},
+        "pairs of a camera": {str(camera): count for camera, count in sorted(cameras.items())},
         "pairs of an identity": {
             "identities": len(people),
             "of": len(np.unique(pids)),
@@ -37,7 +36,7 @@ def coverage(
 
 
 def rank_histogram(ranks: np.ndarray) -> dict[str, int]:
-    """How many ranks lie up to each of `RANKS` and above the one before.
+    """Count the ranks up to each of `RANKS` and above the one before it.
 
     >>> rank_histogram(np.array([1, 1, 4, 300]))
     {'1': 2, '3-5': 1, '101-': 1}
@@ -47,11 +46,11 @@ def rank_histogram(ranks: np.ndarray) -> dict[str, int]:
     bounds = zip(lows, RANKS, strict=False)
     names = [str(low) if low == high else f"{low}-{high}" for low, high in bounds]
     names.append(f"{lows[-1]}-")
-    return {names[place]: places[place] for place in sorted(places)}
+    return {names[place]: count for place, count in sorted(places.items())}
 
 
 def margin_quantiles(margins: np.ndarray) -> dict[str, float]:
-    """Quantiles of the finite margins.
+    """Return quantiles of the finite margins.
 
     >>> margin_quantiles(np.array([0.0, 1.0, np.inf]))
     {'0%': 0.0, '25%': 0.25, '50%': 0.5, '75%': 0.75, '100%': 1.0}

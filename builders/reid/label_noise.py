@@ -1,17 +1,17 @@
-"""Label doubts: pairs whose labels, not whose looks, are what seems to be hard.
+"""Label doubts: pairs that seem hard because a label may be wrong.
 
-Mining looks for what a first stage gets wrong, and wrong labels are what it gets wrong most. Four
+Mining looks for errors of the first stage, and wrong labels cause most of these. There are four
 signs, each with the reason it is reported under:
 
-    same person      a and n carry different identities, yet each is the other's nearest negative,
-                     and n is closer to a than a's best positive by a wide margin: a is mislabelled
+    same person      a and n carry different identities but are each other's nearest negative, and
+                     n is closer to a than a's best positive by a wide margin: a is mislabelled
     near-duplicate   two identities share what looks like one frame
     two people       the images of one identity look like two people (`merged_identities`)
     split identity   two identities look like one person (`split_identities`)
 
-An image doubted under the first two takes part in no pair. Of two people in one identity, and of
-the halves of a split one, only pairs between the two are left out. Looks are compared in the same
-clothes, as far as these are known: a change of clothes is no reason to doubt a label.
+An image doubted under the first two is in no pair. For two people in one identity, and for the
+halves of a split one, only pairs between the two are left out. Images are compared in the same
+clothes where these are known: a change of clothes is no reason to doubt a label.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ OF_PAIRS = (TWO_PEOPLE, SPLIT_IDENTITY)
 
 @dataclass(frozen=True)
 class Doubts:
-    """What is not to be trusted.
+    """Images and pairs with doubtful labels.
 
-    frame    anchor, candidate (rows), reason, similarity, margin; one row for each doubt
-    images   (N,) bool: rows that take part in no pair
+    frame    anchor, candidate (rows), reason, similarity, margin; one row per doubt
+    images   (N,) bool: rows that are in no pair
     partner  (N,) int64: the identity that seems to be the same person, −1 where there is none
     """
 
@@ -45,22 +45,20 @@ class Doubts:
     partner: np.ndarray
 
     def clear(self, pairs: pl.DataFrame) -> pl.DataFrame:
-        """The pairs that no doubt touches."""
+        """Return the pairs without any doubt."""
         anchor, candidate = pairs["anchor"].to_numpy(), pairs["candidate"].to_numpy()
         doubted = self.images[anchor] | self.images[candidate]
-        return pairs.filter(~pl.Series(doubted)).join(
-            self.apart(), on=["anchor", "candidate"], how="anti", maintain_order="left"
-        )
+        pairs, key = pairs.filter(~pl.Series(doubted)), ["anchor", "candidate"]
+        return pairs.join(self.apart(), key, how="anti", maintain_order="left")
 
     def apart(self) -> pl.DataFrame:
-        """Pairs of rows, in both orders, of which only the pair is in doubt."""
+        """Return the pairs of rows, in both orders, of which only the pair is in doubt."""
         pairs = self.frame.filter(pl.col("reason").is_in(OF_PAIRS)).select("anchor", "candidate")
-        return pl.concat([pairs, pairs.select(anchor="candidate", candidate="anchor")]).unique(
-            maintain_order=True
-        )
+        swapped = pairs.select(anchor="candidate", candidate="anchor")
+        return pl.concat([pairs, swapped]).unique(maintain_order=True)
 
     def believed_negatives(self, space: Space, nearest: np.ndarray) -> np.ndarray:
-        """Which nearest negatives (A, k) of the anchors are beyond doubt."""
+        """Mask the anchors' nearest negatives (A, k) that are beyond doubt, (A, k) bool."""
         partner = self.partner[space.anchors, None]
         return (nearest != NOBODY) & ~self.images[nearest] & (space.pids[nearest] != partner)
 
@@ -74,125 +72,89 @@ def find_doubts(
     wide: float,
     duplicate: float,
 ) -> Doubts:
-    """Doubts among the nearest negatives (A, k), their similarities `values` and all positives.
+    """Find doubts among the nearest negatives (A, k), similarities `values`, and all positives.
 
     `wide` is in standard deviations of the anchor's similarities; `duplicate` is the cosine,
     averaged over encoders, from which two images are one frame.
     """
+    first = Pairs(space.anchors, nearest[:, 0], values[:, 0]).where(nearest[:, 0] != NOBODY)
     known = alike(space, positives)
-    best_positive = best_by_row(known, len(space.pids))
-    best_negative = np.full(len(space.pids), -np.inf, np.float32)
-    best_negative[space.anchors] = values[:, 0]
-    halves, partner = _split_identities(space, nearest, values, known)
+    best_positive, best_negative = (best_by_row(x, len(space.pids)) for x in (known, first))
+    merged = known.where(find_merged_identities(space, known, best_negative))
+    halves, margin = find_split_identities(space, nearest, values, known)
+    partner = np.full(int(space.pids.max()) + 1, NOBODY)
+    partner[space.pids[halves.anchor]] = space.pids[halves.candidate]
     frame = pl.concat(
         [
-            _same_person(space, nearest, values, best_positive, wide),
-            _near_duplicates(space, nearest, values, best_positive, duplicate),
-            _two_people(space, known, best_negative),
-            halves,
+            _same_person(space, first, best_positive, wide),
+            _near_duplicates(space, first, best_positive, duplicate),
+            _doubts(TWO_PEOPLE, merged, best_negative[merged.anchor] - merged.similarity),
+            _doubts(SPLIT_IDENTITY, halves, margin),
         ]
     ).sort("anchor", "candidate", "reason")
     images = np.zeros(len(space.pids), bool)
-    whole = frame.filter(~pl.col("reason").is_in(OF_PAIRS))
-    images[whole["anchor"].to_numpy()] = True
-    return Doubts(frame, images, partner)
+    images[frame.filter(~pl.col("reason").is_in(OF_PAIRS))["anchor"].to_numpy()] = True
+    return Doubts(frame, images, partner[space.pids])
 
 
 def no_doubts(images: int) -> Doubts:
-    """Every label of `images` rows is believed."""
+    """Return that every label of `images` rows is believed."""
     nobody = np.empty(0, np.int64)
-    frame = _doubts(nobody, nobody, SAME_PERSON, nobody, nobody)
+    frame = _doubts(SAME_PERSON, Pairs(nobody, nobody, nobody), nobody)
     return Doubts(frame, np.zeros(images, bool), np.full(images, NOBODY))
 
 
 def best_by_row(pairs: Pairs, rows: int) -> np.ndarray:
-    """The highest similarity of each row as an anchor, (rows,) float32; −inf where it has none."""
+    """Return the highest similarity of each row as an anchor, (rows,) float32; −inf without one."""
     best = np.full(rows, -np.inf, np.float32)
     np.maximum.at(best, pairs.anchor, pairs.similarity)
     return best
 
 
 def alike(space: Space, pairs: Pairs) -> Pairs:
-    """Pairs in the same clothes, or where the clothes of one are unknown."""
-    return pairs.where(~_changed(space, pairs) | _unknown(space, pairs))
+    """Return the pairs in the same clothes, or with unknown clothes of either image."""
+    anchor, candidate = space.clothes[pairs.anchor], space.clothes[pairs.candidate]
+    return pairs.where((anchor == candidate) | (np.minimum(anchor, candidate) < 0))
 
 
 def changed(space: Space, pairs: Pairs) -> Pairs:
-    """Pairs in different clothes, or where the clothes of one are unknown."""
-    return pairs.where(_changed(space, pairs) | _unknown(space, pairs))
-
-
-def _changed(space: Space, pairs: Pairs) -> np.ndarray:
-    return space.clothes[pairs.anchor] != space.clothes[pairs.candidate]
-
-
-def _unknown(space: Space, pairs: Pairs) -> np.ndarray:
-    return np.minimum(space.clothes[pairs.anchor], space.clothes[pairs.candidate]) < 0
+    """Return the pairs in different clothes, or with unknown clothes of either image."""
+    anchor, candidate = space.clothes[pairs.anchor], space.clothes[pairs.candidate]
+    return pairs.where((anchor != candidate) | (np.minimum(anchor, candidate) < 0))
 
 
 def _same_person(
-    space: Space, nearest: np.ndarray, values: np.ndarray, best_positive: np.ndarray, wide: float
+    space: Space, first: Pairs, best_positive: np.ndarray, wide: float
 ) -> pl.DataFrame:
-    first = np.full(len(space.pids), NOBODY)
-    first[space.anchors] = nearest[:, 0]
-    anchor, candidate, value = space.anchors, nearest[:, 0], values[:, 0]
-    closer = np.isfinite(best_positive[anchor]) & (value > best_positive[anchor])
-    closer &= (candidate != NOBODY) & (first[candidate] == anchor)
-    anchor, candidate, value = anchor[closer], candidate[closer], value[closer]
-    margin = value - best_positive[anchor]
-    far = margin > wide * deviation(space, anchor)
-    return _doubts(anchor[far], candidate[far], SAME_PERSON, value[far], margin[far])
+    nearest = np.full(len(space.pids), NOBODY)
+    nearest[first.anchor] = first.candidate
+    best = best_positive[first.anchor]
+    closer = np.isfinite(best) & (first.similarity > best)
+    closer = first.where(closer & (nearest[first.candidate] == first.anchor))
+    margin = closer.similarity - best_positive[closer.anchor]
+    far = margin > wide * deviation(space, closer.anchor)
+    return _doubts(SAME_PERSON, closer.where(far), margin[far])
 
 
 def _near_duplicates(
-    space: Space, nearest: np.ndarray, values: np.ndarray, best_positive: np.ndarray, least: float
+    space: Space, first: Pairs, best_positive: np.ndarray, least: float
 ) -> pl.DataFrame:
-    real = nearest[:, 0] != NOBODY
-    anchor, candidate, value = space.anchors[real], nearest[real, 0], values[real, 0]
     # The similarity of a single encoder is its cosine.
-    cosine = value if len(space.vectors) == 1 else _cosine(space, anchor, candidate)
-    same = cosine >= least
-    anchor, candidate, value = anchor[same], candidate[same], value[same]
-    return _doubts(anchor, candidate, NEAR_DUPLICATE, value, value - best_positive[anchor])
+    cosine = first.similarity if len(space.vectors) == 1 else _cosine(space, first)
+    same = first.where(cosine >= least)
+    return _doubts(NEAR_DUPLICATE, same, same.similarity - best_positive[same.anchor])
 
 
-def _two_people(space: Space, positives: Pairs, best_negative: np.ndarray) -> pl.DataFrame:
-    found = positives.where(find_merged_identities(space, positives, best_negative))
-    anchor, candidate, value = found.anchor, found.candidate, found.similarity
-    return _doubts(anchor, candidate, TWO_PEOPLE, value, best_negative[anchor] - value)
-
-
-def _split_identities(
-    space: Space, nearest: np.ndarray, values: np.ndarray, positives: Pairs
-) -> tuple[pl.DataFrame, np.ndarray]:
-    """Doubts between the halves of split identities, and each row's other half (N,)."""
-    found = find_split_identities(space, nearest, values, positives)
-    anchor, candidate = found["anchor"].to_numpy(), found["candidate"].to_numpy()
-    other = np.full(int(space.pids.max()) + 1, NOBODY)
-    other[space.pids[anchor]] = space.pids[candidate]
-    value, margin = found["similarity"].to_numpy(), found["margin"].to_numpy()
-    return _doubts(anchor, candidate, SPLIT_IDENTITY, value, margin), other[space.pids]
-
-
-def _cosine(space: Space, anchor: np.ndarray, candidate: np.ndarray) -> np.ndarray:
-    """Cosine averaged over encoders, (P,) float32."""
+def _cosine(space: Space, pairs: Pairs) -> np.ndarray:
+    """Return the cosine averaged over encoders, (P,) float32."""
     even = np.full_like(space.weight, 1 / space.weight.shape[1])
-    return similarity(space.reweighted(even, np.zeros_like(space.offset)), anchor, candidate)
+    plain = space.reweighted(even, np.zeros_like(space.offset))
+    return similarity(plain, pairs.anchor, pairs.candidate)
 
 
-def _doubts(
-    anchor: np.ndarray,
-    candidate: np.ndarray,
-    reason: str,
-    value: np.ndarray,
-    margin: np.ndarray,
-) -> pl.DataFrame:
-    return pl.DataFrame(
-        {
-            "anchor": anchor.astype(np.int64),
-            "candidate": candidate.astype(np.int64),
-            "reason": pl.Series([reason] * len(anchor), dtype=pl.String),
-            "similarity": value.astype(np.float32),
-            "margin": margin.astype(np.float32),
-        }
+def _doubts(reason: str, pairs: Pairs, margin: np.ndarray) -> pl.DataFrame:
+    return pl.DataFrame({**vars(pairs), "margin": margin}).select(
+        pl.col("anchor", "candidate").cast(pl.Int64),
+        pl.lit(reason).alias("reason"),
+        pl.col("similarity", "margin").cast(pl.Float32),
     )

@@ -1,13 +1,13 @@
-"""Two people under one identity, as annotators leave them who took one for the other.
+"""Two people under one identity, because annotators confused them.
 
-A hard positive looks unlike the rest of its identity, too, so looking unlike is not enough. Connect
-two images of an identity if either of them ranks the other before anybody else. Where an identity
-falls into parts of two or more images, each part is somebody the first stage knows well; and where
-two parts look as much alike as strangers do,
+A hard positive also looks unlike the rest of its identity, so looking unlike is not enough. Connect
+two images of an identity if either ranks the other before anybody else. If an identity falls into
+parts of two or more images, the first stage recognises the person of each part. Two parts are taken
+for two people if they look no more alike than strangers do,
 
     mean s(a, p)  ≤  mean (m_a + 1.7 d_a)    over a in one part, p in the other,
 
-m and d as in `builders.reid.space`, they are taken for two people.
+with m and d as in `builders.reid.space`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STRANGERS = 1.7  # standard deviations above the mean; most strangers stay below
 
 
 def find_merged_identities(space: Space, positives: Pairs, best_negative: np.ndarray) -> np.ndarray:
-    """Which positives (P,) connect two people; best_negative (N,) similarities by row."""
+    """Mask the positives (P,) that connect two people; best_negative (N,) similarities by row."""
     recognised = positives.similarity > np.minimum(
         best_negative[positives.anchor], best_negative[positives.candidate]
     )
@@ -29,22 +29,20 @@ def find_merged_identities(space: Space, positives: Pairs, best_negative: np.nda
     size = np.bincount(part, minlength=len(part))[part]
     first, second = part[positives.anchor], part[positives.candidate]
     apart = (first != second) & (size[positives.anchor] > 1) & (size[positives.candidate] > 1)
-    found = positives.where(apart)
-    anchors = np.unique(found.anchor)
+    across = positives.where(apart)
+    anchors = np.unique(across.anchor)
     limit = np.zeros(len(space.pids), np.float32)
     limit[anchors] = average(space, anchors) + STRANGERS * deviation(space, anchors)
-    sides = pl.DataFrame({"low": first[apart], "high": second[apart]})
-    excess = (
-        sides.select(low=pl.min_horizontal("low", "high"), high=pl.max_horizontal("low", "high"))
-        .with_columns(excess=pl.Series(found.similarity - limit[found.anchor]))
-        .select(pl.col("excess").mean().over("low", "high"))
-    )
-    apart[apart] = excess["excess"].to_numpy() <= 0
+    low, high = np.minimum(first, second)[apart], np.maximum(first, second)[apart]
+    excess = across.similarity - limit[across.anchor]
+    sides = pl.DataFrame({"low": low, "high": high, "excess": excess})
+    mean = sides.select(pl.col("excess").mean().over("low", "high"))["excess"].to_numpy()
+    apart[apart] = mean <= 0
     return apart
 
 
 def _parts(edges: Pairs, rows: int) -> np.ndarray:
-    """The lowest row each row is connected to, (rows,)."""
+    """Return the lowest row each row is connected to, (rows,)."""
     part = np.arange(rows)
     while True:
         before = part.copy()

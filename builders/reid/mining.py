@@ -1,4 +1,4 @@
-"""From comparable images to the pairs worth training on: search, doubt, choose, compare."""
+"""From comparable images to training pairs: search, doubt, choose, compare."""
 
 from __future__ import annotations
 
@@ -9,14 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from nontrivial.builders.reid import search
-from nontrivial.builders.reid.label_noise import (
-    Doubts,
-    best_by_row,
-    changed,
-    find_doubts,
-    no_doubts,
-)
+from nontrivial.builders.reid import label_noise, search
+from nontrivial.builders.reid.label_noise import Doubts
 from nontrivial.builders.reid.pairs import (
     POSITIVES,
     RANKED_NEGATIVE,
@@ -33,17 +27,17 @@ from nontrivial.builders.reid.pairs import (
 from nontrivial.builders.reid.space import Pairs, Space, similarity
 from nontrivial.manifests.schema import NOBODY
 
-# Pairs of each label that are looked at for each one wanted: first few, more where these run out.
+# Pairs of each label considered per pair of the budget: more if the first do not suffice.
 LOOKED_AT = (4, 32, None)
-RECALL_SAMPLE = 1000  # anchors that the recall of an approximate search is measured on
+RECALL_SAMPLE = 1000  # anchors used to measure the recall of an approximate search
 
 
 @dataclass(frozen=True)
 class Rules:
-    """How pairs are chosen; see `builders.reid.pairs` and `builders.reid.label_noise`.
+    """Rules for choosing pairs; see `builders.reid.pairs` and `builders.reid.label_noise`.
 
-    candidates  None chooses pairs, a number chooses sets of an anchor and so many candidates
-    probes      None searches exactly, a number searches so many cells of an inverted file
+    candidates  None chooses pairs; a number chooses sets of an anchor and that many candidates
+    probes      None searches exactly; a number searches that many cells of an inverted file
     """
 
     budget: int
@@ -61,11 +55,11 @@ class Rules:
 
 @dataclass(frozen=True)
 class Mined:
-    """Pairs of one source, rows as in its space.
+    """Pairs of one source; rows are those of its space.
 
     hard    anchor, candidate, similarity, margin, kind: the chosen pairs
     random  the same columns: random pairs with the labels and cameras of the chosen ones
-    doubts  what is in quarantine
+    doubts  the label doubts
     counts  pairs at each stage
     values  (A, k) similarities of the anchors' nearest negatives
     recall  of an approximate search; 1 for an exact one
@@ -79,7 +73,7 @@ class Mined:
     recall: float = 1.0
 
     def auc(self) -> dict[str, float]:
-        """How well the first stage tells positives from negatives, on both kinds of pairs."""
+        """Return the first stage's AUC, positives against negatives, on both kinds of pairs."""
         return {
             name: first_stage_auc(
                 pairs["similarity"].to_numpy(), pairs["kind"].is_in(POSITIVES).to_numpy()
@@ -88,33 +82,37 @@ class Mined:
         }
 
     def ranked(self, space: Space, pairs: pl.DataFrame) -> pl.DataFrame:
-        """The pairs with a column `rank`: the candidate's among the anchor's negatives."""
+        """Add a column `rank`, the candidate's among the anchor's negatives."""
+        columns = (pairs[name].to_numpy() for name in ("anchor", "candidate", "similarity"))
         exact = self.values if self.recall == 1 else None
-        return pairs.with_columns(rank=pl.Series(search.ranks(space, _as_pairs(pairs), exact)))
+        return pairs.with_columns(rank=pl.Series(search.ranks(space, Pairs(*columns), exact)))
 
 
 def mine(space: Space, rules: Rules, progress: Callable[[Any], Any] = iter) -> Mined:
-    """The hardest pairs of a space within the budget, and random ones to compare them with.
+    """Choose the hardest pairs of a space within the budget, and random ones to compare them with.
 
-    Positives are pairs in changed clothes where clothes are known. `progress` wraps the iterator
-    over blocks of searched anchors.
+    Positives wear changed clothes where clothes are known. `progress` wraps the iterator over
+    blocks of searched anchors.
     """
     nearest, values = search.nearest_negatives(space, rules.top_k, progress, rules.probes)
-    recall = _recall(space, nearest, rules)
-    found = search.all_positives(space)
-    doubts = no_doubts(len(space.pids))
+    recall = 1.0
+    if rules.probes is not None:
+        rng = np.random.default_rng(rules.seed)
+        recall = search.recall(space, nearest, RECALL_SAMPLE, rng)
+    positives = search.all_positives(space)
+    doubts = label_noise.no_doubts(len(space.pids))
     if not rules.trust_labels:
         limits = {"wide": rules.wide, "duplicate": rules.duplicate}
-        doubts = find_doubts(space, nearest, values, found, **limits)
+        doubts = label_noise.find_doubts(space, nearest, values, positives, **limits)
     if not rules.any_clothes:
-        found = changed(space, found)
-    reference = _references(space, nearest, values, found, doubts)
-    chosen = _choose(space, (nearest, values, found), reference, doubts, rules)
-    alike = _random(space, chosen, doubts, reference, rules)
+        positives = label_noise.changed(space, positives)
+    lists = _Lists(space, nearest, values, positives, doubts)
+    chosen = _choose(lists, rules)
+    alike = _random(lists, chosen, rules)
     counts = {
         "anchors": len(space.anchors),
-        "anchors without a positive": int(np.isinf(reference.positive[space.anchors]).sum()),
-        "candidate pairs": int((nearest != NOBODY).sum()) + len(found.anchor),
+        "anchors without a positive": int(np.isinf(lists.best_positive[space.anchors]).sum()),
+        "candidate pairs": int((nearest != NOBODY).sum()) + len(positives.anchor),
         "images in doubt": int(doubts.images.sum()),
         "budget": rules.budget,
         "chosen": chosen["anchor"].n_unique() if rules.candidates else len(chosen),
@@ -123,18 +121,17 @@ def mine(space: Space, rules: Rules, progress: Callable[[Any], Any] = iter) -> M
 
 
 def first_ranked(space: Space, k: int) -> pl.DataFrame:
-    """The first k of each anchor's ranking: anchor, candidate, similarity, margin, kind, rank.
+    """Return the first k of each anchor's ranking, best first.
 
-    The kind says what the pair is, not how it was found; a ranking gives it no margin.
+    Columns: anchor, candidate, similarity, margin (always −inf: a ranking defines none), kind
+    (whether the two are one person), rank.
     """
-    found = search.nearest_ranked(space, k)
-    same = space.pids[found.anchor] == space.pids[found.candidate]
-    first = np.searchsorted(found.anchor, found.anchor)  # where each anchor's own begin
+    ranked = search.nearest_ranked(space, k)
+    same = space.pids[ranked.anchor] == space.pids[ranked.candidate]
+    first = np.searchsorted(ranked.anchor, ranked.anchor)  # where the pairs of each anchor begin
     return pl.DataFrame(
         {
-            "anchor": found.anchor,
-            "candidate": found.candidate,
-            "similarity": found.similarity,
+            **vars(ranked),
             "margin": np.full(len(same), -np.inf),
             "kind": np.where(same, RANKED_POSITIVE, RANKED_NEGATIVE),
             "rank": (np.arange(len(same)) - first + 1).astype(np.int32),
@@ -142,117 +139,90 @@ def first_ranked(space: Space, k: int) -> pl.DataFrame:
     )
 
 
-@dataclass(frozen=True)
-class _References:
-    """What margins are measured against: similarities of each row's best undoubted positive and
-    negative, (N,) float32, −inf where there is none."""
+class _Lists:
+    """Nearest negatives (A, k), similarities `values` and positives of a space's anchors.
 
-    positive: np.ndarray
-    negative: np.ndarray
+    best_positive, best_negative  (N,) float32: the highest similarity of each row's undoubted
+                                  positives and negatives, −inf without one; margins refer to it
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        nearest: np.ndarray,
+        values: np.ndarray,
+        positives: Pairs,
+        doubts: Doubts,
+    ) -> None:
+        self.space, self.nearest, self.values = space, nearest, values
+        self.positives, self.doubts = positives, doubts
+        believed = positives.where(~doubts.images[positives.candidate])
+        self.best_positive = label_noise.best_by_row(believed, len(space.pids))
+        self.best_negative = np.full(len(space.pids), -np.inf, np.float32)
+        usable = doubts.believed_negatives(space, nearest)
+        self.best_negative[space.anchors] = np.where(usable, values, -np.inf).max(axis=1)
+
+    def pairs(self, least: tuple[float, float] = (-np.inf, -np.inf)) -> pl.DataFrame:
+        """Return the undoubted negatives, and positives, whose margins reach `least`."""
+        negatives = (self.space.anchors, self.nearest, self.values, self.best_positive, least[0])
+        right = self.positives
+        positives = (right.anchor, right.candidate, right.similarity, self.best_negative, least[1])
+        return self.doubts.clear(
+            pl.concat([negative_pairs(*negatives), positive_pairs(*positives)])
+        )
+
+    def least_margins(self, count: int | None) -> tuple[float, float]:
+        """Return the margins that `count` negatives, and `count` positives, reach; −inf for all.
+
+        If the pairs above them fill the budget, the pairs below cannot change the choice: a label's
+        quota is full before its first pair that was left out.
+        """
+        if count is None:
+            return -np.inf, -np.inf
+        anchors, positives = self.space.anchors, self.positives
+        known = np.isfinite(self.best_positive[anchors])
+        wrong = self.values[known] - self.best_positive[anchors[known], None]
+        right = self.best_negative[positives.anchor] - positives.similarity
+        return tuple(_nth_largest(x[np.isfinite(x)], count) for x in (wrong, right))
 
 
-def _as_pairs(pairs: pl.DataFrame) -> Pairs:
-    return Pairs(*(pairs[name].to_numpy() for name in ("anchor", "candidate", "similarity")))
+def _nth_largest(values: np.ndarray, n: int) -> float:
+    place = len(values) - n
+    return float(np.partition(values, place)[place]) if place > 0 else -np.inf
 
 
-def _recall(space: Space, nearest: np.ndarray, rules: Rules) -> float:
-    if rules.probes is None:
-        return 1.0
-    return search.recall(space, nearest, RECALL_SAMPLE, np.random.default_rng(rules.seed))
-
-
-def _references(
-    space: Space, nearest: np.ndarray, values: np.ndarray, found: Pairs, doubts: Doubts
-) -> _References:
-    believed = found.where(~doubts.images[found.candidate])
-    negative = np.full(len(space.pids), -np.inf, np.float32)
-    usable = doubts.believed_negatives(space, nearest)
-    negative[space.anchors] = np.where(usable, values, -np.inf).max(axis=1)
-    return _References(best_by_row(believed, len(space.pids)), negative)
-
-
-def _choose(
-    space: Space,
-    listed: tuple[np.ndarray, np.ndarray, Pairs],
-    reference: _References,
-    doubts: Doubts,
-    rules: Rules,
-) -> pl.DataFrame:
-    """Choose among the hardest pairs, or among all where caps and doubts leave too few of them."""
+def _choose(lists: _Lists, rules: Rules) -> pl.DataFrame:
+    """Choose among the hardest pairs, or among all if caps and doubts leave too few of these."""
+    space, budget = lists.space, rules.budget
     members = np.union1d(space.anchors, space.candidates)
-    pairs = rules.budget * (rules.candidates or 1)
-    image, identity = even_caps(pairs, len(members), len(np.unique(space.pids[members])))
+    pairs, people = budget * (rules.candidates or 1), len(np.unique(space.pids[members]))
+    image, identity = even_caps(pairs, len(members), people)
     caps = rules.per_image or image, rules.per_identity or identity
     if rules.candidates:
-        clear = doubts.clear(_candidates(space, *listed, reference))
-        return choose_sets(clear, space.pids, rules.budget, rules.candidates, caps)
+        return choose_sets(lists.pairs(), space.pids, budget, rules.candidates, caps)
     for times in LOOKED_AT:
-        least = _least_margins(space, *listed[1:], reference, times and times * rules.budget)
-        clear = doubts.clear(_candidates(space, *listed, reference, least))
-        chosen = choose(clear, space.pids, rules.budget, caps)
-        if len(chosen) == rules.budget:
+        least = lists.least_margins(times and times * budget)
+        chosen = choose(lists.pairs(least), space.pids, budget, caps)
+        if len(chosen) == budget:
             break
     return chosen
 
 
-def _candidates(
-    space: Space,
-    nearest: np.ndarray,
-    values: np.ndarray,
-    found: Pairs,
-    reference: _References,
-    least: tuple[float, float] = (-np.inf, -np.inf),
-) -> pl.DataFrame:
-    columns = (found.anchor, found.candidate, found.similarity)
-    return pl.concat(
-        [
-            negative_pairs(space.anchors, nearest, values, reference.positive, least[0]),
-            positive_pairs(*columns, reference.negative, least[1]),
-        ]
-    )
-
-
-def _least_margins(
-    space: Space, values: np.ndarray, found: Pairs, reference: _References, count: int | None
-) -> tuple[float, float]:
-    """The margin that `count` negatives, and that `count` positives, reach; −inf for all.
-
-    Where the pairs above these fill the budget, the ones below could not have changed the choice:
-    a label's quota is full before its first pair that was left out.
-    """
-    if count is None:
-        return -np.inf, -np.inf
-    known = np.isfinite(reference.positive[space.anchors])
-    wrong = values[known] - reference.positive[space.anchors[known], None]
-    right = reference.negative[found.anchor] - found.similarity
-    return tuple(_nth_largest(margins[np.isfinite(margins)], count) for margins in (wrong, right))
-
-
-def _nth_largest(values: np.ndarray, n: int) -> float:
-    if len(values) <= n:
-        return -np.inf
-    return float(np.partition(values, len(values) - n)[len(values) - n])
-
-
-def _random(
-    space: Space, chosen: pl.DataFrame, doubts: Doubts, reference: _References, rules: Rules
-) -> pl.DataFrame:
-    """Random pairs like the chosen ones, with what the chosen ones have."""
+def _random(lists: _Lists, chosen: pl.DataFrame, rules: Rules) -> pl.DataFrame:
+    """Draw random pairs like the chosen ones, with the same columns."""
+    space, doubts = lists.space, lists.doubts
     rng = np.random.default_rng([rules.seed, len(space.anchors)])
     # In the order of rows, whatever the order of the index.
     anchors, candidates = (
         np.sort(rows[~doubts.images[rows]]) for rows in (space.anchors, space.candidates)
     )
-    avoided = set(doubts.apart().rows())
-    if rules.candidates:
-        drawn = draw_sets(chosen, candidates, space.pids, space.camids, rng, avoided)
-    else:
-        drawn = draw_alike(chosen, anchors, candidates, space.pids, space.camids, rng, avoided)
-    anchor, candidate = drawn["anchor"].to_numpy(), drawn["candidate"].to_numpy()
-    value = similarity(space, anchor, candidate)
+    common = (candidates, space.pids, space.camids, rng, set(doubts.apart().rows()))
+    drawn = draw_sets(chosen, *common) if rules.candidates else draw_alike(chosen, anchors, *common)
+    anchor = drawn["anchor"].to_numpy()
+    value = similarity(space, anchor, drawn["candidate"].to_numpy())
     positive = drawn["kind"].is_in(POSITIVES).to_numpy()
     margin = np.where(
-        positive, reference.negative[anchor] - value, value - reference.positive[anchor]
+        positive, lists.best_negative[anchor] - value, value - lists.best_positive[anchor]
     )
     columns = [pl.Series("similarity", value), pl.Series("margin", margin)]
     return drawn.with_columns(columns).select(chosen.columns)

@@ -1,14 +1,14 @@
-"""Which pairs of images are non-trivial, and why.
+"""Non-trivial pairs of images: margins, the hardest pairs, random ones like them.
 
 For an anchor a and images of other cameras, with similarity s of a first stage:
 
-    hard negative n   another identity inside the anchor's top k
+    hard negative n   another identity within the anchor's top k
     hard positive p   the same identity, ranked below at least one other identity
-    margin            s(a, n) − max_p s(a, p)   of a negative, by how much it looks more like a than
-                      the best positive; max_n s(a, n) − s(a, p)   of a positive, by how much
-                      somebody else looks more like a
+    margin            of a negative s(a, n) − max_p s(a, p): how much more it looks like a than the
+                      best positive does; of a positive max_n s(a, n) − s(a, p): how much more
+                      somebody else looks like a
 
-The larger the margin, the harder the pair. ReID-R style: its exact rule is not public.
+The larger the margin, the harder the pair. This follows ReID-R, whose exact rule is not public.
 """
 
 from __future__ import annotations
@@ -19,19 +19,21 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 import polars as pl
+from numpy.random import Generator
 
 from nontrivial.manifests.schema import NOBODY
 
 HARD_NEGATIVE, HARD_POSITIVE = "hard_negative", "hard_positive"
-POSITIVE = "positive"  # a positive that the first stage ranks first
+POSITIVE = "positive"  # ranked first by the first stage
 RANDOM_NEGATIVE, RANDOM_POSITIVE = "random_negative", "random_positive"
 RANKED_NEGATIVE, RANKED_POSITIVE = "ranked_negative", "ranked_positive"
 POSITIVES = (HARD_POSITIVE, POSITIVE, RANDOM_POSITIVE, RANKED_POSITIVE)
 
-BUDGET = 0.209  # of a source's training images, ReID-R's share
-EVEN_SHARES = 4  # an image or an identity may come up to this many times its even share
-REDRAWS = 100
+BUDGET = 0.209  # pairs per training image of a source, as in ReID-R
+EVEN_SHARES = 4  # cap on the pairs of an image or identity, in multiples of its even share
+REDRAWS = 100  # rounds of drawing negatives
 CHUNK = 4096  # pairs sifted at once
+DRAWN = {"anchor": pl.Int64, "candidate": pl.Int64, "kind": pl.String}
 
 
 def negative_pairs(
@@ -41,18 +43,18 @@ def negative_pairs(
     best_positive: np.ndarray,
     least: float = -np.inf,
 ) -> pl.DataFrame:
-    """Hard negatives: each anchor against its nearest negatives, those of a margin ≥ `least`.
+    """Pair each anchor with its nearest negatives of a margin ≥ `least`, as hard negatives.
 
     anchors (A,) rows; index (A, k) rows, −1 where there is none; similarity (A, k); best_positive
-    (N,) by row, −inf where an anchor has no positive in another camera: no margin is defined then
-    and none of its negatives is taken. Returns columns anchor, candidate, similarity, margin, kind.
+    (N,) by row, −inf for anchors without a positive in another camera. These have no margin, so
+    none of their negatives is taken. Returns columns anchor, candidate, similarity, margin, kind.
     """
     best = best_positive[anchors, None]
     margin = np.full_like(similarity, -np.inf)
     np.subtract(similarity, best, out=margin, where=np.isfinite(best))
     kept = (index >= 0) & np.isfinite(margin) & (margin >= least)
-    anchor = np.broadcast_to(anchors[:, None], index.shape)[kept]
-    return _pairs(anchor, index[kept], similarity[kept], margin[kept], HARD_NEGATIVE)
+    anchor = np.broadcast_to(anchors[:, None], index.shape)
+    return _pairs(kept, anchor, index, similarity, margin, kind=pl.lit(HARD_NEGATIVE))
 
 
 def positive_pairs(
@@ -62,28 +64,24 @@ def positive_pairs(
     best_negative: np.ndarray,
     least: float = -np.inf,
 ) -> pl.DataFrame:
-    """Positives (P,) with their margins against best_negative (N,) by row, those of a margin ≥
-    `least`; hard ones marked.
+    """Return the positives (P,) of a margin ≥ `least`; those of a margin > 0 are hard.
 
-    Returns columns anchor, candidate, similarity, margin, kind.
+    Margins refer to best_negative (N,) by row. Returns the columns of `negative_pairs`.
     """
     margin = best_negative[anchor] - similarity
-    real = np.isfinite(margin) & (margin >= least)
-    margin = margin[real]
-    kind = np.where(margin > 0, HARD_POSITIVE, POSITIVE)
-    return _pairs(anchor[real], candidate[real], similarity[real], margin, kind)
+    kept = np.isfinite(margin) & (margin >= least)
+    kind = pl.when(pl.col("margin") > 0).then(pl.lit(HARD_POSITIVE)).otherwise(pl.lit(POSITIVE))
+    return _pairs(kept, anchor, candidate, similarity, margin, kind=kind)
 
 
 def choose(
-    pairs: pl.DataFrame,
-    pids: np.ndarray,
-    budget: int,
-    caps: tuple[int, int],
+    pairs: pl.DataFrame, pids: np.ndarray, budget: int, caps: tuple[int, int]
 ) -> pl.DataFrame:
-    """The hardest pairs within a budget, half of them positives; pids (N,) by row.
+    """Choose the hardest pairs within a budget, half of them positives; pids (N,) by row.
 
-    Greedy by margin, ties by row. No pair is taken twice in either order, no image and no identity
-    more often than its of the two `caps`. If either half comes short, so does the other.
+    The choice is greedy by margin, ties by row. No pair is taken twice in either order. `caps`
+    limits the pairs of an image and those of an identity. If one half comes short, the other is cut
+    to its size.
     """
     ordered = _hardest_first(pairs)
     quota = {True: budget // 2, False: budget - budget // 2}
@@ -96,18 +94,14 @@ def choose(
 
 
 def choose_sets(
-    pairs: pl.DataFrame,
-    pids: np.ndarray,
-    budget: int,
-    size: int,
-    caps: tuple[int, int],
+    pairs: pl.DataFrame, pids: np.ndarray, budget: int, size: int, caps: tuple[int, int]
 ) -> pl.DataFrame:
-    """The hardest anchors, each once, with `size` candidates of which none to several are right.
+    """Choose the hardest anchors, each once, with `size` candidates; none to several are right.
 
-    Anchors are taken by their hardest pair; the number of right candidates goes round from 0 to
-    `size` − 1 as far as the anchor has positives. The hardest come first, no pair is taken twice in
-    either order, caps are those of `choose` and count a candidate as a pair. Returns the columns of
-    `pairs`, the rows of an anchor together.
+    Anchors are ordered by their hardest pair. The number of right candidates cycles from 0 to
+    `size` − 1, or to the anchor's positives if they are fewer. Of an anchor's candidates the
+    hardest are taken. No pair is taken twice in either order. `caps` is that of `choose`, where
+    each candidate counts as a pair. Returns the columns of `pairs`, the rows of an anchor together.
     """
     ordered = pairs.sort(["margin", "anchor", "candidate"], descending=[True, False, False])
     room = _Room(pids, *caps)
@@ -122,7 +116,7 @@ def choose_sets(
             break
         wanted = (len(kept) // size) % size
         some = room.first(positive, images, wanted)
-        others = room.first(wrong, images, size - len(some), beside=some)
+        others = room.first(wrong, images, size - len(some), beside=len(some))
         if len(some) + len(others) == size:
             room.take(images[place] for place in some + others)
             kept += some + others
@@ -134,18 +128,17 @@ def draw_sets(
     candidates: np.ndarray,
     pids: np.ndarray,
     camids: np.ndarray,
-    rng: np.random.Generator,
+    rng: Generator,
     avoided: Collection[tuple[int, int]] = (),
 ) -> pl.DataFrame:
-    """For each set the same anchor and the same labels, with candidates drawn at random.
+    """Draw for each set random candidates of the same anchor with the same labels.
 
-    Positives are drawn from the anchor's own in other cameras, negatives from everybody else there,
-    but no pairs that are `avoided`, in both orders;
-    candidates (C,) are rows, pids and camids (N,) by row. Returns columns anchor, candidate, kind.
+    Positives are drawn from the anchor's positives in other cameras, negatives from all other
+    images there, except for `avoided` pairs (listed in both orders). candidates (C,) are rows, pids
+    and camids (N,) by row. Returns columns anchor, candidate, kind.
     """
     drawn: list[tuple[int, int, str]] = []
-    by_anchor = sets.group_by("anchor", maintain_order=True)
-    for (anchor,), rows in by_anchor:
+    for (anchor,), rows in sets.group_by("anchor", maintain_order=True):
         across = candidates[camids[candidates] != camids[anchor]]
         across = across[[(anchor, c) not in avoided for c in across.tolist()]]
         same = pids[across] == pids[anchor]
@@ -156,8 +149,7 @@ def draw_sets(
         ):
             chosen = rng.choice(pool, min(count, len(pool)), replace=False)
             drawn += [(anchor, int(candidate), kind) for candidate in chosen]
-    schema = {"anchor": pl.Int64, "candidate": pl.Int64, "kind": pl.String}
-    return pl.DataFrame(drawn, schema=schema, orient="row")
+    return pl.DataFrame(drawn, schema=DRAWN, orient="row")
 
 
 def draw_alike(
@@ -166,15 +158,14 @@ def draw_alike(
     candidates: np.ndarray,
     pids: np.ndarray,
     camids: np.ndarray,
-    rng: np.random.Generator,
+    rng: Generator,
     avoided: Collection[tuple[int, int]] = (),
 ) -> pl.DataFrame:
-    """Random pairs with the labels and the cameras of `pairs`, one for one.
+    """Draw a random pair for each of `pairs`, with the same label and the same two cameras.
 
-    Each has the anchor's camera, the candidate's camera and the label of the pair it stands for. It
-    is drawn evenly from all such pairs but the `avoided`, none twice in either order. anchors (A,)
-    and candidates (C,) are rows, pids and camids (N,) by row. Returns columns anchor, candidate,
-    kind.
+    It is drawn uniformly from all such pairs except for `avoided` ones, and none is drawn twice in
+    either order. anchors (A,) and candidates (C,) are rows, pids and camids (N,) by row. Returns
+    columns anchor, candidate, kind.
     """
     wanted = pairs.select(
         pl.Series("asks", camids[pairs["anchor"].to_numpy()]),
@@ -189,26 +180,25 @@ def draw_alike(
         answering = candidates[camids[candidates] == answers]
         draw = _all_positives if positive else _draws_of_negatives
         kind = RANDOM_POSITIVE if positive else RANDOM_NEGATIVE
-        found = _first_new(draw(asking, answering, pids, count, rng), count, seen)
-        drawn += [(anchor, candidate, kind) for anchor, candidate in found]
-    schema = {"anchor": pl.Int64, "candidate": pl.Int64, "kind": pl.String}
-    return pl.DataFrame(drawn, schema=schema, orient="row")
+        new = _first_new(draw(asking, answering, pids, count, rng), count, seen)
+        drawn += [(*pair, kind) for pair in new]
+    return pl.DataFrame(drawn, schema=DRAWN, orient="row")
 
 
 def even_caps(budget: int, images: int, identities: int) -> tuple[int, int]:
-    """Most pairs of an image and of an identity: some even shares, as each pair has two members.
+    """Return the caps on pairs of an image and of an identity, `EVEN_SHARES` times an even share.
+
+    Each pair has two members.
 
     >>> even_caps(2704, 12936, 751)
     (4, 29)
     """
-    image, identity = (
-        max(EVEN_SHARES, -(-EVEN_SHARES * 2 * budget // max(1, n))) for n in (images, identities)
-    )
-    return image, identity
+    shares = (-(-EVEN_SHARES * 2 * budget // max(1, n)) for n in (images, identities))
+    return tuple(max(EVEN_SHARES, share) for share in shares)
 
 
 def first_stage_auc(similarity: np.ndarray, same: np.ndarray) -> float:
-    """P(s(positive) > s(negative)) over all pairs of a positive and a negative, ties half.
+    """Return P(s(positive) > s(negative)) over all positives and negatives, ties counting half.
 
     >>> float(first_stage_auc(np.array([0.9, 0.2, 0.5]), np.array([True, True, False])))
     0.5
@@ -216,13 +206,12 @@ def first_stage_auc(similarity: np.ndarray, same: np.ndarray) -> float:
     positive, negative = similarity[same], np.sort(similarity[~same])
     if not len(positive) or not len(negative):
         return float("nan")
-    below = np.searchsorted(negative, positive, side="left")
-    not_above = np.searchsorted(negative, positive, side="right")
+    below, not_above = (np.searchsorted(negative, positive, side) for side in ("left", "right"))
     return float((below + not_above).mean() / 2 / len(negative))
 
 
 def quotas(budget: float, sizes: Sequence[int]) -> list[int]:
-    """Pairs for each source: a share (≤ 1) of its images, or its part of a total (> 1).
+    """Return the pairs of each source: a share (≤ 1) of its images, or its part of a total (> 1).
 
     >>> quotas(0.209, [12936, 30248, 7365, 17896])
     [2704, 6322, 1539, 3740]
@@ -239,20 +228,15 @@ def quotas(budget: float, sizes: Sequence[int]) -> list[int]:
     return counts
 
 
-def _pairs(
-    anchor: np.ndarray,
-    candidate: np.ndarray,
-    similarity: np.ndarray,
-    margin: np.ndarray,
-    kind: str | np.ndarray,
-) -> pl.DataFrame:
-    rows = {"anchor": anchor.astype(np.int64), "candidate": candidate.astype(np.int64)}
-    frame = pl.DataFrame({**rows, "similarity": similarity, "margin": margin})
-    return frame.with_columns(kind=pl.lit(kind) if isinstance(kind, str) else pl.Series(kind))
+def _pairs(kept: np.ndarray, *columns: np.ndarray, kind: pl.Expr) -> pl.DataFrame:
+    """Return a table of anchor, candidate, similarity and margin where `kept`, and of `kind`."""
+    names = ("anchor", "candidate", "similarity", "margin")
+    frame = pl.DataFrame({name: x[kept] for name, x in zip(names, columns, strict=True)})
+    return frame.with_columns(pl.col("anchor", "candidate").cast(pl.Int64), kind=kind)
 
 
 def _hardest_first(pairs: pl.DataFrame) -> pl.DataFrame:
-    """Pairs by falling margin, the harder order of each pair only, with `low` < `high` rows."""
+    """Sort pairs by falling margin and keep the harder order of each, with `low` < `high` rows."""
     sided = pairs.with_columns(
         low=pl.min_horizontal("anchor", "candidate"), high=pl.max_horizontal("anchor", "candidate")
     )
@@ -264,7 +248,7 @@ def _hardest_first(pairs: pl.DataFrame) -> pl.DataFrame:
 def _take(
     ordered: pl.DataFrame, pids: np.ndarray, quota: Mapping[bool, int], caps: tuple[int, int]
 ) -> pl.DataFrame:
-    """Go through pairs in order and take what quota and caps leave room for."""
+    """Take pairs in order as far as quota and caps leave room."""
     room, left, kept = _Room(pids, *caps), dict(quota), []
     low, high = ordered["low"].to_numpy(), ordered["high"].to_numpy()
     positive = ordered["kind"].is_in(POSITIVES).to_numpy()
@@ -284,7 +268,7 @@ def _take(
 
 
 class _Room:
-    """How often images and identities may still be paired."""
+    """The room that caps leave: how often images and identities may still be paired."""
 
     def __init__(self, pids: np.ndarray, per_image: int, per_identity: int) -> None:
         self.per_image, self.per_identity = per_image, per_identity
@@ -296,12 +280,12 @@ class _Room:
         self.full_people = np.zeros(len(pids), bool)
 
     def open(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        """Which of many pairs (n,) no cap rules out; `has` knows what was taken since."""
+        """Mask the pairs (n,) that no cap rules out so far; `has` checks one pair exactly."""
         full = self.full_images[low] | self.full_images[high]
         return ~(full | self.full_people[self.person[low]] | self.full_people[self.person[high]])
 
     def has(self, a: int, b: int) -> bool:
-        """Whether the two may be paired, which they never are twice in either order."""
+        """True if the two may be paired: within the caps, and not paired before in either order."""
         return (
             (min(a, b), max(a, b)) not in self.taken
             and max(self.images[a], self.images[b]) < self.per_image
@@ -309,49 +293,39 @@ class _Room:
         )
 
     def take(self, pairs: Iterable[tuple[int, int]]) -> None:
+        """Count the pairs as taken."""
         for a, b in pairs:
             self.taken.add((min(a, b), max(a, b)))
             self.images.update((a, b))
             self.identities.update(self._people(a, b))
-            self._close(a, b)
+            for row in (a, b):
+                person = int(self.person[row])
+                self.full_images[row] = self.images[row] >= self.per_image
+                self.full_people[person] = self.identities[person] >= self.per_identity
 
     def first(
-        self,
-        places: Sequence[int],
-        pairs: Sequence[tuple[int, int]],
-        count: int,
-        beside: Sequence[int] = (),
+        self, places: Sequence[int], pairs: Sequence[tuple[int, int]], count: int, beside: int = 0
     ) -> list[int]:
-        """The first `count` places whose pairs there is room for, with those of `beside`."""
+        """Return the first `count` places with room for their pairs, after `beside` other pairs."""
         anchor = self.person[pairs[places[0]][0]] if places else NOBODY
-        free = self.per_identity - self.identities[int(anchor)] - len(beside)
+        free = self.per_identity - self.identities[int(anchor)] - beside
         kept = (place for place in places if self.has(*pairs[place]))
         return list(itertools.islice(kept, max(0, min(count, free))))
-
-    def _close(self, *rows: int) -> None:
-        for row in rows:
-            person = int(self.person[row])
-            self.full_images[row] = self.images[row] >= self.per_image
-            self.full_people[person] = self.identities[person] >= self.per_identity
 
     def _people(self, a: int, b: int) -> set[int]:
         return {int(self.person[a]), int(self.person[b])}
 
 
 def _all_positives(
-    asking: np.ndarray,
-    answering: np.ndarray,
-    pids: np.ndarray,
-    count: int,
-    rng: np.random.Generator,
+    asking: np.ndarray, answering: np.ndarray, pids: np.ndarray, count: int, rng: Generator
 ) -> Iterable[tuple[int, int]]:
-    """Every pair of one identity, in random order."""
+    """Yield every pair of one identity, in random order."""
     order = np.argsort(pids[answering], kind="stable")
     known = pids[answering[order]]
     low, high = (np.searchsorted(known, pids[asking], side) for side in ("left", "right"))
     ends = np.cumsum(high - low)
     drawn = rng.permutation(int(high.sum() - low.sum()))
-    few = 2 * count + 1  # mostly enough, at a time
+    few = 2 * count + 1  # pairs at a time; mostly enough
     for start in range(0, len(drawn), few):
         numbers = drawn[start : start + few]
         place = np.searchsorted(ends, numbers, side="right")
@@ -360,13 +334,9 @@ def _all_positives(
 
 
 def _draws_of_negatives(
-    asking: np.ndarray,
-    answering: np.ndarray,
-    pids: np.ndarray,
-    count: int,
-    rng: np.random.Generator,
+    asking: np.ndarray, answering: np.ndarray, pids: np.ndarray, count: int, rng: Generator
 ) -> Iterable[tuple[int, int]]:
-    """Draws of two identities, `count` at a time until far more were drawn than can be needed."""
+    """Draw pairs of two identities, `count` at a time, until far more than needed were drawn."""
     for _ in range(REDRAWS):
         anchor, candidate = rng.choice(asking, count), rng.choice(answering, count)
         apart = pids[anchor] != pids[candidate]
@@ -376,13 +346,13 @@ def _draws_of_negatives(
 def _first_new(
     draws: Iterable[tuple[int, int]], count: int, seen: set[tuple[int, int]]
 ) -> list[tuple[int, int]]:
-    """The first `count` draws that were not seen in either order; from now on they are."""
-    found: list[tuple[int, int]] = []
+    """Return the first `count` draws not seen in either order, and add them to `seen`."""
+    new: list[tuple[int, int]] = []
     for anchor, candidate in draws:
         key = (min(anchor, candidate), max(anchor, candidate))
         if key not in seen:
             seen.add(key)
-            found.append((anchor, candidate))
-        if len(found) == count:
+            new.append((anchor, candidate))
+        if len(new) == count:
             break
-    return found
+    return new

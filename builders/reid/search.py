@@ -1,7 +1,7 @@
 """Search a space: exact nearest negatives, all positives, ranks by counting.
 
-Lists are exact and their ties are settled by rows, whatever the blocks; with an inverted file they
-are approximate, and `recall` measures by how much.
+Lists are exact for any block size, and ties are broken by row. With an inverted file they are
+approximate, and `recall` measures how much they miss.
 """
 
 from __future__ import annotations
@@ -17,56 +17,59 @@ from nontrivial.builders.reid.space import GATHER, Pairs, Space, blocks
 from nontrivial.manifests.errors import require
 from nontrivial.manifests.schema import NOBODY
 
-ROW = np.int32  # of rows in lists and pairs, of which there are many
-FEW = 512  # anchors too few to be worth a search of their own
+ROW = np.int32  # dtype of rows in lists and pairs, which are long
+FEW = 512  # fewer anchors than this do not get a search of their own
 RANKED = 512  # pairs ranked at once
 JOINED = 2**16  # pairs of one label compared at once
-SLACK = 8  # searched beyond k, so that ties at the end of a list are settled by rows
-# A camera of so few images is searched along with the others and its images are left out after.
+SLACK = 8  # fetched beyond k, so that ties at the end of a list are broken by row
+# Cameras with at most this many images are searched together; their images are dropped afterwards.
 SMALL_CAMERA = 64
-IVF_TRAIN = 64  # vectors to a cell that k-means is trained on
+IVF_TRAIN = 64  # vectors per cell to train k-means on
+Blocks = Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
 def nearest_negatives(
     space: Space, k: int, progress: Any = iter, probes: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k most similar negatives of each anchor, exactly, however large its identity is.
+    """Find the k most similar negatives of each anchor, exactly, however large its identity is.
 
-    Returns rows (A, k) `ROW` in the order of `space.anchors`, best first, equal ones by row, and
-    similarities (A, k) float32; where there are fewer than k negatives the rest is `NOBODY` with
-    −inf. `progress` wraps the iterator over blocks of anchors. With `probes` an inverted file is
-    searched instead, so many of its cells, and the result is approximate.
+    Returns rows (A, k) `ROW` in the order of `space.anchors`, best first, ties by row, and
+    similarities (A, k) float32. Missing negatives are `NOBODY` with similarity −inf. `progress`
+    wraps the iterator over blocks of anchors. With `probes`, that many cells of an inverted file
+    are searched instead, and the result is approximate.
     """
     rows = np.full((len(space.anchors), k), NOBODY, ROW)
     values = np.full((len(space.anchors), k), -np.inf, np.float32)
     search = _exact if probes is None else _inverted_file(space, probes)
-    for places, found, products in progress(_searched(space, k, search)):
+    for places, nearest, products in progress(_searched(space, k, search)):
         anchors = space.anchors[places]
-        rows[places], products = _best_negatives(space, anchors, found, products, k)
+        never = (nearest == NOBODY) | _shares(space.pids, anchors, nearest)
+        never |= _shares(space.camids, anchors, nearest)
+        rows[places], products = _best(never, nearest, products, k)
         values[places] = space.scores(anchors, products)
     return rows, values
 
 
 def recall(space: Space, rows: np.ndarray, sample: int, rng: np.random.Generator) -> float:
-    """Share of the exact nearest negatives that `rows` (A, k) has, measured on some anchors."""
+    """Return the share of exact nearest negatives in `rows` (A, k), from a sample of anchors."""
     places = np.sort(rng.choice(len(rows), min(sample, len(rows)), replace=False))
-    some = replace(space, anchors=space.anchors[places])
-    exact, _ = nearest_negatives(some, rows.shape[1])
+    subset = replace(space, anchors=space.anchors[places])
+    exact, _ = nearest_negatives(subset, rows.shape[1])
     wanted = [set(row[row != NOBODY].tolist()) for row in exact]
     hits = sum(len(a & set(b)) for a, b in zip(wanted, rows[places].tolist(), strict=True))
     return hits / max(1, sum(map(len, wanted)))
 
 
 def all_positives(space: Space) -> Pairs:
-    """All positives of all anchors, in the order of the anchors and then of their rows."""
+    """Return all positives of all anchors, by anchor and then by row."""
     return joined(space, space.pids[space.anchors], space.pids[space.candidates])
 
 
 def joined(space: Space, asking: np.ndarray, answering: np.ndarray) -> Pairs:
-    """All pairs across cameras of an anchor and a candidate that carry the same label.
+    """Return all pairs across cameras of an anchor and a candidate with the same label.
 
-    asking (A,) int64 labels the anchors and answering (C,) the candidates; `NOBODY` is no label.
-    In the order of the anchors and then of their rows. One matrix product for each label.
+    asking (A,) int64 labels the anchors, answering (C,) the candidates; `NOBODY` means unlabelled.
+    Pairs are ordered by anchor and then by row. Each label takes one matrix product.
     """
     by_label = np.lexsort((space.candidates, answering))
     low, high = (np.searchsorted(answering[by_label], asking, side) for side in ("left", "right"))
@@ -80,36 +83,36 @@ def joined(space: Space, asking: np.ndarray, answering: np.ndarray) -> Pairs:
         across = space.camids[space.anchors[places]] != space.camids[space.candidates[numbers]]
         at = np.repeat(begin[part], count[part]) + _steps(count[part])
         candidate[at] = space.candidates[numbers[across]]
-        products = _products(space, part, asking, by_label, low, high)
+        products = _products(space, part, by_label, low, high)
         value[at] = space.scores(space.anchors[places[across]], products[across])
     return Pairs(np.repeat(space.anchors.astype(ROW), count), candidate, value)
 
 
 def nearest_ranked(space: Space, k: int) -> Pairs:
-    """The first k of each anchor's ranking, as benchmarks rank: all that may answer but images of
-    the same identity *and* camera. In the order of the anchors and then of similarity."""
-    own = _shared(space, space.pids[space.anchors], space.pids[space.candidates])
-    fetch = min(k + SLACK + int(own.max(initial=0)), len(space.index))
-    found = []
+    """Return the first k of each anchor's ranking, by anchor and then by falling similarity.
+
+    As in the benchmarks, candidates of the same identity *and* camera are left out.
+    """
+    never = _shared(space, space.pids[space.anchors], space.pids[space.candidates])
+    fetch = min(k + SLACK + int(never.max(initial=0)), len(space.index))
+    parts = []
     for places in blocks(np.arange(len(space.anchors))):
         anchors = space.anchors[places]
         products, numbers = _exact(space.index, space.queries(anchors), slice(0, 0), fetch)
         rows = space.candidates[numbers]
-        never = (space.pids[rows] == space.pids[anchors, None]) & (
-            space.camids[rows] == space.camids[anchors, None]
-        )
+        never = _shares(space.pids, anchors, rows) & _shares(space.camids, anchors, rows)
         rows, products = _best(never, rows, products, k)
         real = rows != NOBODY
         values = space.scores(anchors, products)
-        found.append((np.repeat(anchors, real.sum(axis=1)), rows[real], values[real]))
-    return Pairs(*map(np.concatenate, zip(*found, strict=True)))
+        parts.append((np.repeat(anchors, real.sum(axis=1)), rows[real], values[real]))
+    return Pairs(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def ranks(space: Space, pairs: Pairs, values: np.ndarray | None = None) -> np.ndarray:
-    """Rank of each candidate among its anchor's negatives, (P,) int32, by counting.
+    """Count the rank of each candidate among its anchor's negatives, (P,) int32.
 
     rank = 1 + #{negatives n of other cameras: s(a, n) > s(a, c)}; ties share the better rank. With
-    the similarities (A, k) of the anchors' nearest negatives only those beyond k are searched for.
+    the similarities (A, k) of the anchors' nearest negatives, only ranks beyond k need a search.
     """
     result = np.ones(len(pairs.anchor), np.int32)
     pending = np.arange(len(pairs.anchor))
@@ -118,18 +121,18 @@ def ranks(space: Space, pairs: Pairs, values: np.ndarray | None = None) -> np.nd
         result += (listed > pairs.similarity[:, None]).sum(axis=1, dtype=np.int32)
         pending = np.flatnonzero(listed[:, -1] > pairs.similarity)
         result[pending] = 1
-    for places, own in space.by_camera(pairs.anchor[pending]):
+    for places, skip in space.by_camera(pairs.anchor[pending]):
         for part in blocks(pending[places], RANKED):
-            result[part] += _count_above(space, pairs, part, own)
+            result[part] += _count_above(space, pairs, part, skip)
     return result
 
 
-def _count_above(space: Space, pairs: Pairs, part: np.ndarray, own: slice) -> np.ndarray:
-    """How many negatives outside their camera's part of the index outdo pairs (n,), (n,) int32."""
+def _count_above(space: Space, pairs: Pairs, part: np.ndarray, skip: slice) -> np.ndarray:
+    """Count the negatives outside the slice `skip` of the index that beat each pair, (n,) int32."""
     anchor = pairs.anchor[part]
     queries, least = space.queries(anchor), pairs.similarity[part, None]
     count = np.zeros(len(part), np.int32)
-    for side in (slice(0, own.start), slice(own.stop, len(space.index))):
+    for side in _outside(skip, len(space.index)):
         for start in range(side.start, side.stop, GATHER):
             block = slice(start, min(start + GATHER, side.stop))
             scores = space.scores(anchor, queries @ space.index[block].T)
@@ -138,63 +141,58 @@ def _count_above(space: Space, pairs: Pairs, part: np.ndarray, own: slice) -> np
     return count
 
 
-def _searched(
-    space: Space, k: int, search: Any
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Places of a block of anchors, and rows and inner products of what is nearest to them: k +
-    SLACK negatives at least where there are as many."""
+def _outside(skip: slice, size: int) -> tuple[slice, slice]:
+    return slice(0, skip.start), slice(skip.stop, size)
+
+
+def _searched(space: Space, k: int, search: Any) -> Blocks:
+    """Yield places of a block of anchors, and the rows and inner products of their neighbours.
+
+    Neighbours include at least k + SLACK negatives, or all where there are fewer.
+    """
     small, everything = [], slice(0, 0)
-    for places, own in space.by_camera(space.anchors):
-        if own.stop - own.start <= SMALL_CAMERA:
+    for places, skip in space.by_camera(space.anchors):
+        if skip.stop - skip.start <= SMALL_CAMERA:
             small.append(places)
         else:
-            yield from _search_others(space, places, own, k, search)
+            yield from _search_others(space, places, skip, k, search)
     if small:
         yield from _search_others(space, np.concatenate(small), everything, k, search)
 
 
-def _search_others(
-    space: Space, places: np.ndarray, own: slice, k: int, search: Any
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Search everything outside one part of the index."""
-    limit = len(space.index) - (own.stop - own.start)
+def _search_others(space: Space, places: np.ndarray, skip: slice, k: int, search: Any) -> Blocks:
+    """Search everything outside the slice `skip` of the index."""
+    limit = len(space.index) - (skip.stop - skip.start)
     if not limit:
         return
-    wanted = k + SLACK + _never_negative(space, space.anchors[places], own)
+    wanted = k + SLACK + _never_negative(space, space.anchors[places], skip)
     for fetch, group in _by_size(wanted, limit):
         for part in blocks(places[group]):
             queries = space.queries(space.anchors[part])
-            products, found = search(space.index, queries, own, fetch)
-            yield part, np.where(found < 0, NOBODY, space.candidates[found]), products
+            products, numbers = search(space.index, queries, skip, fetch)
+            yield part, np.where(numbers < 0, NOBODY, space.candidates[numbers]), products
 
 
 def _exact(
-    index: np.ndarray, queries: np.ndarray, own: slice, k: int
+    index: np.ndarray, queries: np.ndarray, skip: slice, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Largest inner products with the index outside `own`: values and numbers (n, k)."""
+    """Return the k largest inner products outside `skip` and their numbers in the index, (n, k)."""
     faiss = require("faiss", "cpu", "searching neighbours")
-    sides = [side for side in (slice(0, own.start), slice(own.stop, len(index))) if _length(side)]
-    found = [_knn(faiss, queries, index[side], k) for side in sides]
-    values = np.stack([side[0] for side in found])
-    numbers = np.stack(
-        [
-            np.where(side[1] < 0, -1, side[1] + start.start)
-            for side, start in zip(found, sides, strict=True)
-        ]
-    )
-    if len(sides) == 1:
+    values, numbers = [], []
+    for side in _outside(skip, len(index)):
+        if side.stop > side.start:
+            products, places = _knn(faiss, queries, index[side], k)
+            values.append(products)
+            numbers.append(np.where(places < 0, -1, places + side.start))
+    if len(values) == 1:
         return values[0], numbers[0]
-    return faiss.merge_knn_results(values, numbers, keep_max=True)
-
-
-def _length(part: slice) -> int:
-    return part.stop - part.start
+    return faiss.merge_knn_results(np.stack(values), np.stack(numbers), keep_max=True)
 
 
 def _knn(
     faiss: Any, queries: np.ndarray, keys: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """FAISS's brute force, shared out over all GPUs where its GPU build finds some."""
+    """Search by FAISS's brute force, on all GPUs if its GPU build finds any."""
     if not (hasattr(faiss, "get_num_gpus") and faiss.get_num_gpus()):
         return faiss.knn(queries, keys, k, metric=faiss.METRIC_INNER_PRODUCT)
     flat = faiss.IndexFlatIP(keys.shape[1])
@@ -205,44 +203,45 @@ def _knn(
 
 
 def _inverted_file(space: Space, probes: int) -> Any:
-    """A search of the nearest `probes` cells of about 4 √C, made by k-means with a fixed seed."""
+    """Return a search of the `probes` nearest of about 4 √C cells, by k-means with a fixed seed."""
     faiss = require("faiss", "cpu", "searching neighbours")
-    width, cells = space.index.shape[1], max(1, int(4 * len(space.index) ** 0.5))
-    cells = min(cells, max(1, len(space.index) // IVF_TRAIN))
-    inverted = faiss.IndexIVFFlat(
-        faiss.IndexFlatIP(width), width, cells, faiss.METRIC_INNER_PRODUCT
-    )
+    count, width = space.index.shape
+    cells = max(1, min(int(4 * count**0.5), count // IVF_TRAIN))
+    flat = faiss.IndexFlatIP(width)
+    inverted = faiss.IndexIVFFlat(flat, width, cells, faiss.METRIC_INNER_PRODUCT)
     inverted.cp.max_points_per_centroid = IVF_TRAIN
     inverted.train(space.index)
     inverted.add(space.index)
 
     def search(
-        index: np.ndarray, queries: np.ndarray, own: slice, k: int
+        index: np.ndarray, queries: np.ndarray, skip: slice, k: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        inside = faiss.IDSelectorRange(own.start, own.stop)
+        inside = faiss.IDSelectorRange(skip.start, skip.stop)
         settings = faiss.SearchParametersIVF(sel=faiss.IDSelectorNot(inside), nprobe=probes)
         return inverted.search(queries, k, params=settings)
 
     return search
 
 
-def _never_negative(space: Space, anchors: np.ndarray, own: slice) -> np.ndarray:
-    """How many searched images show each anchor's identity or are of its camera, (n,)."""
-    searched = np.concatenate([space.candidates[: own.start], space.candidates[own.stop :]])
+def _never_negative(space: Space, anchors: np.ndarray, skip: slice) -> np.ndarray:
+    """Bound the number of searched images of each anchor's identity or camera, (n,)."""
+    searched = np.concatenate([space.candidates[x] for x in _outside(skip, len(space.index))])
     same = _counts(space.pids[searched], space.pids[anchors])
     return same + _counts(space.camids[searched], space.camids[anchors])
 
 
 def _counts(values: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """How often each asked value occurs."""
+    """Count how often each asked value occurs in `values`."""
     known, counts = np.unique(values, return_counts=True)
     at = np.minimum(np.searchsorted(known, asked), len(known) - 1)
     return np.where(known[at] == asked, counts[at], 0)
 
 
 def _by_size(wanted: np.ndarray, limit: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Group places by how many rows to fetch, rounded up to powers of two, so that one large
-    identity doesn't make the search longer for all; a group of few joins the next larger."""
+    """Yield numbers of rows to fetch, rounded up to powers of two, with the places that need them.
+
+    One large identity then doesn't slow the search for all. Groups of few join the next larger one.
+    """
     fetch = np.minimum(2 ** np.ceil(np.log2(wanted)).astype(np.int64), limit)
     sizes, waiting = np.unique(fetch), np.empty(0, np.int64)
     for size in sizes.tolist():
@@ -252,17 +251,13 @@ def _by_size(wanted: np.ndarray, limit: int) -> Iterator[tuple[int, np.ndarray]]
             waiting = waiting[:0]
 
 
-def _best_negatives(
-    space: Space, anchors: np.ndarray, found: np.ndarray, products: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The k best negatives among found rows (n, f), which fall in their inner products."""
-    never = (space.pids[found] == space.pids[anchors, None]) | (found == NOBODY)
-    never |= space.camids[found] == space.camids[anchors, None]
-    return _best(never, found, products, k)
+def _shares(labels: np.ndarray, anchors: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return where rows (n, f) have their anchor's label, (n, f) bool; labels (N,) are by row."""
+    return labels[rows] == labels[anchors, None]
 
 
 def _shared(space: Space, asking: np.ndarray, answering: np.ndarray) -> np.ndarray:
-    """How many candidates have both the label and the camera of each anchor, (A,)."""
+    """Count the candidates with both the label and the camera of each anchor, (A,)."""
     cameras = int(space.camids.max()) + 1
     return _counts(
         answering * cameras + space.camids[space.candidates],
@@ -271,16 +266,11 @@ def _shared(space: Space, asking: np.ndarray, answering: np.ndarray) -> np.ndarr
 
 
 def _products(
-    space: Space,
-    places: np.ndarray,
-    asking: np.ndarray,
-    by_label: np.ndarray,
-    low: np.ndarray,
-    high: np.ndarray,
+    space: Space, places: np.ndarray, by_label: np.ndarray, low: np.ndarray, high: np.ndarray
 ) -> np.ndarray:
-    """Inner products of anchors at places with the index at by_label[low : high], flat."""
+    """Return inner products of anchors at places with the index at by_label[low : high], flat."""
     queries = space.queries(space.anchors[places])
-    edges = [0, *(np.flatnonzero(np.diff(asking[places])) + 1).tolist(), len(places)]
+    edges = [0, *(np.flatnonzero(np.diff(low[places])) + 1).tolist(), len(places)]
     products = []
     for start, end in itertools.pairwise(edges):
         members = by_label[low[places[start]] : high[places[start]]]
@@ -289,24 +279,26 @@ def _products(
 
 
 def _by_sum(items: np.ndarray, sizes: np.ndarray, most: int) -> Iterator[np.ndarray]:
-    """Cut items with sizes into runs whose sizes sum to about `most`, those of size 0 left out."""
+    """Cut items into runs whose sizes sum to about `most`, leaving out those of size 0."""
     items = items[sizes[items] > 0]
     runs = np.cumsum(sizes[items]) // most
     return iter(np.split(items, np.flatnonzero(np.diff(runs)) + 1)) if len(items) else iter(())
 
 
 def _steps(count: np.ndarray) -> np.ndarray:
-    """0 to count − 1 for each of (n,) counts, one after the other."""
+    """Concatenate 0 … count − 1 for each of (n,) counts."""
     return np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
 
 
 def _best(
-    never: np.ndarray, found: np.ndarray, products: np.ndarray, k: int
+    never: np.ndarray, rows: np.ndarray, products: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The first k rows (n, k) that aren't excluded, ties by row."""
+    """Return the first k rows that `never` doesn't exclude and their products, (n, k), ties by row.
+
+    rows, products and never are (n, f), best first.
+    """
     first = np.argsort(never, axis=1, kind="stable")[:, : k + SLACK]
-    rows, products = np.take_along_axis(found, first, 1), np.take_along_axis(products, first, 1)
-    never = np.take_along_axis(never, first, 1)
+    never, rows, products = (np.take_along_axis(x, first, 1) for x in (never, rows, products))
     rows, products = np.where(never, NOBODY, rows), np.where(never, -np.inf, products)
     _settle_ties(rows, products)
     missing = max(0, k - rows.shape[1])
@@ -315,7 +307,7 @@ def _best(
 
 
 def _settle_ties(rows: np.ndarray, products: np.ndarray) -> None:
-    """Put rows of equal inner products in ascending order, in place."""
+    """Sort rows of equal inner products in ascending order, in place."""
     tied = np.flatnonzero((products[:, 1:] == products[:, :-1]).any(axis=1))
     order = np.lexsort((rows[tied], -products[tied]), axis=1)
     rows[tied] = np.take_along_axis(rows[tied], order, 1)

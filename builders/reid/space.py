@@ -1,21 +1,21 @@
-"""Images that can be compared across cameras, and the similarity they are compared by.
+"""Images that can be compared across cameras, and their similarity.
 
-For an anchor a, the images that may answer it are candidates of *other cameras*. Among them a
-positive shows the same identity, a negative another one. With several encoders e,
+An anchor a is compared with candidates of *other cameras*. Among them a positive shows the same
+identity, a negative another one. With several encoders e,
 
     s(a, c) = mean_e ( <x_a^e, x_c^e> − m_a^e ) / d_a^e
 
-where m and d are mean and standard deviation over all images that may answer a. With the encoders'
-vectors side by side that is one inner product per pair, scaled and shifted by the anchor: one exact
-search serves any number of encoders. With a single encoder s is its cosine.
+where m and d are the mean and standard deviation over all candidates of other cameras. With the
+encoders' vectors side by side this is one inner product per pair, scaled and shifted by the anchor,
+so one exact search serves any number of encoders. With a single encoder s is its cosine.
 
 Both sides of the inner product have length below 1 and are rounded to multiples of 2^-12. Products
-are multiples of 2^-24 then, and so is every partial sum, none of which is over 1: float32 holds all
-of them exactly. Blocks, threads, processors and libraries cannot change a bit of a similarity, and
-equal is equal. The rounding moves a cosine by 1e-4 (bfloat16 would by 3e-3).
+and all partial sums are then multiples of 2^-24 and at most 1, so float32 holds them exactly:
+blocks, threads, processors and libraries cannot change a bit of a similarity, and ties are exact.
+The rounding moves a cosine by 1e-4 (bfloat16 would move it by 3e-3).
 
-Memory: beside the vectors one rounded copy of those that may answer, ordered by camera, so that the
-images of all other cameras are two slices of it; and blocks.
+Memory: the vectors, one rounded copy of the candidates' vectors, and blocks. The copy is ordered by
+camera, so that the images of all other cameras are two slices of it.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ import numpy as np
 
 BLOCK = 4096  # anchors searched at once
 GATHER = 1024  # rows whose vectors are copied at once
-STEPS = 4096  # to a unit of length, 2^12
+STEPS = 4096  # rounding steps per unit of length, 2^12
 
 
 @dataclass(frozen=True)
 class Space:
     """Images that can be compared.
 
-    vectors     of each encoder (N, width) float32 unit vectors
+    vectors     (N, width) float32 unit vectors of each encoder
     pids        (N,) int64; camids (N,) int64; clothes (N,) int64 outfits, −1 where unknown
-    anchors     (A,) int64, rows that ask, ascending
-    candidates  (C,) int64, rows that may answer, by camera and then by row
+    anchors     (A,) int64 rows, ascending
+    candidates  (C,) int64 rows, by camera and then by row
     index       (C, D) float32: the candidates' rounded vectors, encoders side by side
-    weight      (N, E) float32: what each encoder's cosines of an anchor are multiplied by
-    offset      (N,) float32: what is subtracted from their sum
+    weight      (N, E) float32: factors of each encoder's cosines, by anchor
+    offset      (N,) float32: subtracted from the weighted sum of cosines, by anchor
     """
 
     vectors: tuple[np.ndarray, ...]
@@ -55,32 +55,32 @@ class Space:
     offset: np.ndarray
 
     def queries(self, anchors: np.ndarray) -> np.ndarray:
-        """Rounded, weighted vectors of anchors, (n, D) float32."""
-        length = np.linalg.norm(self.weight[anchors], axis=1)
-        return _rounded(
-            [x[anchors] * (w / length)[:, None] for x, w in self._weighted(anchors)], divisor=1
-        )
+        """Return rounded, weighted vectors of anchors, (n, D) float32."""
+        weight = self.weight[anchors]
+        weight /= np.linalg.norm(weight, axis=1, keepdims=True)
+        parts = [x[anchors] * w[:, None] for x, w in zip(self.vectors, weight.T, strict=True)]
+        return _rounded(parts, divisor=1)
 
     def keys(self, rows: np.ndarray) -> np.ndarray:
-        """Rounded vectors of candidates, (n, D) float32."""
+        """Return rounded vectors of candidates, (n, D) float32."""
         return _rounded([x[rows] for x in self.vectors], divisor=len(self.vectors) ** 0.5)
 
     def scale(self, anchors: np.ndarray) -> np.ndarray:
-        """What inner products of queries and keys are multiplied by, (n,) float32."""
+        """Return the factors that turn inner products into similarities, (n,) float32."""
         even = len(self.vectors) ** 0.5 / _shrink(self.index.shape[1]) ** 2
         return (np.linalg.norm(self.weight[anchors], axis=1) * even).astype(np.float32)
 
     def scores(self, anchors: np.ndarray, products: np.ndarray) -> np.ndarray:
-        """Similarities of (n, …) inner products of anchors' queries with keys."""
+        """Turn (n, …) inner products of the anchors' queries with keys into similarities."""
         shape = (-1,) + (1,) * (products.ndim - 1)
         return products * self.scale(anchors).reshape(shape) - self.offset[anchors].reshape(shape)
 
     def reweighted(self, weight: np.ndarray, offset: np.ndarray) -> Space:
-        """The same images with another weight (N, E) and offset (N,)."""
+        """Return the same space with another weight (N, E) and offset (N,)."""
         return replace(self, weight=weight, offset=offset)
 
     def by_camera(self, anchors: np.ndarray) -> Iterator[tuple[np.ndarray, slice]]:
-        """For each camera of (n,) anchors: their places among them, and its part of the index."""
+        """Yield for each camera of (n,) anchors their places, and its slice of the index."""
         asking, answering = self.camids[anchors], self.camids[self.candidates]
         order = np.argsort(asking, kind="stable")
         cameras, starts = np.unique(asking[order], return_index=True)
@@ -89,20 +89,17 @@ class Space:
             low, high = np.searchsorted(answering, [camera, camera + 1])
             yield order[start:end], slice(int(low), int(high))
 
-    def _weighted(self, anchors: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        return zip(self.vectors, self.weight[anchors].T, strict=True)
-
 
 @dataclass(frozen=True)
 class Pairs:
-    """Rows of anchors and candidates, (P,) integers, and their similarities (P,) float32."""
+    """Rows of anchors and candidates, (P,) integers, and their similarities, (P,) float32."""
 
     anchor: np.ndarray
     candidate: np.ndarray
     similarity: np.ndarray
 
     def where(self, kept: np.ndarray) -> Pairs:
-        """The pairs that a mask (P,) keeps."""
+        """Return the pairs that the mask (P,) keeps."""
         if kept.all():
             return self
         return Pairs(self.anchor[kept], self.candidate[kept], self.similarity[kept])
@@ -116,7 +113,7 @@ def build_space(
     candidates: np.ndarray,
     clothes: np.ndarray | None = None,
 ) -> Space:
-    """Make images comparable; each of `vectors` is (N, width) float32, rows of length 1."""
+    """Build the space of N images; each of `vectors` is (N, width) float32, rows of length 1."""
     rows, width = len(pids), sum(x.shape[1] for x in vectors)
     plain = Space(
         tuple(vectors),
@@ -135,7 +132,7 @@ def build_space(
 
 
 def similarity(space: Space, anchor: np.ndarray, candidate: np.ndarray) -> np.ndarray:
-    """s(a, c) of pairs of rows, (P,) float32."""
+    """Return s(a, c) of pairs of rows, (P,) float32."""
     result = np.empty(len(anchor), np.float32)
     for part in blocks(np.arange(len(anchor)), GATHER):
         queries, keys = space.queries(anchor[part]), space.keys(candidate[part])
@@ -144,11 +141,9 @@ def similarity(space: Space, anchor: np.ndarray, candidate: np.ndarray) -> np.nd
 
 
 def average(space: Space, anchors: np.ndarray) -> np.ndarray:
-    """Mean of s(a, ·) over all that may answer each of (n,) anchors, (n,) float32."""
+    """Return the mean of s(a, ·) over candidates of other cameras, (n,) float32."""
     mean = np.zeros(len(anchors), np.float32)
-    total = _total(space, slice(0, len(space.index)))
-    for places, own in space.by_camera(anchors):
-        centre = (total - _total(space, own)) / _others(space, own)
+    for places, _, _, centre in _centres(space, anchors):
         for part in blocks(places):
             asking = anchors[part]
             mean[part] = space.scores(asking, space.queries(asking).astype(np.float64) @ centre)
@@ -156,7 +151,7 @@ def average(space: Space, anchors: np.ndarray) -> np.ndarray:
 
 
 def deviation(space: Space, anchors: np.ndarray) -> np.ndarray:
-    """Standard deviation of s(a, ·) over all that may answer each of (n,) anchors, (n,) float32."""
+    """Return the standard deviation of s(a, ·) over the same candidates, (n,) float32."""
     result = np.ones(len(anchors), np.float32)
     for places, _, scatter in _moments(space, anchors):
         for part in blocks(places):
@@ -167,12 +162,12 @@ def deviation(space: Space, anchors: np.ndarray) -> np.ndarray:
 
 
 def _shrink(width: int) -> float:
-    """Rounding may lengthen a vector by half a step in each of its dimensions; this makes room."""
+    """Return a factor that makes room for rounding by up to half a step in each dimension."""
     return 1 - width**0.5 / (2 * STEPS)
 
 
 def _rounded(parts: Sequence[np.ndarray], divisor: float) -> np.ndarray:
-    """Vectors side by side, shorter than 1, as multiples of 1 / STEPS."""
+    """Put vectors side by side, shorter than 1, as multiples of 1 / STEPS."""
     joined = parts[0].copy() if len(parts) == 1 else np.concatenate(parts, axis=1)
     joined *= np.float32(STEPS * _shrink(joined.shape[1]) / divisor)
     np.rint(joined, out=joined)
@@ -181,20 +176,20 @@ def _rounded(parts: Sequence[np.ndarray], divisor: float) -> np.ndarray:
 
 
 def _fused(plain: Space) -> Space:
-    """The same space with each encoder's similarities as z-scores of the anchor, averaged."""
+    """Return the space with the mean over encoders of the anchor's z-scores as its similarity."""
     weight, offset = np.ones_like(plain.weight), np.zeros(len(plain.pids), np.float32)
-    columns = _columns(plain)
+    edges = itertools.accumulate((x.shape[1] for x in plain.vectors), initial=0)
+    columns = list(itertools.starmap(slice, itertools.pairwise(edges)))  # of each encoder
     for places, centre, scatter in _moments(plain, plain.anchors):
         rows = plain.anchors[places]
-        offset[rows] = 0
-        for number, (own, x) in enumerate(zip(columns, plain.vectors, strict=True)):
+        for number, (part, x) in enumerate(zip(columns, plain.vectors, strict=True)):
             unit = len(columns) ** 0.5 / _shrink(plain.index.shape[1])
             asking = x[rows].astype(np.float64) * unit
-            variance = np.einsum("pd,pd->p", asking @ scatter[own, own], asking)
+            variance = np.einsum("pd,pd->p", asking @ scatter[part, part], asking)
             scale = np.sqrt(np.maximum(variance, 1e-12)) * len(columns)
             weight[rows, number] = 1 / scale
-            offset[rows] += (asking @ centre[own]) / scale
-    # The last digits of these sums depend on the number of threads; nothing else may.
+            offset[rows] += (asking @ centre[part]) / scale
+    # Rounded, because the last digits of the sums above depend on the number of threads.
     return plain.reweighted(_to_steps(weight), _to_steps(offset))
 
 
@@ -202,38 +197,30 @@ def _to_steps(x: np.ndarray) -> np.ndarray:
     return (np.rint(x * STEPS) / STEPS).astype(np.float32)
 
 
-def _columns(space: Space) -> list[slice]:
-    """Where each encoder's vectors are."""
-    edges = itertools.accumulate((x.shape[1] for x in space.vectors), initial=0)
-    return [slice(start, end) for start, end in itertools.pairwise(edges)]
-
-
 def _moments(
     space: Space, anchors: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """For each camera of (n,) anchors: their places, mean (D,) and covariance (D, D) of the keys
-    that may answer them."""
+    """Yield for each camera of (n,) anchors their places, and the mean (D,) and covariance (D, D)
+    of the keys of other cameras."""
     if not len(anchors):
         return
-    everything = slice(0, len(space.index))
-    total, square = _total(space, everything), _square(space, everything)
-    for places, own in space.by_camera(anchors):
-        count = _others(space, own)
-        centre = (total - _total(space, own)) / count
+    square = _square(space, slice(0, len(space.index)))
+    for places, own, count, centre in _centres(space, anchors):
         yield places, centre, (square - _square(space, own)) / count - np.outer(centre, centre)
 
 
-def _others(space: Space, own: slice) -> int:
-    return max(1, len(space.index) - (own.stop - own.start))
-
-
-def _total(space: Space, part: slice) -> np.ndarray:
-    """Sum over a part of the index, (D,) float64."""
-    return space.index[part].sum(axis=0, dtype=np.float64)
+def _centres(
+    space: Space, anchors: np.ndarray
+) -> Iterator[tuple[np.ndarray, slice, int, np.ndarray]]:
+    """Yield `by_camera` with the number of keys of other cameras and their mean (D,) float64."""
+    total = space.index.sum(axis=0, dtype=np.float64)
+    for places, own in space.by_camera(anchors):
+        count = max(1, len(space.index) - (own.stop - own.start))
+        yield places, own, count, (total - space.index[own].sum(axis=0, dtype=np.float64)) / count
 
 
 def _square(space: Space, part: slice) -> np.ndarray:
-    """Sum of outer products over a part of the index, (D, D) float64."""
+    """Return the sum of outer products over a slice of the index, (D, D) float64."""
     square = np.zeros((space.index.shape[1],) * 2)
     for start in range(part.start, part.stop, GATHER):
         block = space.index[start : min(start + GATHER, part.stop)].astype(np.float64)

@@ -1,8 +1,8 @@
-"""One person under two identities, as trackers leave them that lose somebody and find them again.
+"""One person under two identities, because a tracker lost and refound them.
 
-Look-alikes are what mining is after, so being alike is not enough. Two identities are taken for
-halves of one only where most images of each name the other first, where the two look as much alike
-as each looks like itself, and where nobody else comes as close:
+Mining looks for look-alikes, so being alike is not enough. Two identities are taken for halves of
+one only if most images of each have the other as their nearest negative, if the two look as much
+alike as each looks like itself, and if nobody else comes as close:
 
     mean s(A, B)  ≥  mean − 2 standard deviations of s(A, A) and s(B, B)
     mean s(A, B)  >  s of any image of A or B with its best negative beyond the two
@@ -22,48 +22,37 @@ SLACK = 2.0  # standard deviations
 
 def find_split_identities(
     space: Space, nearest: np.ndarray, values: np.ndarray, positives: Pairs
-) -> pl.DataFrame:
-    """Pairs of images across two halves: anchor, candidate, similarity, margin.
+) -> tuple[Pairs, np.ndarray]:
+    """Find the pairs of images across two halves, by anchor and candidate, and their margins (P,).
 
-    nearest, values (A, k) are the anchors' nearest negatives. The margin is against the mean
+    nearest, values (A, k) are the anchors' nearest negatives. A margin is measured against the mean
     similarity of the positives of both halves.
     """
     partner = _partners(space, nearest)
     asking, answering = (space.pids[rows] for rows in (space.anchors, space.candidates))
     between = _by_pair(space, joined(space, partner[asking], answering), partner)
-    within = (
-        _by_pair(space, positives, partner)
-        .group_by("pair")
-        .agg(
-            mean=pl.col("similarity").mean(),
-            spread=pl.col("similarity").cast(pl.Float64).std(ddof=0),
-        )
-    )
-    level = between.group_by("pair").agg(level=pl.col("similarity").mean())
-    others = _best_of_others(space, nearest, values, partner)
+    within = _by_pair(space, positives, partner)
+    spread = pl.col("similarity").cast(pl.Float64).std(ddof=0)
+    as_alike = pl.col("level") >= pl.col("mean") - SLACK * pl.col("spread")
     split = (
-        level.join(within, on="pair")
-        .join(others, on="pair")
-        .filter(
-            pl.col("level") >= pl.col("mean") - SLACK * pl.col("spread"),
-            pl.col("level") > pl.col("others"),
-        )
+        between.group_by("pair")
+        .agg(level=pl.col("similarity").mean())
+        .join(within.group_by("pair").agg(mean=pl.col("similarity").mean(), spread=spread), "pair")
+        .join(_best_of_others(space, nearest, values, partner), "pair")
+        .filter(as_alike, pl.col("level") > pl.col("others"))
     )
-    return (
-        between.join(split, on="pair")
-        .with_columns(margin=pl.col("similarity") - pl.col("mean"))
-        .select("anchor", "candidate", "similarity", "margin")
-        .sort("anchor", "candidate")
-    )
+    halves = between.join(split, "pair").sort("anchor", "candidate")
+    columns = (halves[name].to_numpy() for name in ("anchor", "candidate", "similarity", "mean"))
+    anchor, candidate, similarity, mean = columns
+    return Pairs(anchor, candidate, similarity), similarity - mean
 
 
 def _partners(space: Space, nearest: np.ndarray) -> np.ndarray:
-    """For each identity the one that is most often its nearest negative, where that holds the other
-    way round, too; else `NOBODY`. (P,) int64 by identity."""
+    """Return each identity's most frequent nearest one, (P,) int64; `NOBODY` if not mutual."""
     real = nearest[:, 0] != NOBODY
-    asked = space.pids[space.anchors[real]]
+    pid, other = space.pids[space.anchors[real]], space.pids[nearest[real, 0]]
     most = (
-        pl.DataFrame({"pid": asked, "other": space.pids[nearest[real, 0]]})
+        pl.DataFrame({"pid": pid, "other": other})
         .group_by("pid", "other")
         .len()
         .sort("pid", "len", "other", descending=[False, True, False])
@@ -78,18 +67,17 @@ def _partners(space: Space, nearest: np.ndarray) -> np.ndarray:
     return partner
 
 
-def _by_pair(space: Space, found: Pairs, partner: np.ndarray) -> pl.DataFrame:
-    """Pairs of images whose anchors' identities have partners; `pair` is the lower identity."""
-    found = found.where(partner[space.pids[found.anchor]] != NOBODY)
-    pid = space.pids[found.anchor]
-    columns = {"anchor": found.anchor, "candidate": found.candidate, "similarity": found.similarity}
-    return pl.DataFrame({"pair": np.minimum(pid, partner[pid]), **columns})
+def _by_pair(space: Space, pairs: Pairs, partner: np.ndarray) -> pl.DataFrame:
+    """Return the pairs whose anchors' identities have partners; `pair` is the lower identity."""
+    pairs = pairs.where(partner[space.pids[pairs.anchor]] != NOBODY)
+    pid = space.pids[pairs.anchor]
+    return pl.DataFrame({"pair": np.minimum(pid, partner[pid]), **vars(pairs)})
 
 
 def _best_of_others(
     space: Space, nearest: np.ndarray, values: np.ndarray, partner: np.ndarray
 ) -> pl.DataFrame:
-    """The best negative of each pair of identities that belongs to neither."""
+    """Return for each pair of identities the best negative that belongs to neither."""
     pid = space.pids[space.anchors]
     beyond = (nearest != NOBODY) & (space.pids[nearest] != partner[pid][:, None])
     best = np.where(beyond, values, -np.inf).max(axis=1)

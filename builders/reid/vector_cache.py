@@ -1,8 +1,8 @@
-"""Vectors on disk, in small shards, keyed by encoder and image file.
+"""Cache of vectors on disk, in small shards, keyed by encoder and image file.
 
 A shard is written whole or not at all. The key of an encoder is its name and digest (weights and
-preprocessing), the key of a file its path, size and time of change. So a killed run goes on after
-its last whole shard, and every builder finds the vectors that another one made.
+preprocessing), the key of a file its path, size and modification time. A killed run therefore
+resumes after its last whole shard, and builders share their vectors.
 """
 
 from __future__ import annotations
@@ -22,24 +22,26 @@ CACHE = "embeddings/.cache"
 
 
 def file_key(root: Path, path: str) -> str:
-    """Identifies a version of an image file: its path, size and time of change."""
+    """Return a digest of an image file's path, size and modification time."""
     try:
         stat = os.stat(root / path)
         version = f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}"
-    except OSError:  # listed, but gone or out of reach: decoding says why
+    except OSError:  # missing or unreadable: decoding reports why
         version = f"{path}\0missing"
     return hashlib.sha256(version.encode()).hexdigest()[:32]
 
 
 class VectorCache:
-    """Vectors of one encoder on disk, in shards that are written whole or not at all."""
+    """The cached vectors of one encoder."""
 
     def __init__(self, out: str | os.PathLike, encoder: Encoder) -> None:
+        from nontrivial.manifests.parquet import read_table
+
         self.width = encoder.width
         self.folder = Path(out, CACHE, f"{encoder.name}-{encoder.digest[:16]}")
         self._places: dict[str, tuple[Path, int]] = {}
         for shard in sorted(self.folder.glob("*.parquet")):
-            self._note(shard, _shard_keys(shard))
+            self._note(shard, read_table(shard, columns=["key"]).column("key").to_pylist())
 
     def __contains__(self, key: str) -> bool:
         return key in self._places
@@ -58,7 +60,7 @@ class VectorCache:
         self._note(shard, keys)
 
     def read(self, keys: Sequence[str]) -> np.ndarray:
-        """The vectors of cached `keys`, (n, width) float32."""
+        """Return the vectors of cached `keys`, (n, width) float32."""
         import numpy as np
 
         from nontrivial.manifests.parquet import read_table
@@ -70,16 +72,9 @@ class VectorCache:
             by_shard.setdefault(shard, []).append((row, place))
         for shard, pairs in by_shard.items():
             column = read_table(shard, columns=["vector"]).column("vector").combine_chunks()
-            held = column.flatten().to_numpy().reshape(-1, self.width)
             rows, places = map(list, zip(*pairs, strict=True))
-            vectors[rows] = held[places]
+            vectors[rows] = column.flatten().to_numpy().reshape(-1, self.width)[places]
         return vectors
 
     def _note(self, shard: Path, keys: Iterable[str]) -> None:
         self._places.update((key, (shard, place)) for place, key in enumerate(keys))
-
-
-def _shard_keys(shard: Path) -> list[str]:
-    from nontrivial.manifests.parquet import read_table
-
-    return read_table(shard, columns=["key"]).column("key").to_pylist()

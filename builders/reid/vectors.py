@@ -1,7 +1,6 @@
-"""Images -> unit vectors: decode, encode, keep.
+"""Images -> unit vectors: decode, encode, cache.
 
-`embed` takes vectors from the cache where it has them and fills it where it lacks them, in this
-process or on Ray Data.
+`embed` reads vectors from the cache and computes missing ones, in this process or on Ray Data.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nontrivial.builders.reid.sources import SOURCES, names_of
+from nontrivial.builders.reid.sources import SOURCES, names_of, read_source
 from nontrivial.builders.reid.vector_cache import VectorCache, file_key
 from nontrivial.manifests.command import check_share, option
 from nontrivial.manifests.errors import BadInput, require
@@ -30,38 +29,36 @@ if TYPE_CHECKING:
     from nontrivial.builders.reid.sources.data_set import ImageList
     from nontrivial.models.encoders import Encoder
 
-SHARD = 1024  # images; what a killed run loses at most
+SHARD = 1024  # images per shard; the most a killed run loses
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Batches = Iterator[tuple[Sequence[str], "list[np.ndarray]"]]
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class ImageOptions:
-    """Options of every command that reads images of people."""
+    """Options of all commands that read images of people."""
 
     source: list[str] = option(
-        f"data sets: {', '.join(SOURCES)}; some have variants: market1501:500k, msmt17:val, "
-        "cuhk03:labeled, table=FILE, folder=PATTERN",
+        f"data sets: {', '.join(SOURCES)}; variants: market1501:500k, msmt17:val, cuhk03:labeled, "
+        "table=FILE, folder=PATTERN",
         default=["market1501"],
     )
-    split: str = option("identities to take", default="train", choices=("train", "test"))
+    split: str = option("split to read", default="train", choices=("train", "test"))
     encoder: list[str] = option(
         "auto, stripes, osnet_x1_0[=FILE], openclip:MODEL@TAG, openclip:MODEL=FILE; several count "
-        "alike",
+        "equally",
         default=["auto"],
     )
-    root: str = option("where data sets lie", default="data")
+    root: str = option("folder of the data sets", default="data")
     out: str = option("folder of the manifests", default="manifests")
-    batch_size: int = option("images in one forward pass", default=64, rare=True)
-    workers: int = option("threads that decode; 0 takes all cores", default=0, rare=True)
-    max_bad: float = option("share of damaged images to go on without", default=0.01, rare=True)
+    batch_size: int = option("images per forward pass", default=64, rare=True)
+    workers: int = option("decoding threads; 0 uses all cores", default=0, rare=True)
+    max_bad: float = option("largest share of damaged images to leave out", default=0.01, rare=True)
     precision: str = option(
-        "auto runs networks in half precision on a GPU",
-        default="auto",
-        choices=("auto", "full"),
-        rare=True,
+        "auto: half precision on a GPU", default="auto", choices=("auto", "full"), rare=True
     )
     engine: str = option(
         "where images are encoded", default="local", choices=("local", "ray"), rare=True
@@ -69,11 +66,11 @@ class ImageOptions:
 
     @property
     def name(self) -> str:
-        """The data sets without their variants, as files are named after them."""
+        """The data sets' names without variants, as used in file names."""
         return "+".join(names_of(self.source))
 
     def check(self) -> None:
-        """Raise `BadInput` for values that nothing can be done with."""
+        """Raise `BadInput` for unusable values."""
         names = names_of(self.source)
         if not names or len(set(names)) < len(names):
             raise BadInput(f"--source {' '.join(self.source)}: needs each data set once")
@@ -88,49 +85,45 @@ class Embedded:
 
     frame: pl.DataFrame
     vectors: Mapping[str, np.ndarray]  # (N, width) float32 for each encoder
-    damaged: Mapping[str, str] = field(default_factory=dict)  # path -> what is wrong with it
+    damaged: Mapping[str, str] = field(default_factory=dict)  # path -> reason
 
 
 def read_sources(options: ImageOptions) -> list[ImageList]:
-    """The images of the split, source by source."""
-    from nontrivial.builders.reid.sources import read_source
-
+    """List the images of the split, source by source."""
     return [read_source(spec, options.root, options.split) for spec in options.source]
 
 
 def embed(frame: pl.DataFrame, encoders: Sequence[Encoder], options: ImageOptions) -> Embedded:
-    """Vectors of all images of `frame` that can be decoded, from the cache where it has them.
+    """Embed all images of `frame` that can be decoded, reusing cached vectors.
 
-    Raises `BadInput` that lists the damaged images when they are over `max_bad` of all.
+    Raises `BadInput` that lists the damaged images if their share exceeds `max_bad`.
     """
-    import numpy as np
     import polars as pl
 
-    root, paths = Path(options.root), frame["path"].to_list()
-    keys = [file_key(root, path) for path in paths]
+    paths = frame["path"].to_list()
+    keys = [file_key(Path(options.root), path) for path in paths]
     caches = {encoder.name: VectorCache(options.out, encoder) for encoder in encoders}
     damaged: dict[str, str] = {}
 
     def leave_out(path: str, reason: str) -> None:
         damaged[path] = reason
-        problems = list(damaged.values())
-        check_share(problems, len(paths), options.max_bad, "images are damaged")
+        check_share(list(damaged.values()), len(paths), options.max_bad, "images are damaged")
 
     for lacking, rows in _missing(keys, encoders, caches):
-        pending = [(keys[row], paths[row]) for row in rows]
-        _fill(pending, root, lacking, caches, options, leave_out)
+        images = [(keys[row], paths[row]) for row in rows]
+        _fill(_Job(lacking, images, options, leave_out), caches)
     for reason in damaged.values():
         logger.warning("left out: %s", reason)
-    whole = np.array([path not in damaged for path in paths])
-    wanted = list(itertools.compress(keys, whole))
-    vectors = {name: cache.read(wanted) for name, cache in caches.items()}
-    return Embedded(frame.filter(pl.Series(whole)), vectors, damaged)
+    whole = [path not in damaged for path in paths]
+    keys = list(itertools.compress(keys, whole))
+    vectors = {name: cache.read(keys) for name, cache in caches.items()}
+    return Embedded(frame.filter(pl.Series(whole, dtype=pl.Boolean)), vectors, damaged)
 
 
 def embeddings_table(parts: Sequence[Embedded]) -> pa.Table:
-    """The embeddings table of the contract, sorted by source and path.
+    """Return the embeddings table of the contract, sorted by source and path.
 
-    It knows no distractors: they are gallery images of an identity that nobody asks for.
+    Distractors become gallery images: no query has their identity.
     """
     import pyarrow as pa
 
@@ -153,7 +146,7 @@ def embeddings_table(parts: Sequence[Embedded]) -> pa.Table:
 def ahead(
     items: Iterable[Item], work: Callable[[Item], Result], workers: int, window: int
 ) -> Iterator[Result]:
-    """`map(work, items)` by threads that keep up to `window` results ready, in order."""
+    """Yield `map(work, items)` in order, from threads that keep up to `window` results ready."""
     with ThreadPoolExecutor(workers) as pool:
         pending: deque[Future[Result]] = deque()
         try:
@@ -167,155 +160,145 @@ def ahead(
             pool.shutdown(cancel_futures=True)
 
 
+@dataclass(frozen=True)
+class _Job:
+    """Images that lack the vectors of some encoders."""
+
+    encoders: Sequence[Encoder]
+    images: Sequence[tuple[str, str]]  # key and path
+    options: ImageOptions
+    leave_out: Callable[[str, str], None]  # takes the path of a damaged image and the reason
+
+    @property
+    def workers(self) -> int:
+        return self.options.workers or os.cpu_count() or 1
+
+    @property
+    def on_gpu(self) -> bool:
+        return any(getattr(encoder, "device", "cpu") != "cpu" for encoder in self.encoders)
+
+
 def _missing(
     keys: Sequence[str], encoders: Sequence[Encoder], caches: Mapping[str, VectorCache]
-) -> list[tuple[list[Encoder], list[int]]]:
-    """Rows that lack vectors, grouped by the encoders they lack: each image is decoded once."""
-    groups: dict[tuple[str, ...], list[int]] = {}
+) -> Iterator[tuple[list[Encoder], list[int]]]:
+    """Yield the rows that lack vectors by the encoders they lack, to decode each image once."""
+    groups: dict[tuple[int, ...], list[int]] = {}
     for row, key in enumerate(keys):
-        lacking = tuple(encoder.name for encoder in encoders if key not in caches[encoder.name])
-        if lacking:
-            groups.setdefault(lacking, []).append(row)
-    by_name = {encoder.name: encoder for encoder in encoders}
-    return [([by_name[name] for name in names], rows) for names, rows in groups.items()]
+        lacking = (n for n, encoder in enumerate(encoders) if key not in caches[encoder.name])
+        groups.setdefault(tuple(lacking), []).append(row)
+    groups.pop((), None)
+    return (([encoders[n] for n in numbers], rows) for numbers, rows in groups.items())
 
 
-def _fill(
-    pending: Sequence[tuple[str, str]],
-    root: Path,
-    encoders: Sequence[Encoder],
-    caches: Mapping[str, VectorCache],
-    options: ImageOptions,
-    leave_out: Callable[[str, str], None],
-) -> None:
-    """Decode and encode the (key, path) items into the caches, a shard at a time."""
+def _fill(job: _Job, caches: Mapping[str, VectorCache]) -> None:
+    """Decode and encode the images into the caches, a shard at a time."""
     import numpy as np
     from tqdm import tqdm
 
-    label = " + ".join(encoder.name for encoder in encoders)
-    engine = {"local": _here, "ray": _on_ray}[options.engine]
-    with tqdm(total=len(pending), desc=label, unit="image") as bar:
-        batches = engine(pending, root, encoders, options, leave_out, bar.update)
-        while shard := list(itertools.islice(batches, max(1, SHARD // options.batch_size))):
+    label = " + ".join(encoder.name for encoder in job.encoders)
+    engine = {"local": _here, "ray": _on_ray}[job.options.engine]
+    with tqdm(total=len(job.images), desc=label, unit="image") as bar:
+        batches = engine(job, bar.update)
+        while shard := list(itertools.islice(batches, max(1, SHARD // job.options.batch_size))):
             keys = [key for batch, _ in shard for key in batch]
-            for number, encoder in enumerate(encoders):
+            for number, encoder in enumerate(job.encoders):
                 vectors = np.concatenate([vectors[number] for _, vectors in shard])
                 caches[encoder.name].write(keys, vectors)
 
 
-def _here(
-    pending: Sequence[tuple[str, str]],
-    root: Path,
-    encoders: Sequence[Encoder],
-    options: ImageOptions,
-    leave_out: Callable[[str, str], None],
-    progress: Callable[[int], Any],
-) -> Iterator[tuple[Sequence[str], list[np.ndarray]]]:
-    """Keys and vectors (B, width) for each encoder, batch by batch.
+def _here(job: _Job, progress: Callable[[int], Any]) -> Batches:
+    """Yield keys and vectors (B, width) of each encoder, batch by batch.
 
-    Threads decode while an accelerator encodes. Where the processor encodes it has nothing to spare
-    for that, and they decode a batch in between. A batch holds whole images only, so a run that
-    goes on after a kill forms the same batches as one that was never killed.
+    Threads decode while an accelerator encodes. If the processor encodes, it has no time to spare,
+    and they decode a batch in between. A batch holds whole images only, so a run that resumes after
+    a kill forms the same batches as one that was never killed.
     """
-    workers, size = options.workers or os.cpu_count() or 1, options.batch_size
-    prepare = partial(_prepare, root, encoders)
-    stretch = max(1, len(pending)) if _on_gpu(encoders) else size
+    size, count = job.options.batch_size, len(job.images)
+    prepare = partial(_prepare, Path(job.options.root), job.encoders)
+    stretch = max(1, count) if job.on_gpu else size
 
     def whole() -> Iterator[tuple[str, list[np.ndarray]]]:
-        for low in range(0, len(pending), stretch):
-            items = pending[low : low + stretch]
-            for key, path, arrays in ahead(items, prepare, workers, window=4 * size):
+        for low in range(0, count, stretch):
+            images = job.images[low : low + stretch]
+            for key, path, arrays in ahead(images, prepare, job.workers, window=4 * size):
                 progress(1)
                 if isinstance(arrays, str):
-                    leave_out(path, arrays)
+                    job.leave_out(path, arrays)
                 else:
                     yield key, arrays
 
     decoded = whole()
     while batch := list(itertools.islice(decoded, size)):
         keys, arrays = zip(*batch, strict=True)
-        yield keys, _encode(encoders, arrays)
+        yield keys, _encode(job.encoders, arrays)
 
 
-def _on_ray(
-    pending: Sequence[tuple[str, str]],
-    root: Path,
-    encoders: Sequence[Encoder],
-    options: ImageOptions,
-    leave_out: Callable[[str, str], None],
-    progress: Callable[[int], Any],
-) -> Iterator[tuple[Sequence[str], list[np.ndarray]]]:
-    """The same by workers of Ray Data, batches in any order.
+def _on_ray(job: _Job, progress: Callable[[int], Any]) -> Batches:
+    """Yield the same from workers of Ray Data, batches in any order.
 
-    Every worker sees the files under the same root and loads the encoders itself: its digests have
-    to be ours. A batch that has a damaged image is smaller here, which may change the last bit.
+    Every worker sees the files under the same root and loads the encoders itself; their digests
+    must be the ones here. A batch with a damaged image is smaller here, which may change last bits.
     """
     import numpy as np
 
     data = require("ray.data", "ray", "--engine ray")
-    size = options.batch_size
-    rows = [{"batch": pending[low : low + size]} for low in range(0, len(pending), size)]
-    wanted = {encoder.spec: encoder.digest for encoder in encoders}
-    made = data.from_items(rows, override_num_blocks=len(rows)).map(
+    size = job.options.batch_size
+    rows = [{"batch": job.images[low : low + size]} for low in range(0, len(job.images), size)]
+    expected = {encoder.spec: encoder.digest for encoder in job.encoders}
+    root = str(Path(job.options.root).absolute())
+    results = data.from_items(rows, override_num_blocks=len(rows)).map(
         _RayWorker,
-        fn_constructor_args=(str(root.absolute()), wanted, options.precision),
-        concurrency=(1, options.workers or os.cpu_count() or 1),
-        num_gpus=1 if _on_gpu(encoders) else None,
+        fn_constructor_args=(root, expected, job.options.precision),
+        concurrency=(1, job.workers),
+        num_gpus=1 if job.on_gpu else None,
     )
-    for row in made.iter_rows():
+    for row in results.iter_rows():
         progress(len(row["keys"]) + len(row["damaged"]))
         for path, reason in row["damaged"]:
-            leave_out(path, reason)
+            job.leave_out(path, reason)
         if len(row["keys"]):
-            vectors = (np.asarray(row[f"vectors{n}"], np.float32) for n in range(len(encoders)))
-            yield list(row["keys"]), list(vectors)
+            numbers = range(len(job.encoders))
+            yield list(row["keys"]), [np.asarray(row[f"vectors{n}"], np.float32) for n in numbers]
 
 
 class _RayWorker:
-    """Decodes and encodes one batch after the other with encoders of its own."""
+    """A worker that decodes and encodes batches with its own encoders."""
 
-    def __init__(self, root: str, wanted: Mapping[str, str], precision: str) -> None:
+    def __init__(self, root: str, expected: Mapping[str, str], precision: str) -> None:
         from nontrivial.models.encoders import load_encoders
 
-        self.root, self.encoders = Path(root), load_encoders(list(wanted), precision=precision)
-        found = [encoder.digest for encoder in self.encoders]
-        if found != list(wanted.values()):
+        self.root, self.encoders = Path(root), load_encoders(list(expected), precision=precision)
+        if [encoder.digest for encoder in self.encoders] != list(expected.values()):
             raise BadInput(
-                f"a Ray worker has other weights of {' '.join(wanted)} than this machine"
+                f"a Ray worker has other weights of {' '.join(expected)} than this machine"
             )
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
         prepared = [_prepare(self.root, self.encoders, tuple(item)) for item in row["batch"]]
         damaged = [(path, arrays) for _, path, arrays in prepared if isinstance(arrays, str)]
         whole = [(key, arrays) for key, _, arrays in prepared if not isinstance(arrays, str)]
-        made: dict[str, Any] = {"keys": [key for key, _ in whole], "damaged": damaged}
         encoded = _encode(self.encoders, [arrays for _, arrays in whole]) if whole else []
-        return made | {f"vectors{n}": vectors for n, vectors in enumerate(encoded)}
+        vectors = {f"vectors{n}": vectors for n, vectors in enumerate(encoded)}
+        return {"keys": [key for key, _ in whole], "damaged": damaged, **vectors}
 
 
 def _prepare(
-    root: Path, encoders: Sequence[Encoder], item: tuple[str, str]
+    root: Path, encoders: Sequence[Encoder], image: tuple[str, str]
 ) -> tuple[str, str, list[np.ndarray] | str]:
-    """Key, path, and an array for each encoder, or what is wrong with the image."""
+    """Return key, path, and an array per encoder or the reason why the image is damaged."""
     from nontrivial.manifests.media import MediaError, decode_image, resolve
 
-    key, path = item
+    key, path = image
     try:
-        image = decode_image(resolve(root, path))
+        decoded = decode_image(resolve(root, path))
     except MediaError as error:
         return key, path, str(error)
-    return key, path, [encoder.preprocess(image) for encoder in encoders]
-
-
-def _on_gpu(encoders: Sequence[Encoder]) -> bool:
-    return any(getattr(encoder, "device", "cpu") != "cpu" for encoder in encoders)
+    return key, path, [encoder.preprocess(decoded) for encoder in encoders]
 
 
 def _encode(
     encoders: Sequence[Encoder], arrays: Sequence[Sequence[np.ndarray]]
 ) -> list[np.ndarray]:
-    """Vectors (B, width) of one batch for each encoder."""
-    return [
-        encoder.encode(batch)
-        for encoder, batch in zip(encoders, zip(*arrays, strict=True), strict=True)
-    ]
+    """Return the vectors (B, width) of one batch for each encoder."""
+    by_encoder = zip(encoders, zip(*arrays, strict=True), strict=True)
+    return [encoder.encode(batch) for encoder, batch in by_encoder]

@@ -207,7 +207,7 @@ def test_the_metadata_tells_what_the_pairs_cover(data, tmp_path):
         (("--pairs", "top"), "--pairs top: is for --split test"),
         (("--source", "cuhk_sysu", "--split", "test"), "cuhk_sysu has no split 'test'"),
         (("--source", "table"), "needs table=FILE"),
-        (("--source", "folder=(["), "is no regular expression"),
+        (("--source", "folder=(["), "is not a regular expression"),
     ],
 )
 def test_what_makes_no_sense_is_said(data, tmp_path, capsys, words, message):

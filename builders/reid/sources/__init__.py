@@ -9,17 +9,13 @@ vc_clothes     VC-Clothes, changed clothes, rendered (Wan et al., CVPRW 2020)
 cuhk_sysu      CUHK-SYSU crops (Xiao et al., CVPR 2017)
 dukemtmc       DukeMTMC-reID, retracted
 occluded_duke  Occluded-Duke (Miao et al., ICCV 2019), made from it
-table          your own: a csv or parquet
+table          your own: a csv or Parquet file
 folder         your own: a regular expression for file names
 
-Each source is one module that holds a `DATA_SET`: where it may lie, its layout, where it comes
-from, its published counts, and how its files become `Photo`s. Where there is a choice it holds a
-function `data_set` of the variant instead, and names the `VARIANTS`; sources of your own take any
-text.
-
-    market1501        as published
-    market1501:500k   a variant
-    table=FILE        your own
+Each source is one module with a `DATA_SET`: its possible folders, its layout, its origin, its
+published counts, and a scan that turns its files into `Photo`s. A source with variants has a
+function `data_set(variant)` instead and lists its `VARIANTS`; `table` and `folder` take any text as
+their variant. Specifications read `market1501`, `market1501:500k` or `table=FILE`.
 """
 
 from __future__ import annotations
@@ -35,7 +31,7 @@ from nontrivial.manifests.errors import BadInput
 if TYPE_CHECKING:
     from nontrivial.builders.reid.sources.data_set import ImageList
 
-# Modules are named, not imported: listing the sources costs nothing.
+# Names only, so that listing the sources imports none of them.
 SOURCES = (
     "market1501",
     "msmt17",
@@ -53,7 +49,7 @@ _SPEC = re.compile(r"(?P<name>\w+)(?:[:=](?P<variant>.*))?", re.DOTALL)
 
 
 def names_of(specs: Sequence[str]) -> list[str]:
-    """The data sets that specifications name; raises `BadInput` for an unknown one.
+    """Return the names of the data sets in `specs`; raise `BadInput` for an unknown one.
 
     >>> names_of(["market1501:500k", "table=my.csv"])
     ['market1501', 'table']
@@ -62,20 +58,20 @@ def names_of(specs: Sequence[str]) -> list[str]:
 
 
 def read_source(spec: str, root: str | os.PathLike, split: str) -> ImageList:
-    """The images of one split of a source, found under `root`.
+    """List the images of one split of the source that lies under `root`.
 
-    Raises `BadInput` that says what was looked for and where the data set comes from.
+    If it is missing, the `BadInput` names the folders tried and the data set's origin.
     """
     name, variant = _parse(spec)
     module = importlib.import_module(f"nontrivial.builders.reid.sources.{name}")
-    if not hasattr(module, "data_set"):
-        if variant:
-            raise BadInput(f"--source {spec}: {name} has no variants")
-        return module.DATA_SET.read(root, split)
-    known = getattr(module, "VARIANTS", None)
-    if variant and known and variant not in known:
-        raise BadInput(f"--source {spec}: the variants of {name} are {', '.join(known)}")
-    return module.data_set(variant).read(root, split)
+    if hasattr(module, "data_set"):
+        variants = getattr(module, "VARIANTS", (variant,))
+        if variant and variant not in variants:
+            raise BadInput(f"--source {spec}: the variants of {name} are {', '.join(variants)}")
+        return module.data_set(variant).read(root, split)
+    if variant:
+        raise BadInput(f"--source {spec}: {name} has no variants")
+    return module.DATA_SET.read(root, split)
 
 
 def _parse(spec: str) -> tuple[str, str]:

@@ -1,9 +1,9 @@
-"""CUHK03: 1,467 people, each seen by two cameras (Li et al., CVPR 2014), by the new protocol of
-767/700 identities (Zhong et al., CVPR 2017).
+"""CUHK03: 1,467 people, each seen by two cameras (Li et al., CVPR 2014).
 
-It comes as folders of PNG files, or as the original `cuhk-03.mat` with the protocol in
+The split is the new protocol of 767/700 identities (Zhong et al., CVPR 2017). The data set comes as
+folders of PNG files, or as the original `cuhk-03.mat` with the protocol in
 `cuhk03_new_protocol_config_{detected,labeled}.mat`. The images of the .mat file are unpacked once,
-beside it. Boxes are detected ones; `cuhk03:labeled` takes those drawn by hand.
+beside it. Boxes are the detected ones; `cuhk03:labeled` takes the boxes drawn by hand.
 """
 
 from __future__ import annotations
@@ -14,45 +14,29 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nontrivial.builders.reid.sources.data_set import GALLERY, QUERY, TRAIN, DataSet, Photo
-from nontrivial.builders.reid.sources.folders import scan_folders
+from nontrivial.builders.reid.sources.folders import BOXES, by_split, scan_folders
 from nontrivial.manifests.errors import BadInput, require
 
 VARIANTS = ("detected", "labeled")
-FOLDERS = {
-    "train": (("bounding_box_train", TRAIN),),
-    "test": (("query", QUERY), ("bounding_box_test", GALLERY)),
-}
 # 0003_c1_21.png: identity, camera, number
 NAME = re.compile(r"(?P<pid>\d{4})_c(?P<camid>\d)_\d+\.(?:png|jpg)")
 MAT, PROTOCOL = "cuhk-03.mat", "cuhk03_new_protocol_config_{boxes}.mat"
-PARTS = {
-    "train": (("train_idx", TRAIN),),
-    "test": (("query_idx", QUERY), ("gallery_idx", GALLERY)),
-}
+INDICES = ("train_idx", "query_idx", "gallery_idx")  # of the protocol
 PUBLISHED = {
     "detected": {TRAIN: (7_365, 767), QUERY: (1_400, 700), GALLERY: (5_332, 700)},
     "labeled": {TRAIN: (7_368, 767), QUERY: (1_400, 700), GALLERY: (5_328, 700)},
 }
-VIEWS = 5  # a person's first five images are of the first camera of their pair
+VIEWS = 5  # a person's first five images come from the first camera of the pair
 
 
 def data_set(variant: str) -> DataSet:
-    """CUHK03 with boxes of one kind."""
+    """Describe CUHK03 with detected or labeled boxes."""
     boxes = variant or VARIANTS[0]
-
-    def scan(folder: Path, split: str, ignored: Counter[str]) -> Iterator[Photo]:
-        if (folder / MAT).is_file() and not (folder / boxes).is_dir():
-            return _scan_protocol(folder, boxes, split)
-        parts = {
-            key: [(f"{boxes}/{part}", role) for part, role in listed]
-            for key, listed in FOLDERS.items()
-        }
-        return scan_folders(parts, NAME)(folder, split, ignored)
-
     return DataSet(
         name="cuhk03",
         folders=("CUHK03-NP", "cuhk03-np", "cuhk03_release", "cuhk03", "CUHK03"),
@@ -61,36 +45,42 @@ def data_set(variant: str) -> DataSet:
         origin="https://www.ee.cuhk.edu.hk/~xgwang/CUHK_identification.html, "
         "protocol: https://github.com/zhunzhong07/person-re-ranking",
         published=PUBLISHED[boxes],
-        scan=scan,
+        scan=partial(_scan, boxes),
     )
 
 
+def _scan(boxes: str, folder: Path, split: str, ignored: Counter[str]) -> Iterator[Photo]:
+    if (folder / MAT).is_file() and not (folder / boxes).is_dir():
+        return _scan_protocol(folder, boxes, split)
+    parts = by_split(*(f"{boxes}/{part}" for part in BOXES))
+    return scan_folders(parts, NAME)(folder, split, ignored)
+
+
 def _scan_protocol(folder: Path, boxes: str, split: str) -> Iterator[Photo]:
-    """The images that the protocol's file lists, by their 1-based numbers in it."""
+    """Yield the images that the protocol lists by their 1-based numbers."""
     io = require("scipy.io", "reid", "reading CUHK03's .mat files")
     protocol = folder / PROTOCOL.format(boxes=boxes)
     if not protocol.is_file():
         raise FileNotFoundError(2, "no such file", str(protocol))
     try:
-        content = io.loadmat(protocol, variable_names=("labels", "filelist", *_indices()))
+        content = io.loadmat(protocol, variable_names=("labels", "filelist", *INDICES))
         names = [str(entry[0]) for entry in content["filelist"].ravel()]
         labels = content["labels"].ravel().tolist()
-        parts = {key: content[key].ravel().tolist() for key in _indices()}
+        numbers = {key: content[key].ravel().tolist() for key in INDICES}
     except (ValueError, KeyError, OSError) as error:
         raise BadInput(f"{protocol}: is not CUHK03's protocol ({error})") from error
     images = unpack(folder, boxes).name
-    for key, role in PARTS[split]:
-        for name, pid in ((names[i - 1], labels[i - 1]) for i in parts[key]):
-            camera = name.split("_")[2]  # 1_001_1_01.png: pair of cameras, person, camera, number
+    for key, role in by_split(*INDICES)[split]:
+        for name, pid in ((names[i - 1], labels[i - 1]) for i in numbers[key]):
+            camera = name.split("_")[2]  # 1_001_1_01.png: camera pair, person, camera, number
             yield Photo(f"{images}/{name}", f"{pid:04d}", int(camera), role)
 
 
-def _indices() -> list[str]:
-    return [key for listed in PARTS.values() for key, _ in listed]
-
-
 def unpack(folder: Path, boxes: str) -> Path:
-    """The folder with the images of `cuhk-03.mat` as PNG files; written whole, and only once."""
+    """Unpack `cuhk-03.mat` to PNG files, unless that was done before; return their folder.
+
+    The folder is written whole or not at all. Raises `BadInput` for a damaged file.
+    """
     target = folder / f"images_{boxes}"
     if target.is_dir():
         return target
@@ -103,7 +93,7 @@ def unpack(folder: Path, boxes: str) -> Path:
         temporary.chmod(0o755)
         os.rename(temporary, target)
     except (OSError, KeyError) as error:
-        if not target.is_dir():  # or another process was quicker, which is as good
+        if not target.is_dir():  # else another process has just unpacked it
             raise BadInput(f"{folder / MAT}: cannot be unpacked ({error})") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -111,7 +101,7 @@ def unpack(folder: Path, boxes: str) -> Path:
 
 
 def _images(content: Any, boxes: str) -> Iterator[tuple[str, Any]]:
-    """(name, image) of every crop. MATLAB's cells are references, its arrays are transposed."""
+    """Yield (name, image) of every crop. MATLAB's cells are references, its arrays transposed."""
     from PIL import Image
     from tqdm import tqdm
 
@@ -120,6 +110,6 @@ def _images(content: Any, boxes: str) -> Iterator[tuple[str, Any]]:
         for person, crops in enumerate(tqdm(people, f"{boxes}, camera pair {pair}"), 1):
             for number, reference in enumerate(crops, 1):
                 pixels = content[reference][:].T
-                if pixels.ndim == 3 and pixels.size:  # an empty cell: fewer than ten crops
+                if pixels.ndim == 3 and pixels.size:  # people with under ten crops have empty cells
                     view = 1 if number <= VIEWS else 2
                     yield f"{pair}_{person:03d}_{view}_{number:02d}.png", Image.fromarray(pixels)

@@ -1,7 +1,7 @@
-"""CUHK-SYSU: crops of 11,934 people from street photographs and films (Xiao et al., CVPR 2017).
+"""CUHK-SYSU: crops of 11,934 people from street photographs and films.
 
-Each scene is a photograph of its own, so the scene takes the place of the camera: a pair shows
-people in two different scenes.
+Xiao et al., CVPR 2017. Every scene is a separate photograph. The scene stands in for the camera, so
+the two images of a pair come from different scenes.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What a re-identification data set is to the builders, and what all of them have in common."""
+"""A re-identification data set: its files on disk and its table of images."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,17 +13,16 @@ import polars as pl
 
 from nontrivial.manifests.errors import BadInput
 
-# Roles of images, and what they mean to a ranking: junk is dropped from it, a distractor is ranked
-# but shows nobody who is asked for.
+# Roles of images. A ranking drops junk; it keeps distractors, which match no query.
 TRAIN, QUERY, GALLERY, DISTRACTOR, JUNK = "train", "query", "gallery", "distractor", "junk"
+ROLES = {"train": (TRAIN,), "test": (QUERY, GALLERY, DISTRACTOR, JUNK)}
 NOT_AN_IMAGE = "not an image name"
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 SCHEMA = {
-    "path": pl.String,  # relative to the root, as manifests name media
+    "path": pl.String,  # relative to the root, as in manifests
     "source": pl.String,
-    "name": pl.String,  # unique within the source; ids are made of it
-    "pid": pl.String,  # "market1501/train/0002": identities of different splits never meet
+    "name": pl.String,  # unique within the source; part of sample ids
+    "pid": pl.String,  # "market1501/train/0002": unique over sources and splits
     "camid": pl.Int32,
     "clothes": pl.String,
     "split": pl.String,
@@ -32,10 +31,10 @@ SCHEMA = {
 
 
 class Photo(NamedTuple):
-    """One image file of a data set; `path` is relative to the data set's own folder.
+    """An image file; `path` is relative to the data set's folder.
 
-    Outfits are compared within an identity, so `clothes` need not be unique beyond it. `name`
-    stands in ids; by default it is the file's own, without its ending.
+    `clothes` names an outfit of the identity and need not be unique across identities. `name` is
+    used in sample ids; by default it is the file's name without its suffix.
     """
 
     path: str
@@ -50,18 +49,19 @@ class Photo(NamedTuple):
 class ImageList:
     """The images of one split of a data set."""
 
-    frame: pl.DataFrame  # SCHEMA, sorted by path
-    folder: Path  # the data set's own folder
-    ignored: Mapping[str, int]  # files that were left out, by reason
-    differences: list[str]  # from the published counts
+    frame: pl.DataFrame  # columns of SCHEMA, sorted by path
+    folder: Path  # the data set's folder
+    ignored: Mapping[str, int]  # number of skipped files by reason
+    differences: list[str]  # from the published counts, as sentences
 
 
 @dataclass(frozen=True)
 class DataSet:
     """A data set on disk.
 
-    `scan(folder, split, ignored)` yields the photos of a split and counts the files it leaves out;
-    `published` holds (images, identities) of each role, distractors and junk without identities.
+    `scan(folder, split, ignored)` yields the photos of a split and counts the files it skips in
+    `ignored`, by reason. `published` maps a role to its published numbers of images and identities;
+    the latter is None for distractors and junk.
     """
 
     name: str
@@ -70,10 +70,10 @@ class DataSet:
     origin: str
     published: Mapping[str, tuple[int, int | None]]
     scan: Callable[[Path, str, Counter[str]], Iterable[Photo]]
-    splits: tuple[str, ...] = field(default=("train", "test"))
+    splits: tuple[str, ...] = ("train", "test")
 
     def read(self, root: str | os.PathLike, split: str) -> ImageList:
-        """Find the data set under `root` and list the images of `split`."""
+        """List the images of `split`; raise `BadInput` if the data set is missing or incomplete."""
         if split not in self.splits:
             raise BadInput(f"{self.name} has no split {split!r}; it has {', '.join(self.splits)}")
         folder = self.find(root)
@@ -81,14 +81,14 @@ class DataSet:
         try:
             photos = list(self.scan(folder, split, ignored))
         except FileNotFoundError as error:
-            raise BadInput(f"{error.filename}: is not there; {self._help(root)}") from error
+            raise BadInput(f"{error.filename}: not found; {self._help(root)}") from error
         if not photos:
             raise BadInput(f"{folder}: no images of split {split!r}; {self._help(root)}")
         frame = self._frame(photos, folder.relative_to(root).as_posix(), split)
         return ImageList(frame, folder, dict(ignored), self._differences(frame))
 
     def find(self, root: str | os.PathLike) -> Path:
-        """The data set's folder under `root`; raises `BadInput` where there is none."""
+        """Return the data set's folder under `root`; raise `BadInput` if there is none."""
         for name in self.folders:
             if Path(root, name).is_dir():
                 return Path(root, name)
@@ -100,7 +100,7 @@ class DataSet:
             f"looked for {places}\n"
             f"  layout:  {self.layout}\n"
             f"  origin:  {self.origin}\n"
-            f"  elsewhere on this machine: name the folder above it with --root\n"
+            f"  if it is elsewhere on this machine: pass its parent folder with --root\n"
             f"  synthetic people: nontrivial synthetic --out {root}, --source market1501"
         )
 
@@ -121,19 +121,19 @@ class DataSet:
         frame = pl.DataFrame(rows, schema=SCHEMA, orient="row").sort("path")
         twice = frame.filter(pl.col("name").is_duplicated())
         if len(twice):
-            raise BadInput(f"{self.name}: two images of one name: {', '.join(twice['path'][:2])}")
+            raise BadInput(f"{self.name}: two images share a name: {', '.join(twice['path'][:2])}")
         return frame
 
     def _differences(self, frame: pl.DataFrame) -> list[str]:
-        """What differs from the published counts, in words."""
-        found = frame.group_by("role").agg(pl.len(), pl.col("pid").n_unique()).sort("role")
+        """Describe each role whose counts differ from the published ones."""
+        counts = frame.group_by("role").agg(pl.len(), pl.col("pid").n_unique()).sort("role")
         texts = []
-        for role, images, pids in found.rows():
-            wanted, people = self.published.get(role, (images, None))
-            if images != wanted or people not in (None, pids):
+        for role, images, pids in counts.rows():
+            expected, people = self.published.get(role, (images, None))
+            if images != expected or people not in (None, pids):
                 identities = f" of {people:,} identities" if people else ""
                 texts.append(
                     f"{self.name} {role}: {images:,} images of {pids:,} identities, "
-                    f"published are {wanted:,}{identities}"
+                    f"published are {expected:,}{identities}"
                 )
         return texts

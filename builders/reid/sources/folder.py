@@ -1,7 +1,7 @@
-"""A data set of one's own: a folder whose file names tell who is seen where.
+"""Your own data set: a folder whose file names give identity and camera.
 
-`--source folder=PATTERN` takes a regular expression that a file's path under the root must match
-whole, with the groups `pid` and `camid`, and where there are any `clothes`, `split` and `role`:
+`--source folder=PATTERN` takes a regular expression that must match a file's whole path under the
+root. It has the groups `pid` and `camid`, and optionally `clothes`, `split` and `role`:
 
     --source 'folder=(?P<split>train|test)/(?P<pid>\\d+)_c(?P<camid>\\d+)_.*\\.jpg'
 """
@@ -15,21 +15,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nontrivial.builders.reid.sources.data_set import NOT_AN_IMAGE, DataSet
-from nontrivial.builders.reid.sources.table import own_data_set
+from nontrivial.builders.reid.sources.table import Record, own_data_set
 from nontrivial.manifests.errors import BadInput
-
-NEEDED = {"pid", "camid"}
 
 
 def data_set(variant: str) -> DataSet:
-    """The files under the root whose names the pattern matches."""
+    """Describe the files under the root whose paths match the pattern `variant`."""
     if not variant:
         raise BadInput(r"--source folder: needs 'folder=(?P<pid>\d+)_c(?P<camid>\d).*'")
     try:
         pattern = re.compile(variant)
     except re.error as error:
-        raise BadInput(f"--source folder={variant}: is no regular expression ({error})") from error
-    if not set(pattern.groupindex) >= NEEDED:
+        raise BadInput(
+            f"--source folder={variant}: is not a regular expression ({error})"
+        ) from error
+    if not {"pid", "camid"} <= set(pattern.groupindex):
         raise BadInput(f"--source folder={variant}: needs the groups (?P<pid>…) and (?P<camid>…)")
     return own_data_set(
         "folder",
@@ -38,9 +38,7 @@ def data_set(variant: str) -> DataSet:
     )
 
 
-def _records(
-    root: Path, pattern: re.Pattern[str], ignored: Counter[str]
-) -> Iterator[dict[str, str | None]]:
+def _records(root: Path, pattern: re.Pattern[str], ignored: Counter[str]) -> Iterator[Record]:
     for folder, _, names in os.walk(root):
         for name in names:
             path = Path(folder, name).relative_to(root).as_posix()

@@ -1,4 +1,4 @@
-"""Data sets whose folders are their splits and whose file names say everything else."""
+"""Data sets with one folder per role, described entirely by their file names."""
 
 from __future__ import annotations
 
@@ -8,9 +8,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from nontrivial.builders.reid.sources.data_set import NOT_AN_IMAGE, Photo
+from nontrivial.builders.reid.sources.data_set import GALLERY, NOT_AN_IMAGE, QUERY, TRAIN, Photo
 
 Scan = Callable[[Path, str, Counter[str]], Iterator[Photo]]
+BOXES = ("bounding_box_train", "query", "bounding_box_test")  # the folders of Market-1501
+
+
+def by_split(train: str, query: str, gallery: str) -> dict[str, tuple[tuple[str, str], ...]]:
+    """Return the (folder or list, role) parts of each split."""
+    return {"train": ((train, TRAIN),), "test": ((query, QUERY), (gallery, GALLERY))}
 
 
 def scan_folders(
@@ -18,10 +24,10 @@ def scan_folders(
     name: re.Pattern[str],
     nobody: Mapping[str, str] | None = None,
 ) -> Scan:
-    """A scan of (folder, role) parts by split; names are matched whole.
+    """Return a scan of the (folder, role) parts of each split.
 
-    `name` has the groups `pid` and `camid`, and `clothes` where names tell the outfit. `nobody`
-    gives the roles of what the benchmark uses as identities that belong to nobody.
+    `name` must match whole file names; it has the groups `pid`, `camid` and optionally `clothes`.
+    `nobody` maps pseudo-identities, which stand for no person, to their roles.
     """
 
     def scan(folder: Path, split: str, ignored: Counter[str]) -> Iterator[Photo]:
@@ -31,14 +37,8 @@ def scan_folders(
                 if match is None:
                     ignored[NOT_AN_IMAGE] += 1
                     continue
-                found = match.groupdict()
-                pid = found["pid"]
-                yield Photo(
-                    path=f"{part}/{file}",
-                    pid=pid,
-                    camid=int(found["camid"]),
-                    role=(nobody or {}).get(pid, role),
-                    clothes=found.get("clothes"),
-                )
+                pid, clothes = match["pid"], match.groupdict().get("clothes")
+                actual_role = (nobody or {}).get(pid, role)
+                yield Photo(f"{part}/{file}", pid, int(match["camid"]), actual_role, clothes)
 
     return scan

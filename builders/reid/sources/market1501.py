@@ -1,6 +1,7 @@
-"""Market-1501: 32,668 images of 1,501 people from six cameras (Zheng et al., ICCV 2015).
+"""Market-1501: 32,668 images of 1,501 people from six cameras.
 
-With `market1501:500k` the 500,000 distractors that were published later join the gallery.
+Zheng et al., ICCV 2015. `market1501:500k` adds the 500,000 distractors that were published later to
+the gallery.
 """
 
 from __future__ import annotations
@@ -16,17 +17,14 @@ from nontrivial.builders.reid.sources.data_set import (
     TRAIN,
     DataSet,
 )
-from nontrivial.builders.reid.sources.folders import scan_folders
+from nontrivial.builders.reid.sources.folders import BOXES, by_split, scan_folders
 
-FOLDERS = {
-    "train": (("bounding_box_train", TRAIN),),
-    "test": (("query", QUERY), ("bounding_box_test", GALLERY)),
-}
+FOLDERS = by_split(*BOXES)
 VARIANTS = ("500k",)
-EXTRA = "images"  # what the archive of the distractors unpacks to
+EXTRA = "images"  # the folder in the distractors' archive
 # 0002_c1s1_000451_03.jpg: identity, camera, sequence, frame, detection
 NAME = re.compile(r"(?P<pid>-1|\d{4,5})_c(?P<camid>\d)s\d_\d+_\d+\.(?:jpg|png)")
-# What the benchmark uses as identities: bad detections, and people who belong to no identity.
+# The benchmark's pseudo-identities: bad detections, and people outside all identities.
 ROLE_OF = {"-1": JUNK, "0000": DISTRACTOR, "00000": DISTRACTOR}
 
 PLAIN = DataSet(
@@ -46,7 +44,7 @@ PLAIN = DataSet(
 
 
 def data_set(variant: str) -> DataSet:
-    """Market-1501 as it was published, or with the 500,000 distractors."""
+    """Describe Market-1501 as published, or with the 500,000 distractors."""
     if not variant:
         return PLAIN
     more = {**FOLDERS, "test": (*FOLDERS["test"], (EXTRA, DISTRACTOR))}

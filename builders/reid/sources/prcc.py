@@ -1,7 +1,7 @@
-"""PRCC: 33,698 images of 221 people from three cameras (Yang et al., TPAMI 2019).
+"""PRCC: 33,698 images of 221 people from three cameras.
 
-Cameras A and B saw everybody in the same clothes, camera C on another day in others. In the test
-part A is the gallery; B and C ask.
+Yang et al., TPAMI 2019. Cameras A and B saw each person in the same clothes, camera C on another
+day in other clothes. In the test split camera A is the gallery; B and C are queries.
 """
 
 from __future__ import annotations
@@ -22,34 +22,40 @@ from nontrivial.builders.reid.sources.data_set import (
 )
 
 NAME = re.compile(r"(?:(?P<camera>[ABC])_)?\w+\.(?:jpg|png)")
-CAMERAS = {"A": 1, "B": 2, "C": 3}
-CLOTHES = {"A": "1", "B": "1", "C": "2"}
-ROLES = {"A": GALLERY, "B": QUERY, "C": QUERY}
+# The number, outfit and test role of each camera.
+CAMERAS = {"A": (1, "1", GALLERY), "B": (2, "1", QUERY), "C": (3, "2", QUERY)}
 
 
 def scan(folder: Path, split: str, ignored: Counter[str]) -> Iterator[Photo]:
-    """`train/001/A_cropped_rgb001.jpg`, and `test/A/001/cropped_rgb001.jpg`."""
-    parts = [split] if split == "train" else [f"test/{camera}" for camera in CAMERAS]
+    """Yield `train/001/A_cropped_rgb001.jpg` and `test/A/001/cropped_rgb001.jpg` as photos."""
+    parts = ["train"] if split == "train" else [f"test/{camera}" for camera in CAMERAS]
     for part in parts:
         for pid in sorted(os.listdir(folder / part)):
             if not (folder / part / pid).is_dir():
                 ignored[NOT_AN_IMAGE] += 1
                 continue
-            for name in sorted(os.listdir(folder / part / pid)):
-                match = NAME.fullmatch(name)
-                camera = part[-1] if split == "test" else match and match["camera"]
-                if match is None or camera is None:
+            for file in sorted(os.listdir(folder / part / pid)):
+                photo = _photo(part, pid, file)
+                if photo:
+                    yield photo
+                else:
                     ignored[NOT_AN_IMAGE] += 1
-                    continue
-                yield _photo(f"{part}/{pid}/{name}", pid, camera, split)
 
 
-def _photo(path: str, pid: str, camera: str, split: str) -> Photo:
-    """File names repeat from person to person, so the folders enter the image's name."""
-    stem = Path(path).stem
-    name = f"{pid}_{stem}" if split == "train" else f"{camera}_{pid}_{stem}"
-    role = TRAIN if split == "train" else ROLES[camera]
-    return Photo(path, pid, CAMERAS[camera], role, CLOTHES[camera], name)
+def _photo(part: str, pid: str, file: str) -> Photo | None:
+    """Return the file as a photo, or None if it is not an image.
+
+    File names repeat across people, so the folders become part of the image's name.
+    """
+    match = NAME.fullmatch(file)
+    camera = match and (match["camera"] if part == "train" else part[-1])
+    if not camera:
+        return None
+    number, clothes, role = CAMERAS[camera]
+    name, path = f"{pid}_{Path(file).stem}", f"{part}/{pid}/{file}"
+    if part == "train":
+        return Photo(path, pid, number, TRAIN, clothes, name)
+    return Photo(path, pid, number, role, clothes, f"{camera}_{name}")
 
 
 DATA_SET = DataSet(

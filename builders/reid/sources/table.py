@@ -1,8 +1,8 @@
-"""A data set of one's own: a table that lists its images.
+"""Your own data set: a table that lists its images.
 
-A csv or Parquet file (`--source table=FILE`) with one row an image: `path` under the root, `pid`,
-`camid`, and where there are any `clothes`, `split`, `role` (train, query, gallery, distractor,
-junk) and `name`. Without a column `split` all rows belong to the split that is asked for.
+`--source table=FILE` takes a csv or Parquet file with one row per image and the columns `path`
+(under the root), `pid` and `camid`; optional are `clothes`, `split`, `role` (train, query, gallery,
+distractor, junk) and `name`. Rows without a `split` belong to the requested one.
 """
 
 from __future__ import annotations
@@ -13,25 +13,19 @@ from pathlib import Path
 
 import polars as pl
 
-from nontrivial.builders.reid.sources.data_set import (
-    DISTRACTOR,
-    GALLERY,
-    JUNK,
-    QUERY,
-    TRAIN,
-    DataSet,
-    Photo,
-)
+from nontrivial.builders.reid.sources.data_set import ROLES, TRAIN, DataSet, Photo
 from nontrivial.manifests.errors import BadInput
 
 NEEDED = ("path", "pid", "camid")
-ROLES = {"train": (TRAIN,), "test": (QUERY, GALLERY, DISTRACTOR, JUNK)}
+Record = Mapping[str, str | None]  # values of an image by column
 
 
 def data_set(variant: str) -> DataSet:
-    """The images that a table lists."""
+    """Describe the images that the table `variant` lists."""
     if not variant:
-        raise BadInput("--source table: needs table=FILE, a csv or parquet with path, pid, camid")
+        raise BadInput(
+            "--source table: needs table=FILE, a csv or Parquet file with path, pid, camid"
+        )
     file = Path(variant)
     return own_data_set(
         "table",
@@ -41,11 +35,9 @@ def data_set(variant: str) -> DataSet:
 
 
 def own_data_set(
-    name: str,
-    layout: str,
-    records: Callable[[Path, Counter[str]], Iterable[Mapping[str, str | None]]],
+    name: str, layout: str, records: Callable[[Path, Counter[str]], Iterable[Record]]
 ) -> DataSet:
-    """A data set without published counts that lies in the root itself."""
+    """Describe a data set that lies in the root itself and has no published counts."""
 
     def scan(folder: Path, split: str, ignored: Counter[str]) -> Iterator[Photo]:
         return photos(list(records(folder, ignored)), name, split)
@@ -53,20 +45,18 @@ def own_data_set(
     return DataSet(name, (".",), layout, "yours", published={}, scan=scan)
 
 
-def photos(records: Iterable[Mapping[str, str | None]], source: str, split: str) -> Iterator[Photo]:
-    """Records of one split as photos; cameras that are no numbers are numbered by their names.
+def photos(records: Iterable[Record], source: str, split: str) -> Iterator[Photo]:
+    """Yield the records of one split as photos; non-numeric cameras are numbered in name order.
 
-    Raises `BadInput` for a record without a path, identity or camera, or with another role than its
-    split has.
+    Raises `BadInput` for a record without a path, identity or camera, or with a role that its split
+    does not have.
     """
     kept = [row for row in records if (row.get("split") or split) == split]
-    cameras = {row.get("camid") or "" for row in kept}
-    numbers = {name: number for number, name in enumerate(sorted(cameras), 1)}
-    if all(name.isdigit() for name in cameras):
-        numbers = {name: int(name) for name in cameras}
+    cameras = sorted({row.get("camid") or "" for row in kept})
+    numeric = all(name.isdigit() for name in cameras)
+    numbers = {name: int(name) if numeric else place for place, name in enumerate(cameras, 1)}
     for row in kept:
-        lacking = [key for key in NEEDED if not row.get(key)]
-        if lacking:
+        if lacking := [key for key in NEEDED if not row.get(key)]:
             raise BadInput(f"{source}: an image has no {', '.join(lacking)}: {dict(row)}")
         role = row.get("role") or (TRAIN if split == "train" else None)
         if role not in ROLES[split]:
@@ -79,8 +69,8 @@ def photos(records: Iterable[Mapping[str, str | None]], source: str, split: str)
         yield Photo(path, row["pid"], numbers[row["camid"]], role, row.get("clothes"), name)
 
 
-def _read(file: Path) -> list[dict[str, str | None]]:
-    """All values as text, so that an identity 0007 stays what it is."""
+def _read(file: Path) -> list[Record]:
+    """Read all values as text, so that an identity 0007 keeps its zeros."""
     spec = f"--source table={file}"
     if not file.is_file():
         raise BadInput(f"{spec}: no such file")
@@ -90,8 +80,7 @@ def _read(file: Path) -> list[dict[str, str | None]]:
         else:
             frame = pl.read_csv(file, infer_schema=False)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise BadInput(f"{spec}: cannot be read as csv or parquet ({error})") from error
-    absent = [name for name in NEEDED if name not in frame.columns]
-    if absent:
+        raise BadInput(f"{spec}: cannot be read as csv or Parquet ({error})") from error
+    if absent := [name for name in NEEDED if name not in frame.columns]:
         raise BadInput(f"{spec}: has no column {', '.join(absent)}; it has {frame.columns}")
     return frame.cast(pl.String).to_dicts()

@@ -87,7 +87,7 @@ def test_a_missing_data_set_says_where_it_was_sought_and_how_to_get_it(tmp_path)
 def test_a_folder_that_lacks_a_part_or_its_images_says_so(market_tree):
     (market_tree / market.FOLDER / "query" / "0001_c1s1_001051_00.jpg").unlink()
     (market_tree / market.FOLDER / "query").rmdir()
-    with pytest.raises(BadInput, match=r"query: is not there; looked for"):
+    with pytest.raises(BadInput, match=r"query: not found; looked for"):
         read_source("market1501", market_tree, "test")
     touch(market_tree / "other" / "Market-1501" / "bounding_box_train")
     with pytest.raises(BadInput, match="no images of split 'train'"):
@@ -96,7 +96,7 @@ def test_a_folder_that_lacks_a_part_or_its_images_says_so(market_tree):
 
 def test_two_images_of_one_name_are_refused(market_tree):
     touch(market_tree / market.FOLDER / "query", "0001_c2s1_000301_00.jpg")
-    with pytest.raises(BadInput, match="two images of one name"):
+    with pytest.raises(BadInput, match="two images share a name"):
         read_source("market1501", market_tree, "test")
 
 
@@ -252,7 +252,7 @@ def test_msmt17_is_what_its_lists_say_and_its_identity_0_is_a_person(tmp_path, f
 
 def test_an_image_that_asks_may_not_be_in_the_gallery_too(tmp_path):
     msmt17(tmp_path, "MSMT17_V1", "train")
-    with pytest.raises(BadInput, match="two images of one name"):
+    with pytest.raises(BadInput, match="two images share a name"):
         read_source("msmt17", tmp_path, "test")
 
 
@@ -370,7 +370,7 @@ def test_a_table_of_ones_own_is_a_data_set(tmp_path, kind):
         ("path,pid\na.jpg,1\n", "has no column camid"),
         ("path,pid,camid\na.jpg,,1\n", "an image has no pid"),
         ("path,pid,camid,role\na.jpg,1,1,boss\n", "a.jpg has the role 'boss'"),
-        ("path,pid,camid\na.jpg,1,1\na.jpg,1,2\n", "two images of one name"),
+        ("path,pid,camid\na.jpg,1,1\na.jpg,1,2\n", "two images share a name"),
     ],
 )
 def test_a_table_that_says_too_little_is_refused(tmp_path, text, message):
