@@ -305,10 +305,10 @@ def _write_quarantine(options: Options, parts: Sequence[Part], about: Mapping[st
     from nontrivial.manifests.parquet import write_table
 
     tables = []
-    for part in parts:
-        doubts = part.mined.doubts
+    mined = [(part.embedded.frame, part.mined.doubts) for part in parts if part.mined]
+    for frame, doubts in mined:
         sides = [
-            part.embedded.frame[doubts[side].to_numpy()].select(
+            frame[doubts[side].to_numpy()].select(
                 pl.col("path", "pid", "camid").name.prefix(f"{side}_")
             )
             for side in ("anchor", "candidate")

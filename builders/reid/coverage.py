@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 import polars as pl
@@ -13,7 +14,7 @@ QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 def coverage(
     pairs: pl.DataFrame, pids: np.ndarray, camids: np.ndarray
-) -> dict[str, dict[str, float]]:
+) -> dict[str, Mapping[str, float]]:
     """Summarise pairs (anchor, candidate, margin, rank) by title; pids and camids are by row.
 
     A pair counts for both its cameras, and once for each of its identities.

@@ -183,7 +183,8 @@ class _Lists:
         known = np.isfinite(self.best_positive[anchors])
         wrong = self.values[known] - self.best_positive[anchors[known], None]
         right = self.best_negative[positives.anchor] - positives.similarity
-        return tuple(_nth_largest(x[np.isfinite(x)], count) for x in (wrong, right))
+        negative, positive = (_nth_largest(x[np.isfinite(x)], count) for x in (wrong, right))
+        return negative, positive
 
 
 def _nth_largest(values: np.ndarray, n: int) -> float:

@@ -86,7 +86,7 @@ def choose(
     ordered = _hardest_first(pairs)
     quota = {True: budget // 2, False: budget - budget // 2}
     chosen = _take(ordered, pids, quota, caps)
-    right = chosen["kind"].is_in(POSITIVES).sum()
+    right = int(chosen["kind"].is_in(POSITIVES).sum())
     if chosen.height < budget:
         half = min(right, chosen.height - right)
         chosen = _take(ordered, pids, {True: half, False: half}, caps)
@@ -193,8 +193,10 @@ def even_caps(budget: int, images: int, identities: int) -> tuple[int, int]:
     >>> even_caps(2704, 12936, 751)
     (4, 29)
     """
-    shares = (-(-EVEN_SHARES * 2 * budget // max(1, n)) for n in (images, identities))
-    return tuple(max(EVEN_SHARES, share) for share in shares)
+    image, identity = (
+        max(EVEN_SHARES, -(-EVEN_SHARES * 2 * budget // max(1, n))) for n in (images, identities)
+    )
+    return image, identity
 
 
 def first_stage_auc(similarity: np.ndarray, same: np.ndarray) -> float:

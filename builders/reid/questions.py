@@ -49,7 +49,7 @@ def pair_samples(
 
     A twin has the options and the numbers of its pair.
     """
-    image = partial(frame.row, named=True)
+    image = partial(_image, frame)
     rows = list(pairs.iter_rows(named=True))
     members = [(image(row["anchor"]), image(row["candidate"])) for row in rows]
     names = [_sample_id(wording, query, [candidate]) for query, candidate in members]
@@ -75,7 +75,7 @@ def choice_samples(
     `sets` has the columns of `pair_samples`, the rows of an anchor together. A hash orders the
     candidates, and the last option is always that none is right.
     """
-    image = partial(frame.row, named=True)
+    image = partial(_image, frame)
     for anchor, group in itertools.groupby(sets.iter_rows(named=True), lambda row: row["anchor"]):
         query = image(anchor)
         drawn = [(image(row["candidate"]), row) for row in group]
@@ -126,6 +126,10 @@ def comparison(query: Sequence[str], candidate: Sequence[str], verdict: str) -> 
     return " ".join([*steps, verdict])
 
 
+def _image(frame: pl.DataFrame, row: int) -> Row:
+    return frame.row(row, named=True)
+
+
 def _hash(seed: int, *names: str) -> bytes:
     return hashlib.sha256("\0".join([str(seed), *names]).encode()).digest()
 
@@ -171,5 +175,5 @@ def _sample(
 
 def _compared(query: Row, candidate: Row, verdict: str, wording: Wording) -> str | None:
     """Return the reasoning about a pair, or None if the source doesn't know both images."""
-    shown = [wording.truth.get(image["path"]) for image in (query, candidate)]
-    return comparison(*shown, verdict) if all(shown) else None
+    first, second = (wording.truth.get(image["path"]) for image in (query, candidate))
+    return comparison(first, second, verdict) if first and second else None

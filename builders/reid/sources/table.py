@@ -8,8 +8,9 @@ distractor, junk) and `name`. Rows without a `split` belong to the requested one
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -17,7 +18,7 @@ from nontrivial.builders.reid.sources.data_set import ROLES, TRAIN, DataSet, Pho
 from nontrivial.manifests.errors import BadInput
 
 NEEDED = ("path", "pid", "camid")
-Record = Mapping[str, str | None]  # values of an image by column
+Record = Mapping[str, Any]  # values of an image by column
 
 
 def data_set(variant: str) -> DataSet:
@@ -69,7 +70,7 @@ def photos(records: Iterable[Record], source: str, split: str) -> Iterator[Photo
         yield Photo(path, row["pid"], numbers[row["camid"]], role, row.get("clothes"), name)
 
 
-def _read(file: Path) -> list[Record]:
+def _read(file: Path) -> Sequence[Record]:
     """Read all values as text, so that an identity 0007 keeps its zeros."""
     spec = f"--source table={file}"
     if not file.is_file():
