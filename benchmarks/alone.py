@@ -1,4 +1,4 @@
-"""A measurement in a process of its own, so that no other one's memory or caches count."""
+"""Measure in a separate process, free of the memory and caches of others."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from nontrivial.manifests.errors import WorkFailed
 def alone(
     module: str, options: Any, env: Mapping[str, str] | None = None, **changed: Any
 ) -> dict[str, Any]:
-    """What `python -m module` with these options, some of them changed, prints as JSON at last.
+    """Run `python -m module` with these options, some `changed`; return its last line of JSON.
 
-    Raises `WorkFailed` with the process's last words if it fails.
+    Raises `WorkFailed` with the last line of its errors if it fails.
     """
     given = {
         name: value for name, value in (asdict(options) | changed).items() if value is not None

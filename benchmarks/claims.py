@@ -1,16 +1,19 @@
-"""Do soft rewards and token weights help? Four ways to train the embedded policy, seed by seed.
+"""Test whether soft rewards and token weights help the embedded policy.
 
-  python -m benchmarks.claims --jobs 2   # two hours on two cores; goes on where it was stopped
+  python -m benchmarks.claims --jobs 2   # two hours on two cores; continues where it was stopped
+
+Four ways of training are compared over several seeds:
 
     binary GRPO            a completion is right or wrong
-    soft GRPO              partly right answers earn a part
-    TW-GRPO, divergence    soft, and tokens weighted by how much a group disagrees (exactly)
-    TW-GRPO, official      soft, and the weights of the published code
+    soft GRPO              partly right answers earn part of the reward
+    TW-GRPO, divergence    soft, with tokens weighted by the exact disagreement of their group
+    TW-GRPO, official      soft, with the weights of the published code
 
-All start from one warm-up and see the same questions on videos, half of them inverted, and choices
-among four people with none to several right. On single-answer pairs soft and binary are the same,
-so there are none. Held-out questions are answered greedily after the last step. Interval: two
-standard errors over the seeds. The learning rate is the one at which plain GRPO was stable.
+All start from one warm-up and see the same questions: questions on videos, half of them inverted,
+and choices among four people, of whom none to several are right. Pairs with a single answer are
+left out, because soft and binary rewards are the same on them. Held-out questions are answered
+greedily after the last step. Intervals are two standard errors over the seeds. The learning rate is
+one at which plain GRPO was stable.
 """
 
 from __future__ import annotations
@@ -38,12 +41,12 @@ ARMS = {
     "TW-GRPO, divergence": (SOFT, "divergence"),
     "TW-GRPO, official": (SOFT, "official"),
 }
-# What is asked, as the table calls it; the start and the best blind rule stand beside the ways.
+# Held-out manifests and their names in the table.
 ASKED = {
     "market1501_reid_hard_choice_test": "choices",
     "clevrer_qa_invert_val": "videos",
 }
-LAST = 20  # steps whose mean stands for the end of training
+LAST = 20  # steps averaged for the end of training
 CURVES = {
     "rewards/soft_accuracy/mean": "soft accuracy",
     "rewards/exact_accuracy/mean": "strict accuracy",
@@ -54,21 +57,26 @@ CURVES = {
 
 @dataclass
 class Options:
-    out: str = option("folder of everything that is made", default="runs/claims")
-    picture: str = option("the curves", default="docs/claims.png")
-    seeds: int = option("seeds of each way", default=5)
+    """Options of `python -m benchmarks.claims`."""
+
+    out: str = option("folder for everything that is made", default="runs/claims")
+    picture: str = option("file of the curves", default="docs/claims.png")
+    seeds: int = option("seeds of each way of training", default=5)
     steps: int = option("steps of GRPO", default=100)
-    warmup_steps: int = option("steps of the common warm-up", default=120)
-    limit: int = option("held-out questions of each kind", default=500)
-    jobs: int = option("trainings at a time, which share the cores; logs beside them", default=1)
+    warmup_steps: int = option("steps of the shared warm-up", default=120)
+    limit: int = option("most held-out questions of each kind", default=500)
+    jobs: int = option(
+        "trainings at a time, sharing the cores; they log to files if over 1", default=1
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns its exit status."""
+    """Run the command line and return its exit status."""
     return guard(run, parse(Options, argv, prog="benchmarks.claims", description=__doc__))
 
 
 def run(options: Options) -> None:
+    """Run what is missing; print the table and draw the curves."""
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     make(options, out)
@@ -85,7 +93,7 @@ def run(options: Options) -> None:
 
 
 def make(options: Options, out: Path) -> None:
-    """Run what is missing, seed by seed: whoever stops early has all ways for the seeds so far."""
+    """Run what is missing, seed by seed, so that an early stop leaves whole seeds."""
     done = out / ".done"
     for command in [*preparations(options), evaluation(options, out / "warmup")]:
         step(command, done)
@@ -93,23 +101,23 @@ def make(options: Options, out: Path) -> None:
         share = max(1, (os.cpu_count() or 1) // options.jobs)
         os.environ["OMP_NUM_THREADS"] = str(share)
 
-    def one(arm: str, seed: int) -> None:
+    def train(arm: str, seed: int) -> None:
         log = folder(out, arm, seed).with_suffix(".log") if options.jobs > 1 else None
         for command in (grpo(options, arm, seed), evaluation(options, folder(out, arm, seed))):
             step(command, done, log)
 
     with ThreadPoolExecutor(options.jobs) as pool:
-        waiting = [pool.submit(one, arm, seed) for seed in range(options.seeds) for arm in ARMS]
+        waiting = [pool.submit(train, arm, seed) for seed in range(options.seeds) for arm in ARMS]
         try:
-            for each in waiting:
-                each.result()
+            for training in waiting:
+                training.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
 
 
 def preparations(options: Options) -> list[list[str]]:
-    """What all ways share, as a user would type it after `python -m`."""
+    """Return the commands all ways share, as a user would type them after `python -m`."""
     out = options.out
     built = ["--root", f"{out}/data", "--out", f"{out}/manifests"]
     reid = ["builders.reid_hard", "--source", "market1501", "--encoder", "stripes", *built]
@@ -128,13 +136,13 @@ def preparations(options: Options) -> list[list[str]]:
 
 
 def training_tables(out: str) -> list[str]:
-    """What is trained on."""
+    """Return the paths of the training manifests."""
     names = ("market1501_reid_hard_choice", "clevrer_qa_invert")
     return [f"{out}/manifests/{name}.parquet" for name in names]
 
 
 def grpo(options: Options, arm: str, seed: int) -> list[str]:
-    """One run of training."""
+    """Return the command of one training."""
     weights, weighting = ARMS[arm]
     return [
         *("train.grpo", *training_tables(options.out)),
@@ -145,37 +153,37 @@ def grpo(options: Options, arm: str, seed: int) -> list[str]:
     ]
 
 
-def evaluation(options: Options, where: Path) -> list[str]:
-    """Greedy answers of the policy in a folder."""
+def evaluation(options: Options, run: Path) -> list[str]:
+    """Return the command that lets the policy of a run answer the held-out questions greedily."""
     return [
         *("eval.qa", *(f"{options.out}/manifests/eval/{name}.parquet" for name in ASKED)),
-        *("--model_name_or_path", str(where), "--out", str(where / "held_out")),
+        *("--model_name_or_path", str(run), "--out", str(run / "held_out")),
         *("--limit", str(options.limit), "--batch_size", "125", "--max_new_tokens", "64"),
     ]
 
 
 def folder(out: Path, arm: str, seed: int) -> Path:
-    """Where a run keeps its policy and log."""
+    """Return the folder of a run."""
     return out / f"{arm.lower().replace(',', '').replace(' ', '_')}_{seed}"
 
 
 def scores(folders: Sequence[Path], *, blind: bool = False) -> list[str]:
-    """Soft and strict accuracy on each kind of held-out questions; `blind`, of the blind rule."""
-    files = [where / "held_out" / "summary.json" for where in folders]
-    found = [json.loads(file.read_text(encoding="utf-8"))["manifests"] for file in files]
+    """Return soft and strict accuracy on each kind of held-out question, or of the blind rule."""
+    files = [run / "held_out" / "summary.json" for run in folders]
+    summaries = [json.loads(file.read_text(encoding="utf-8"))["manifests"] for file in files]
     names = ("blind_soft", "blind_strict") if blind else ("soft", "strict")
     return [
-        with_error([manifests[kind][0][name] for manifests in found])
+        with_error([manifests[kind][0][name] for manifests in summaries])
         for kind in ASKED
         for name in names
     ]
 
 
 def ends(folders: Sequence[Path]) -> list[str]:
-    """The share of groups without variance and the length of completions, at the end."""
+    """Return the share of groups without variance and the completion length at the end."""
     from nontrivial.train.plot import read_log, series
 
-    histories = [read_log(where) for where in folders]
+    histories = [read_log(run) for run in folders]
     return [
         with_error([statistics.mean(series(history, name)[1][-LAST:]) for history in histories])
         for name in ("frac_reward_zero_std", "completions/mean_length")
@@ -183,7 +191,7 @@ def ends(folders: Sequence[Path]) -> list[str]:
 
 
 def with_error(values: Sequence[float]) -> str:
-    """Mean and two standard errors.
+    """Return the mean and two standard errors as text; the mean alone for one value.
 
     >>> with_error([1.0, 2.0, 3.0])
     '2.000 (±1.155)'
@@ -195,7 +203,7 @@ def with_error(values: Sequence[float]) -> str:
 
 
 def draw(runs: dict[str, list[Path]], picture: Path) -> None:
-    """A panel a curve: each way's mean over its seeds and the band between lowest and highest."""
+    """Draw a panel for each curve: the mean of each way over its seeds, and the range as a band."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -206,13 +214,13 @@ def draw(runs: dict[str, list[Path]], picture: Path) -> None:
     figure, panels = plt.subplots(1, len(CURVES), figsize=(16, 3.6), layout="constrained")
     for axes, (name, title) in zip(panels, CURVES.items(), strict=True):
         for arm, folders in runs.items():
-            curves: list[Any] = [series(read_log(where), name) for where in folders]
+            curves: list[Any] = [series(read_log(run), name) for run in folders]
             steps = curves[0][0]
             smooth = [running_mean(values, LAST) for _, values in curves]
             columns = list(zip(*smooth, strict=True))
-            [drawn] = axes.plot(steps, [statistics.mean(each) for each in columns], label=arm)
-            low, high = [min(each) for each in columns], [max(each) for each in columns]
-            axes.fill_between(steps, low, high, alpha=0.15, color=drawn.get_color(), linewidth=0)
+            [line] = axes.plot(steps, list(map(statistics.mean, columns)), label=arm)
+            low, high = list(map(min, columns)), list(map(max, columns))
+            axes.fill_between(steps, low, high, alpha=0.15, color=line.get_color(), linewidth=0)
         axes.set(title=title, xlabel="step")
         axes.grid(alpha=0.3)
     panels[0].legend(fontsize="small")

@@ -1,11 +1,11 @@
-"""Whether embedding keeps the network busy: images a second, from JPEG files to the cache.
+"""Measure whether embedding keeps the network busy, in images a second.
 
   python -m benchmarks.embedding
 
-Each round times the bare forward pass on arrays that were decoded beforehand and then the whole of
-`builders.embed` (files, decoding, preprocessing, the same batches forward, shards on disk), so both
-meet the same machine. Networks have random weights, saved to a file and read back as a user's.
-Images are drawn people at Market-1501's 64 × 128 pixels.
+Each round times the bare forward pass on decoded arrays and then the whole of `builders.embed`
+(reading files, decoding, preprocessing, the same forward passes, writing shards), so that both run
+under the same load. Networks have random weights that are saved to a file and read back like a
+user's. Images are drawn people at Market-1501's 64 × 128 pixels.
 """
 
 from __future__ import annotations
@@ -37,17 +37,20 @@ PER_IDENTITY = 12
 
 @dataclass
 class Options:
-    images: int = option("images embedded in a round", default=480)
+    """Options of `python -m benchmarks.embedding`."""
+
+    images: int = option("images embedded in each round", default=480)
     batch_size: int = option("images in one forward pass", default=64)
     rounds: int = option("rounds; the median counts", default=3)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns its exit status."""
+    """Run the command line and return its exit status."""
     return guard(run, parse(Options, argv, prog="benchmarks.embedding", description=__doc__))
 
 
 def run(options: Options) -> None:
+    """Time both networks; print images a second."""
     import torch
 
     from nontrivial.models.encoders import load_encoder
@@ -72,7 +75,7 @@ def run(options: Options) -> None:
 def compare(
     frame: pl.DataFrame, encoder: Encoder, root: str, options: Options
 ) -> tuple[float, float]:
-    """Seconds of the bare forward pass and of `builders.embed` on the same images."""
+    """Return seconds of the bare forward pass and of `builders.embed` on the same images."""
     import numpy as np
 
     from nontrivial.builders.reid.vectors import ImageOptions, embed
@@ -102,19 +105,19 @@ def seconds(work: Callable[[], None]) -> float:
 
 
 def draw(root: Path, images: int) -> pl.DataFrame:
-    """Drawn people under `root`, as `builders.embed` reads them."""
+    """Draw people under `root` and return their table, as `builders.embed` reads it."""
     from nontrivial.builders.reid.vectors import ImageOptions, read_sources
     from nontrivial.builders.synthetic.__main__ import main as synthetic
 
     words = ["--only", "market1501", "--out", str(root), "--test_identities", "6"]
     if synthetic([*words, "--identities", str(-(-images // PER_IDENTITY))]):
         raise WorkFailed("drawing the images failed")
-    (read,) = read_sources(ImageOptions(root=str(root)))
-    return read.frame.head(images)
+    (source,) = read_sources(ImageOptions(root=str(root)))
+    return source.frame.head(images)
 
 
 def random_osnet(folder: Path) -> str:
-    """The specification of an OSNet x1.0 whose random weights lie in `folder`."""
+    """Save an OSNet x1.0 with random weights in `folder`; return its specification."""
     from nontrivial.manifests.errors import require
 
     factory = require("torchreid.reid.models", "reid", "OSNet")
@@ -123,8 +126,7 @@ def random_osnet(folder: Path) -> str:
 
 
 def random_clip(folder: Path) -> str:
-    """The same for CLIP's ViT-B-32."""
-
+    """Save CLIP's ViT-B-32 with random weights in `folder`; return its specification."""
     import open_clip
 
     network = open_clip.create_model(CLIP, pretrained=None)

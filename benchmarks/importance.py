@@ -1,13 +1,13 @@
-"""What token weights cost: time and extra memory against the published way and one head product.
+"""Measure the time and the extra memory that token weights cost.
 
   python -m benchmarks.importance                  # CUDA: G=8, T=1024, V=152,064, H=3,584 in bf16
   python -m benchmarks.importance --device cpu     # a scaled shape, in float32
 
-One group of completions. The published way holds the logits of the whole group and several tensors
-of that size (tests.reference.importance); ours goes through them tile by tile. The head product is
-the floor: the same multiplication, tile by tile, its results thrown away. Each method runs in a
-process of its own; memory is what it adds to its inputs. On a CPU the tile is as large a share of
-the positions as it is at the full shape.
+The weights of one group of completions are computed. The published way holds the logits of the
+whole group and several tensors of that size (tests.reference.importance); ours computes them tile
+by tile. The head product is the lower bound: the same multiplication, tile by tile, without using
+its results. Each method runs in a process of its own; memory is what it adds to its inputs. On a
+CPU the tile is the same share of the positions as at the full shape.
 """
 
 from __future__ import annotations
@@ -34,19 +34,23 @@ SCALED = {"group": 8, "length": 256, "vocabulary": 19_008, "width": 448}
 
 @dataclass
 class Options:
-    device: str | None = option("cuda or cpu; cuda where there is one", default=None)
-    length: int | None = option("tokens of a completion; as in the module's text", default=None)
+    """Options of `python -m benchmarks.importance`."""
+
+    device: str | None = option("cuda or cpu; cuda if there is a GPU", default=None)
+    length: int | None = option("tokens of a completion (default: of the shape)", default=None)
     repeats: int = option("timed runs of each method, after one to warm up", default=3)
     method: str | None = option(
-        "measure one and print JSON; all and a table", default=None, choices=METHODS
+        "measure this method only and print JSON", default=None, choices=METHODS
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
     return guard(run, parse(Options, argv, prog="benchmarks.importance", description=__doc__))
 
 
 def run(options: Options) -> None:
+    """Measure one method, or each in a process of its own; print JSON or a table."""
     import torch
 
     options.device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -56,8 +60,8 @@ def run(options: Options) -> None:
     shape = shape_of(options)
     name = torch.cuda.get_device_name() if options.device == "cuda" else platform.machine()
     print(f"{name}, {os.cpu_count()} cores, torch {torch.__version__}; {shape}\n")
-    found = {method: alone("benchmarks.importance", options, method=method) for method in METHODS}
-    floor, published = found["head product"], found["published"]
+    costs = {method: alone("benchmarks.importance", options, method=method) for method in METHODS}
+    floor, published = costs["head product"], costs["published"]
     rows = [
         (
             method,
@@ -66,20 +70,20 @@ def run(options: Options) -> None:
             f"{cost['mib']:.0f}",
             f"{100 * cost['mib'] / published['mib']:.1f}%",
         )
-        for method, cost in found.items()
+        for method, cost in costs.items()
     ]
     header = ("method", "ms", "× head product", "extra MiB", "of published")
     print(table(rows, header))
 
 
 def shape_of(options: Options) -> dict[str, int]:
-    """Sizes of the one group that is weighted."""
+    """Return the sizes of the group that is weighted."""
     shape = FULL if options.device == "cuda" else SCALED
     return shape | ({"length": options.length} if options.length else {})
 
 
 def measure(options: Options) -> dict[str, float]:
-    """Median seconds and most extra MiB of `options.method`."""
+    """Return median seconds and peak extra MiB of `options.method`."""
     import torch
 
     torch.manual_seed(0)
@@ -99,7 +103,7 @@ def measure(options: Options) -> dict[str, float]:
 
 
 def tile_of(shape: dict[str, int]) -> int:
-    """Positions of a tile: the share of the length that the default is at the full shape."""
+    """Return positions of a tile: the share of the length that a tile has at the full shape."""
     from nontrivial.train.importance import TILE_ELEMENTS
 
     full = TILE_ELEMENTS // (FULL["group"] * FULL["vocabulary"])
@@ -109,7 +113,7 @@ def tile_of(shape: dict[str, int]) -> int:
 def method(
     name: str, hidden: Tensor, mask: Tensor, head: Tensor, tile: int
 ) -> Callable[[], object]:
-    """The work of a method on hidden (G, T, H), mask (G, T) and head (V, H)."""
+    """Return the work of a method on hidden (G, T, H), mask (G, T) and head (V, H)."""
     from nontrivial.train.importance import token_weights
     from tests.reference.importance import official
 
@@ -122,6 +126,7 @@ def method(
 
 
 def timed(work: Callable[[], object], device: str) -> float:
+    """Return the seconds of one run without gradients."""
     import torch
 
     wait = torch.cuda.synchronize if device == "cuda" else (lambda: None)
@@ -134,7 +139,7 @@ def timed(work: Callable[[], object], device: str) -> float:
 
 
 def occupied(device: str, *, most: bool = False) -> int:
-    """Bytes in use now, or at most since the start."""
+    """Return bytes in use now, or the most since the start."""
     if device == "cuda":
         import torch
 

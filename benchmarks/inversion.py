@@ -1,11 +1,12 @@
-"""How fast questions are inverted, in how much memory, and what is left to a blind reader.
+"""Measure the speed and memory of inverting questions, and blind scores.
 
   python -m benchmarks.inversion                       # CLEVRER at its published size, generated
   python -m benchmarks.inversion --files DIR/*.json    # real annotation files as well
-  python -m benchmarks.inversion --scenes 0 --files DIR/*.json --samples 40    # to be read
+  python -m benchmarks.inversion --scenes 0 --files DIR/*.json --samples 40    # print samples
 
-Three lines for each file: the questions as they were, inverted here, and inverted by the published
-algorithm (`tests.reference.published_inversion`), timed in the same run on the same records.
+The blind scores of each file have three lines: the original questions, those inverted here, and
+those inverted by the published algorithm (`tests.reference.published_inversion`). Both algorithms
+are timed in the same run on the same records.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Any
 from nontrivial.manifests.command import guard, option, parse, table
 from nontrivial.manifests.errors import BadInput, WorkFailed
 
-# Questions of the published training set, by type (scene by scene they are drawn with these means).
+# Questions of the published training set by type; spread evenly over the scenes.
 PUBLISHED = {
     "descriptive": 109_952,
     "explanatory": 16_799,
@@ -35,9 +36,9 @@ PUBLISHED = {
     "counterfactual": 18_642,
 }
 SCENES = 10_000
-# How many choices of a counterfactual question are right: 0, 1, 2, 3.
+# Counterfactual questions with 0, 1, 2 and 3 right choices.
 COUNTERFACTUAL_RIGHT = (169, 7_947, 6_406, 4_120)
-# The benchmark that reads a file, by a word in its name.
+# Word in a file's name -> benchmark that reads the file.
 READERS = {
     "nextgqa": "nextgqa",
     "nextqa": "nextqa",
@@ -51,18 +52,22 @@ READERS = {
 
 @dataclass
 class Options:
+    """Options of `python -m benchmarks.inversion`."""
+
     files: list[str] = option("annotation files to measure as well", default=[])
     scenes: int = option("scenes of generated CLEVRER; 0 leaves it out", default=SCENES)
-    ratio: float = option("share of the eligible questions that are inverted", default=1.0)
-    samples: int = option("inverted questions of each family to print as well", default=0)
-    seed: int = option("draws everything random", default=0)
+    ratio: float = option("share of the eligible questions to invert", default=1.0)
+    samples: int = option("inverted questions of each family to print", default=0)
+    seed: int = option("seed of everything random", default=0)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
     return guard(run, parse(Options, argv, prog="benchmarks.inversion", description=__doc__))
 
 
 def run(options: Options) -> None:
+    """Measure generated CLEVRER, then each file."""
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
     with tempfile.TemporaryDirectory() as folder:
         if options.scenes:
@@ -74,7 +79,7 @@ def run(options: Options) -> None:
 
 
 def reader(path: Path) -> str:
-    """The benchmark whose file this seems to be."""
+    """Return the benchmark that reads a file, by its name; raise `BadInput` for another name."""
     for word, bench in READERS.items():
         if word in path.name:
             return bench
@@ -82,7 +87,7 @@ def reader(path: Path) -> str:
 
 
 def speed(bench: str, path: Path, folder: Path, options: Options) -> None:
-    """Time the whole command and the published algorithm, and compare blind strategies."""
+    """Time the whole command and the published algorithm; compare blind strategies."""
     from nontrivial.manifests.parquet import read_about
 
     seconds, peak = command(bench, path, folder, options)
@@ -113,20 +118,20 @@ def speed(bench: str, path: Path, folder: Path, options: Options) -> None:
 
 
 def command(bench: str, path: Path, folder: Path, options: Options) -> tuple[float, float]:
-    """Seconds and MiB (highest resident size) of the builder's own process."""
+    """Run the builder in a process of its own; return seconds and MiB (peak resident size)."""
     words = [sys.executable, "-m", "builders.qa_invert", "--bench", bench, "--root", str(folder)]
     words += ["--annotations", str(path), "--out", str(folder / "manifests"), "--max_bad", "1"]
     words += ["--ratio", str(options.ratio), "--seed", str(options.seed), "--split", "train"]
     started = time.perf_counter()
-    made = subprocess.run(words, capture_output=True, text=True, check=False)
+    built = subprocess.run(words, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - started
-    if made.returncode:
-        raise WorkFailed(f"builders.qa_invert {bench}: {made.stderr[-500:]}")
+    if built.returncode:
+        raise WorkFailed(f"builders.qa_invert {bench}: {built.stderr[-500:]}")
     return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 
 
 def sampled(manifest: Path, count: int, seed: int) -> Iterator[str]:
-    """Lines that show `count` inverted questions of each family beside their originals."""
+    """Yield lines that show `count` inverted questions of each family below their originals."""
     from nontrivial.manifests.parquet import read_samples
 
     families: dict[str, list[tuple[str, str]]] = {}
@@ -142,7 +147,7 @@ def sampled(manifest: Path, count: int, seed: int) -> Iterator[str]:
 
 
 def published_inversion(bench: str, path: Path, folder: Path, seed: int) -> dict[str, Any]:
-    """The published algorithm on the same questions that have one right option and others."""
+    """Run the published algorithm on the questions with one right option and wrong ones."""
     from nontrivial.builders.qa.benches import load
     from nontrivial.manifests.text_only import best_blind
     from tests.reference.inversion_faults import is_unchanged, negates_a_clause
@@ -154,18 +159,18 @@ def published_inversion(bench: str, path: Path, folder: Path, seed: int) -> dict
         for row in frame.select("question", "options", "right", "group").iter_rows()
         if sum(row[2]) == 1 and len(row[1]) > 1
     ]
-    rng, made = random.Random(seed), []
+    rng, inverted = random.Random(seed), []
     started = time.perf_counter()
     for question, options, right, _ in single:
-        made.append(invert_published(question, options, right.index(True), rng))
+        inverted.append(invert_published(question, options, right.index(True), rng))
     seconds = time.perf_counter() - started
-    texts = [text for text, _, _ in made]
+    texts = [text for text, _, _ in inverted]
     pairs = list(zip((row[0] for row in single), texts, strict=True))
     groups = [row[3] for row in single]
-    blind = best_blind(texts, [o for _, o, _ in made], [r for _, _, r in made], groups)
+    blind = best_blind(texts, [o for _, o, _ in inverted], [r for _, _, r in inverted], groups)
     return {
         "seconds": seconds,
-        "count": len(made),
+        "count": len(inverted),
         "unchanged": sum(is_unchanged(*pair) for pair in pairs) / len(pairs),
         "negated": sum(negates_a_clause(text) for text in texts) / len(texts),
         "blind": {name: {"score": best.score} for name, best in blind.items()},
@@ -173,7 +178,7 @@ def published_inversion(bench: str, path: Path, folder: Path, seed: int) -> dict
 
 
 def generate(scenes: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Scenes with questions in CLEVRER's layout and proportions; no clips belong to them."""
+    """Yield scenes with questions, without clips, in CLEVRER's layout and proportions."""
     rng = random.Random(seed)
     for index in range(scenes):
         questions: list[dict[str, Any]] = []
@@ -185,7 +190,7 @@ def generate(scenes: int, seed: int) -> Iterator[dict[str, Any]]:
 
 
 def _share(total: int, index: int) -> int:
-    """How many of `total` questions fall to one scene, so that all scenes make up the total."""
+    """Return the questions of one scene, so that all scenes together have `total`."""
     return (index + 1) * total // SCENES - index * total // SCENES
 
 
@@ -198,13 +203,13 @@ def _thing(rng: random.Random) -> str:
 
 
 def _question(kind: str, number: int, rng: random.Random) -> dict[str, Any]:
-    known = {"question_id": number, "question_type": kind, "program": ["events", "unique"]}
+    head = {"question_id": number, "question_type": kind, "program": ["events", "unique"]}
     if kind == "descriptive":
         text, answer = _described(rng)
-        return {**known, "question": text, "answer": answer}
+        return {**head, "question": text, "answer": answer}
     text, choices, right = _chosen(kind, rng)
     return {
-        **known,
+        **head,
         "question": text,
         "choices": [
             {"choice_id": k, "choice": choice, "program": [], "answer": "correct" if r else "wrong"}
@@ -259,10 +264,10 @@ def _events(count: int, rng: random.Random) -> list[str]:
 
 
 def _distinct(count: int, draw: Callable[[], str]) -> list[str]:
-    made: dict[str, None] = {}
-    while len(made) < count:
-        made[draw()] = None
-    return list(made)
+    texts: dict[str, None] = {}
+    while len(texts) < count:
+        texts[draw()] = None
+    return list(texts)
 
 
 if __name__ == "__main__":

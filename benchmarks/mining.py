@@ -1,16 +1,16 @@
-"""How fast non-trivial pairs are mined, in how much memory, and how many negatives are false.
+"""Measure the speed and memory of mining pairs, and its false negatives.
 
   python -m benchmarks.mining --scale reid_r      # four data sets, 68,445 images, 14,305 pairs
-  python -m benchmarks.mining --scale 500k        # one gallery of 500,000, some of its queries
+  python -m benchmarks.mining --scale 500k        # one gallery of 500,000 and some of its queries
   python -m benchmarks.mining --scale market      # the smallest of the four
 
 Vectors are drawn with the identity and camera counts of the real data sets. Every part runs in a
-process of its own and is measured there: seconds, and memory over what the process holds once its
-imports are done and the vectors drawn. They take turns, and the fastest run of each counts: what
-else the machine does can only slow them down. `bare search` is FAISS's exact search for as many
-neighbours of the same vectors, all cameras at once, and nothing else. With sentence-transformers
-installed its `mine_hard_negatives` is timed on market1501's vectors as well: it leaves out the
-positives that it is told, one for each anchor as its examples have it, or all.
+process of its own, which measures seconds, and memory beyond what it holds after its imports and
+the drawing of the vectors. The parts take turns, and the fastest run of each counts, because other
+load on the machine can only slow them down. `bare search` is only FAISS's exact search for the same
+number of neighbours of the same vectors, across all cameras. If sentence-transformers is installed,
+its `mine_hard_negatives` is timed on the vectors of market1501 as well. It leaves out the positives
+that it is given: one for each anchor, as in its examples, or all.
 """
 
 from __future__ import annotations
@@ -54,21 +54,23 @@ SCALES = {
     "market": {"market1501": REID_R["market1501"]},
     "500k": {"gallery": Size(500_000, 25_000, 20)},
 }
-SUBSET = 8_000  # queries of a gallery too large to search whole here
-WHOLE = 100_000
+SUBSET = 8_000  # queries of a larger gallery than WHOLE
+WHOLE = 100_000  # images of the largest gallery whose images are all queries
 PARTS = ("bare", "ours", "peer", "peer, told all")
-NOISE, CAMERA = 1.0, 0.5  # lengths of what is added to an identity's vector of length 1
+NOISE, CAMERA = 1.0, 0.5  # lengths of the vectors added to an identity's, which has length 1
 
 
 @dataclass
 class Options:
-    scale: str = option("how many vectors", default="reid_r", choices=tuple(SCALES))
+    """Options of `python -m benchmarks.mining`."""
+
+    scale: str = option("number of vectors", default="reid_r", choices=tuple(SCALES))
     width: int = option("dimensions of a vector", default=512)
     top_k: int = option("neighbours of an anchor", default=50)
-    repeats: int = option("measurements of each, taken in turns; the fastest counts", default=3)
+    repeats: int = option("measurements of each part, in turns; the fastest counts", default=3)
     threads: int = option("threads; 0 takes all cores", default=0)
-    seed: int = option("draws the vectors", default=0)
-    part: str | None = option("measure one part in this process", default=None, choices=PARTS)
+    seed: int = option("seed of the vectors", default=0)
+    part: str | None = option("measure only this part, here, as JSON", default=None, choices=PARTS)
 
 
 class Drawn(NamedTuple):
@@ -80,10 +82,12 @@ class Drawn(NamedTuple):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
     return guard(run, parse(Options, argv, prog="benchmarks.mining", description=__doc__))
 
 
 def run(options: Options) -> None:
+    """Measure one part here, or all parts in processes of their own; print JSON or a table."""
     if options.part:
         print(json.dumps(MEASURED[options.part](options)))
         return
@@ -92,7 +96,7 @@ def run(options: Options) -> None:
     images = sum(size.images for size in sizes)
     print(f"{images:,} vectors of {options.width} in {len(sizes)} data sets\n")
     runs = [(measure("bare", options), measure("ours", options)) for _ in range(options.repeats)]
-    bare, ours = (min(of, key=lambda run: run["seconds"]) for of in zip(*runs, strict=True))
+    bare, ours = (min(part, key=lambda run: run["seconds"]) for part in zip(*runs, strict=True))
     kept = images * options.width * 4
     largest = max(size.images for size in sizes) * options.width * 4
     result = bare["result"]
@@ -122,16 +126,16 @@ def run(options: Options) -> None:
 
 
 def report_peer(options: Options) -> None:
-    """The same for sentence-transformers on market1501's vectors, or why not."""
+    """Compare with sentence-transformers on market1501's vectors; print why if it cannot run."""
     from dataclasses import replace
 
     ours = measure("ours", replace(options, scale="market"))
     rows = [("mining", ours["seconds"], ours["false"])]
     try:
         rows += [
-            (f"mine_hard_negatives, {told}", of["seconds"], f"{of['false']:.1%}")
-            for told, part in (("a positive each", "peer"), ("all positives", "peer, told all"))
-            for of in [measure(part, options)]
+            (f"mine_hard_negatives, {given}", cost["seconds"], f"{cost['false']:.1%}")
+            for given, part in (("a positive each", "peer"), ("all positives", "peer, told all"))
+            for cost in [measure(part, options)]
         ]
     except WorkFailed as error:
         print(f"no peer: {error}")
@@ -140,14 +144,14 @@ def report_peer(options: Options) -> None:
 
 
 def measure(part: str, options: Options) -> dict[str, Any]:
-    """One part in a process of its own."""
+    """Measure one part in a process of its own."""
     threads = options.threads or os.cpu_count() or 1
     env = dict.fromkeys(("OMP_NUM_THREADS", "POLARS_MAX_THREADS"), str(threads))
     return alone("benchmarks.mining", options, env, part=part, threads=threads)
 
 
 def draw(size: Size, width: int, seed: int) -> Drawn:
-    """Images of people: the identity's vector, the camera's share, and noise; a block at a time."""
+    """Draw images as sums of an identity's vector, a camera's vector and noise, in blocks."""
     import numpy as np
 
     rng = np.random.default_rng([seed, size.images])
@@ -166,24 +170,24 @@ def draw(size: Size, width: int, seed: int) -> Drawn:
 
 
 def measure_bare(options: Options) -> dict[str, Any]:
-    """FAISS's exact search of as many neighbours, data set by data set."""
+    """Measure FAISS's exact search of as many neighbours, data set by data set."""
     import faiss
 
-    found = []
+    neighbours = []
     worlds = drawn(options)
     with watched() as seen:
         for world in worlds:
             queries = world.vectors[asking(len(world.pids))]
-            found.append(
+            neighbours.append(
                 faiss.knn(queries, world.vectors, options.top_k, metric=faiss.METRIC_INNER_PRODUCT)
             )
-    # What a search returns here: an int64 row and a float32 similarity for each neighbour.
-    result = sum(rows.nbytes + values.nbytes for values, rows in found)
+    # A search returns an int64 row and a float32 similarity for each neighbour.
+    result = sum(rows.nbytes + values.nbytes for values, rows in neighbours)
     return {**seen, "result": result}
 
 
 def measure_ours(options: Options) -> dict[str, Any]:
-    """Mining as `builders.reid_hard` does it, from vectors to chosen pairs with their ranks."""
+    """Measure mining as in `builders.reid_hard`, from vectors to chosen pairs with their ranks."""
     import numpy as np
 
     from nontrivial.builders.reid.mining import Rules, mine
@@ -208,8 +212,11 @@ def measure_ours(options: Options) -> dict[str, Any]:
 
 
 def measure_peer(options: Options) -> dict[str, Any]:
-    """sentence-transformers on the same vectors. Each anchor's positives are itself, or it would be
-    its own first negative, and the next image of its identity, or all of them."""
+    """Measure sentence-transformers on the same vectors.
+
+    The positives of an anchor are the next image of its identity, or all its images, and the anchor
+    itself: otherwise it would be its own first negative.
+    """
     import numpy as np
     from datasets import Dataset
     from sentence_transformers.util import mine_hard_negatives
@@ -217,14 +224,14 @@ def measure_peer(options: Options) -> dict[str, Any]:
     (world,) = (draw(size, options.width, options.seed) for size in SCALES["market"].values())
     count = len(world.pids)
     anchor, positive = np.nonzero(world.pids[:, None] == world.pids)
-    told = np.isin(positive - anchor, (0, 1)) | (options.part == "peer, told all")
+    given = np.isin(positive - anchor, (0, 1)) | (options.part == "peer, told all")
     pairs = Dataset.from_dict(
         {
-            "anchor": anchor[told].astype(str).tolist(),
-            "positive": positive[told].astype(str).tolist(),
+            "anchor": anchor[given].astype(str).tolist(),
+            "positive": positive[given].astype(str).tolist(),
         }
     )
-    del told, positive
+    del given, positive
     corpus = [str(i) for i in range(count)]
     with watched() as seen:
         mined = mine_hard_negatives(
@@ -241,7 +248,7 @@ def measure_peer(options: Options) -> dict[str, Any]:
 
 
 class Lookup:
-    """A model to sentence-transformers: a text is the number of a vector."""
+    """A model for sentence-transformers, whose texts are numbers of vectors."""
 
     similarity_fn_name, device = "cosine", "cpu"
 
@@ -278,6 +285,7 @@ MEASURED: dict[str, Callable[[Options], dict[str, Any]]] = {
 
 
 def drawn(options: Options) -> list[Drawn]:
+    """Set FAISS's threads and draw the vectors of every data set."""
     import faiss
 
     faiss.omp_set_num_threads(options.threads or os.cpu_count() or 1)
@@ -286,7 +294,7 @@ def drawn(options: Options) -> list[Drawn]:
 
 
 def asking(images: int) -> np.ndarray:
-    """All images, or evenly spread ones where there are too many."""
+    """Return the queries: all images, or evenly spread ones if there are too many."""
     import numpy as np
 
     if images <= WHOLE:
@@ -296,7 +304,7 @@ def asking(images: int) -> np.ndarray:
 
 @contextmanager
 def watched() -> Iterator[dict[str, float]]:
-    """Seconds, and the most memory in bytes over that at the start, sampled every 5 ms."""
+    """Measure seconds, and peak memory in bytes beyond the start, sampled every 5 ms."""
     seen: dict[str, float] = {}
     before, highest, over = resident(), [0], threading.Event()
 
@@ -317,7 +325,7 @@ def watched() -> Iterator[dict[str, float]]:
 
 
 def resident() -> int:
-    """Bytes of this process that are in memory."""
+    """Return the resident bytes of this process."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
 

@@ -1,12 +1,12 @@
-"""How fast ReID metrics are counted, and in how much memory.
+"""Measure the speed and memory of counting ReID metrics.
 
   python -m benchmarks.ranking                        # Market-1501's size; ours and two peers
-  python -m benchmarks.ranking --distractors 500000   # and with 500k distractors, ours alone
+  python -m benchmarks.ranking --distractors 500000   # also with 500k distractors, ours only
   python -m benchmarks.ranking --k_reciprocal         # re-ranking, against torchreid's dense one
 
-Peers: torchreid's `evaluate_rank` as it comes from PyPI, and sorting everything at once. Each runs
-in a process of its own on the same vectors; time includes the products of the vectors, memory is
-what the process grew by after its imports and the vectors.
+The peers are torchreid's `evaluate_rank` from PyPI, and sorting everything at once. Each runs in a
+process of its own on the same vectors. Time includes the products of the vectors; memory is the
+growth of the process after its imports and the drawing of the vectors.
 """
 
 from __future__ import annotations
@@ -31,31 +31,31 @@ if TYPE_CHECKING:
     from nontrivial.eval.ranking import Labels
 
 Outcome = tuple[float, float, float, float]  # mAP, rank-1, seconds, MiB
-TOLERANCE = {False: 1e-6, True: 1e-4}  # k-reciprocal neighbours turn on ties of rounding
+TOLERANCE = {False: 1e-6, True: 1e-4}  # rounding breaks ties of k-reciprocal neighbours
 
 
 @dataclass
 class Options:
-    """Sizes; the defaults are Market-1501's."""
+    """Options of `python -m benchmarks.ranking`; the default sizes are Market-1501's."""
 
     queries: int = option("query images", default=3_368)
-    gallery: int = option("gallery images, distractors among them", default=15_913)
-    width: int = option("of the vectors", default=512)
+    gallery: int = option("gallery images, including distractors", default=15_913)
+    width: int = option("dimensions of a vector", default=512)
     pids: int = option("identities", default=750)
-    distractors: int = option("further gallery images of nobody, for a second line", default=0)
-    spread: float = option("noise of a vector about its identity's", default=3.0)
+    distractors: int = option("distractors to add, for a second line", default=0)
+    spread: float = option("noise added to the vector of an identity", default=3.0)
     peers: bool = option("run the peers as well; torchreid takes minutes", default=True)
     k_reciprocal: bool = option("time k-reciprocal re-ranking instead", default=False)
-    seed: int = option("draws the vectors", default=0)
+    seed: int = option("seed of the vectors", default=0)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns its exit status."""
+    """Run the command line and return its exit status."""
     return guard(run, parse(Options, argv, prog="benchmarks.ranking", description=__doc__))
 
 
 def run(options: Options) -> None:
-    """Time every way in a process of its own; fail where they differ."""
+    """Time every way in a process of its own; raise `WorkFailed` if results differ."""
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
     if options.k_reciprocal:
         ways, peers = {"ours": sparse}, {"torchreid, dense": dense}
@@ -91,7 +91,8 @@ def apart(way: Callable[..., tuple[float, float]], options: Options, distractors
 def measured(
     way: Callable[..., tuple[float, float]], options: Options, distractors: int
 ) -> Outcome:
-    import torch  # noqa: F401  imports are no part of what is measured
+    """Return mAP, rank-1, seconds and MiB of one way, without the imports and the drawing."""
+    import torch  # noqa: F401  imported before the measurement starts
 
     if way in (torchreid, dense):
         _torchreid("metrics")
@@ -102,7 +103,7 @@ def measured(
 
 
 def draw(options: Options, distractors: int) -> tuple[np.ndarray, np.ndarray, Labels, Labels]:
-    """Unit vectors about one centre an identity, six cameras, an eighth of the gallery nobody's."""
+    """Draw unit vectors around a centre for each identity; an eighth of the gallery is nobody."""
     import numpy as np
 
     from nontrivial.eval.ranking import NOBODY, Labels
@@ -163,7 +164,7 @@ def torchreid(
 def sparse(
     query: np.ndarray, gallery: np.ndarray, query_labels: Labels, gallery_labels: Labels
 ) -> tuple[float, float]:
-    """k-reciprocal re-ranking that never holds all distances."""
+    """Re-rank by k-reciprocal neighbours without holding all distances."""
     from nontrivial.eval.kreciprocal import reciprocal_blocks
     from nontrivial.eval.ranking import Protocol, rank, summarise
 
@@ -175,19 +176,18 @@ def sparse(
 def dense(
     query: np.ndarray, gallery: np.ndarray, query_labels: Labels, gallery_labels: Labels
 ) -> tuple[float, float]:
-    """torchreid's `re_ranking` on three whole matrices, ranked by sorting."""
+    """Re-rank by torchreid's `re_ranking` on three whole matrices, and rank by sorting."""
     import numpy as np
 
     from tests.reference.ranking import metrics_by_argsort
 
     pairs = ((query, gallery), (query, query), (gallery, gallery))
-    far = (np.sqrt(np.maximum(2 - 2 * a @ b.T, 0)) for a, b in pairs)  # which it will square
+    far = (np.sqrt(np.maximum(2 - 2 * a @ b.T, 0)) for a, b in pairs)  # torchreid squares them
     distances = _torchreid("utils.rerank").re_ranking(*far)
     return metrics_by_argsort(-distances, query_labels, gallery_labels)
 
 
 def _torchreid(module: str) -> ModuleType:
-
     return require(f"torchreid.reid.{module}", "reid", "comparing with torchreid")
 
 

@@ -1,13 +1,13 @@
-"""How long a GRPO step takes on long visual prompts, against TRL's own trainer.
+"""Time a GRPO step on long visual prompts against TRL's own trainer.
 
   python -m benchmarks.step
   python -m benchmarks.step --model Qwen/Qwen2.5-VL-7B-Instruct --cells 1296   # on a GPU
 
-Every part takes the same steps in a process of its own: the same weights, images, seeds and reward,
-completions of one length. `TRL` is `trl.GRPOTrainer` as it comes from PyPI; `ours, plain` sends
-every prompt through the network G times as TRL does; `ours` encodes it once; `ours, weighted` adds
-token weights, which change the loss. Loss and gradient norm of the first step are compared: from
-the second on, rounding may sample another token.
+Every part takes the same steps in a process of its own, with the same weights, images, seeds and
+reward, and completions of one length. `TRL` is `trl.GRPOTrainer` from PyPI. `ours, plain` sends
+every prompt through the network G times, as TRL does; `ours` encodes it once; `ours, weighted` adds
+token weights, which change the loss. Loss and gradient norm are compared after the first step only,
+because later steps may sample another token through rounding.
 """
 
 from __future__ import annotations
@@ -38,21 +38,27 @@ OPTIONS = ["red", "green", "blue"]
 
 @dataclass
 class Options:
-    model: str = option("policy", default="embedded")
+    """Options of `python -m benchmarks.step`."""
+
+    model: str = option("folder or Hub name of the policy", default="embedded")
     cells: int = option("vision tokens of a prompt's image", default=1024)
     prompts: int = option("prompts in a step", default=2)
     group: int = option("completions of a prompt", default=8)
     tokens: int = option("tokens of a completion", default=32)
-    steps: int = option("timed steps, after one that is not", default=3)
-    part: str | None = option("measure one part in this process", default=None, choices=PARTS)
+    steps: int = option("timed steps, after one to warm up", default=3)
+    part: str | None = option("measure only this part, here, as JSON", default=None, choices=PARTS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns its exit status."""
+    """Run the command line and return its exit status."""
     return guard(run, parse(Options, argv, prog="benchmarks.step", description=__doc__))
 
 
 def run(options: Options) -> None:
+    """Measure one part here, or all parts in processes of their own; print JSON or a table.
+
+    Raises `WorkFailed` if loss or gradient norm differ from TRL's.
+    """
     if options.part:
         print(json.dumps(measure(options)))
         return
@@ -64,8 +70,8 @@ def run(options: Options) -> None:
     measured = {part: alone("benchmarks.step", options, part=part) for part in PARTS}
     stock = measured["TRL"]
     rows = [
-        (part, of["seconds"], stock["seconds"] / of["seconds"], of["loss"], of["grad_norm"])
-        for part, of in measured.items()
+        (part, run["seconds"], stock["seconds"] / run["seconds"], run["loss"], run["grad_norm"])
+        for part, run in measured.items()
     ]
     print(table(rows, header=("", "seconds a step", "× as fast", "first loss", "gradient norm")))
     for part in ("ours, plain", "ours"):
@@ -75,7 +81,7 @@ def run(options: Options) -> None:
 
 
 def measure(options: Options) -> dict[str, float]:
-    """Median seconds of a step; loss and gradient norm of the first."""
+    """Return median seconds of a step, and loss and gradient norm of the first step."""
     import torch
     from transformers import TrainerCallback
 
@@ -117,7 +123,7 @@ def measure(options: Options) -> dict[str, float]:
 
 
 def settings(options: Options, folder: str) -> dict[str, Any]:
-    """What both trainers are told."""
+    """Return the arguments of both trainers."""
     import torch
 
     return {
@@ -148,7 +154,7 @@ def stock_trainer(
     common: Mapping[str, Any],
     options: Options,
 ) -> Any:
-    """TRL's trainer on a data set with an `image` column, as its documentation has it."""
+    """Return TRL's trainer on a data set with an `image` column, as in its documentation."""
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
@@ -160,7 +166,7 @@ def stock_trainer(
     return GRPOTrainer(
         model,
         args=GRPOConfig(**common, generation_kwargs=sampling),
-        train_dataset=Dataset.from_list([{"prompt": asked, "image": each} for each in pictures]),
+        train_dataset=Dataset.from_list([{"prompt": asked, "image": image} for image in pictures]),
         processing_class=processor,
         reward_funcs=variety,
     )
@@ -173,7 +179,7 @@ def our_trainer(
     common: Mapping[str, Any],
     options: Options,
 ) -> Any:
-    """Ours on the same prompts."""
+    """Return our trainer on the same prompts."""
     from nontrivial.manifests.media import encode_image
     from nontrivial.train.config import TokenWeightedGRPOConfig
     from nontrivial.train.trainer import TokenWeightedGRPOTrainer
@@ -181,8 +187,8 @@ def our_trainer(
     empty = {"task": "video_qa", "answer": ["A"], "videos": None, "clips": None, "media_root": None}
     asked = empty | {"question": QUESTION, "options": OPTIONS}
     rows = [
-        asked | {"id": str(number), "images": [{"bytes": encode_image(each, "PNG"), "path": None}]}
-        for number, each in enumerate(pictures)
+        asked | {"id": str(number), "images": [{"bytes": encode_image(image, "PNG"), "path": None}]}
+        for number, image in enumerate(pictures)
     ]
     args = TokenWeightedGRPOConfig(
         **common,
@@ -198,13 +204,13 @@ def our_trainer(
 
 
 def variety(completions: Sequence[Any], **_: Any) -> list[float]:
-    """How many different letters a completion has: any reward that varies would do."""
+    """Reward different characters in a completion: any reward that varies serves here."""
     texts = [c if isinstance(c, str) else c[0]["content"] for c in completions]
     return [len(set(text)) / 26 for text in texts]
 
 
 def picture(cells: int, side: int, seed: int) -> Image:
-    """A noisy image of about so many cells."""
+    """Return an image of noise with about `cells` cells of `side` pixels a side."""
     import numpy as np
     from PIL import Image
 

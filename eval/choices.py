@@ -1,17 +1,18 @@
-"""Scores of answers to questions with options, their intervals, and the blind rules beside them.
+"""Score answers to questions with options, with intervals and blind rules.
 
-strict      1 where the chosen letters are the right ones, exactly
-soft        |S| / |T| where all chosen letters S are among the right ones T, else 0
+strict      1 where the chosen letters equal the right ones, else 0
+soft        |S| / |T| where the chosen letters S are a subset of the right ones T, else 0
 per_option  share of options that were rightly chosen or rightly left, as CLEVRER reports it
-format      1 for one think block followed by one answer block
+format      1 for exactly one think block followed by one answer block, else 0
 
-Intervals hold 95 % and are taken over groups (a video, an identity), whose questions hang together.
+Intervals hold 95 %. They are taken over groups (a video, an identity), because the questions of one
+group are not independent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,12 @@ from nontrivial.manifests.runs import AnswerScores, ScoredAnswer
 from nontrivial.manifests.text_only import best_blind
 
 WITH_RIGHT = "those with a right option"
-Z = 1.959964  # of the normal distribution, two-sided 95 %
+Z = 1.959964  # quantile of the normal distribution, two-sided 95 %
 
 
 @dataclass(frozen=True)
 class Answered:
-    """A question, what was answered to it, and the scores of that."""
+    """A question, the completion that answers it, and its scores."""
 
     id: str
     task: str
@@ -51,15 +52,14 @@ class Answered:
     format: float
 
     def record(self) -> ScoredAnswer:
-        """What a run folder keeps of it."""
-        names = ("id", "task", "family", "soft", "strict", "per_option", "format", "completion")
-        chosen, right = sorted(self.letters), sorted(self.answer)
-        values = {name: getattr(self, name) for name in names}
-        return ScoredAnswer(**values, letters=chosen, answer=right)
+        """Return the record that a run folder keeps."""
+        values = {field.name: getattr(self, field.name) for field in fields(ScoredAnswer)}
+        values |= {"letters": sorted(self.letters), "answer": sorted(self.answer)}
+        return ScoredAnswer(**values)
 
 
 def answered(sample: Mapping[str, Any], completion: str, *, need_block: bool = True) -> Answered:
-    """Score one completion; with `need_block=False` a bare answer counts, too (`read_answer`)."""
+    """Score one completion; `need_block=False` also reads answers outside of a block."""
     options, answer = tuple(sample["options"]), frozenset(sample["answer"])
     chosen = read_answer(completion, options, need_block=need_block)
     return Answered(
@@ -80,7 +80,7 @@ def answered(sample: Mapping[str, Any], completion: str, *, need_block: bool = T
 
 
 def per_option_score(chosen: Iterable[str], answer: Iterable[str], count: int) -> float:
-    """Share of `count` options that were rightly chosen or rightly left; 0 without any choice.
+    """Return the share of `count` options rightly chosen or rightly left; 0 if none is chosen.
 
     >>> per_option_score({"A", "B"}, {"B", "C"}, 4)
     0.5
@@ -90,7 +90,7 @@ def per_option_score(chosen: Iterable[str], answer: Iterable[str], count: int) -
 
 
 def family_of(sample: Mapping[str, Any]) -> str:
-    """The kind of a pair, or the family of a question and whether it is inverted."""
+    """Return the kind of a pair, or the family of a question, marked if it is inverted."""
     if sample.get("reid"):
         return sample["reid"]["kind"] or ""
     qa = sample.get("qa") or {}
@@ -98,10 +98,10 @@ def family_of(sample: Mapping[str, Any]) -> str:
 
 
 def summarise(rows: Sequence[Answered]) -> list[AnswerScores]:
-    """One line for each task, one for each of its families where it has several.
+    """Average the scores of each task, and of each of its families where it has several.
 
-    Where some questions have no right option but "none", as CLEVRER's may, the others get a line of
-    their own: published figures leave such questions out.
+    In some questions, such as CLEVRER's, only "none" may be right. Published figures leave these
+    out, so a task that mixes both kinds gets another line for the questions with a right option.
     """
     lines = []
     for task in sorted({row.task for row in rows}):
@@ -111,26 +111,23 @@ def summarise(rows: Sequence[Answered]) -> list[AnswerScores]:
         if 0 < len(with_right) < len(of_task):
             lines.append(mean_scores(with_right, task, WITH_RIGHT))
         families = sorted({row.family for row in of_task})
-        if len(families) > 1:
-            for name in families:
-                lines.append(
-                    mean_scores([row for row in of_task if row.family == name], task, name)
-                )
+        for family in families if len(families) > 1 else ():
+            of_family = [row for row in of_task if row.family == family]
+            lines.append(mean_scores(of_family, task, family))
     return lines
 
 
 def has_none_right(row: Answered) -> bool:
-    """True where the right option says that no other is right."""
-    right = {
-        text for letter, text in zip(LETTERS, row.options, strict=False) if letter in row.answer
-    }
-    return right == {NONE}
+    """True if the right option says that no other option is right."""
+    options = zip(LETTERS, row.options, strict=False)
+    return {text for letter, text in options if letter in row.answer} == {NONE}
 
 
 def mean_scores(rows: Sequence[Answered], task: str, family: str | None = None) -> AnswerScores:
-    """Means, intervals and the best blind rule of some answered questions (at least one)."""
+    """Return means, intervals and the best blind rule of at least one answered question."""
     groups = [row.group for row in rows]
-    soft, strict = ([getattr(row, score) for row in rows] for score in ("soft", "strict"))
+    names = ("soft", "strict", "per_option", "format")
+    scores = {name: [getattr(row, name) for row in rows] for name in names}
     blind = best_blind(
         [row.question for row in rows],
         [row.options for row in rows],
@@ -141,26 +138,23 @@ def mean_scores(rows: Sequence[Answered], task: str, family: str | None = None) 
         task=task,
         family=family,
         n=len(rows),
-        right=round(sum(strict)),
-        soft=_mean(soft),
-        soft_interval=interval(soft, groups),
-        strict=_mean(strict),
-        strict_interval=interval(strict, groups),
-        per_option=_mean(row.per_option for row in rows),
-        format=_mean(row.format for row in rows),
+        right=round(sum(scores["strict"])),
+        soft_interval=interval(scores["soft"], groups),
+        strict_interval=interval(scores["strict"], groups),
         blind_strategy=blind["soft"].strategy,
         blind_soft=blind["soft"].score,
         blind_strict=blind["strict"].score,
+        **{name: float(np.mean(values)) for name, values in scores.items()},
     )
 
 
 def interval(
     values: Sequence[float], groups: Sequence[str], *, draws: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % interval of the mean of `values` in [0, 1], as (low, high).
+    """Return the 95 % interval of the mean of `values` in [0, 1] as (low, high).
 
-    Percentiles of a bootstrap that draws whole groups; where all groups have the same mean, about
-    which a bootstrap can say nothing, Wilson's interval for as many trials as there are groups.
+    Percentiles of a bootstrap that draws whole groups. A bootstrap says nothing where all groups
+    have the same mean; there it is Wilson's interval with as many trials as there are groups.
     """
     names, index = np.unique(np.asarray(groups), return_inverse=True)
     sums, sizes = np.bincount(index, weights=values), np.bincount(index)
@@ -176,7 +170,7 @@ def interval(
 
 
 def wilson(successes: float, trials: int) -> tuple[float, float]:
-    """Wilson's 95 % score interval of a proportion.
+    """Return Wilson's 95 % score interval of a proportion as (low, high).
 
     >>> low, high = wilson(8, 10)
     >>> round(low, 3), round(high, 3)
@@ -186,7 +180,3 @@ def wilson(successes: float, trials: int) -> tuple[float, float]:
     centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
     spread = Z / (1 + z2 / trials) * (share * (1 - share) / trials + z2 / (4 * trials**2)) ** 0.5
     return max(0.0, centre - spread), min(1.0, centre + spread)
-
-
-def _mean(values: Iterable[float]) -> float:
-    return float(np.mean(list(values)))

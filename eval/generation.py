@@ -1,12 +1,13 @@
-"""Completions of a policy for samples of a manifest, in uniform batches through transformers."""
+"""Let a policy complete samples through transformers, in uniform batches."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from nontrivial.manifests.command import option
 from nontrivial.manifests.media import Clip, MediaError
 from nontrivial.models.inputs import View, encode, load_media
 from nontrivial.models.policy import load_policy, locate, vision_token_ids
@@ -20,9 +21,27 @@ Media = tuple[list["Image"], list[Clip]]  # of one sample, decoded
 Loaded = tuple[list[Sample], list[Media], list[str]]
 
 
+@dataclass
+class PolicyOptions:
+    """Options of the commands that let a policy answer."""
+
+    shown_last: ClassVar[bool] = True
+
+    model_name_or_path: str = option(
+        "a folder, a name on the Hub, or the small policy in this package", default="embedded"
+    )
+    batch_size: int = option("prompts in a batch", default=16)
+    max_new_tokens: int = option("most tokens of a completion", default=256)
+    temperature: float = option("temperature of sampled completions", default=1.0)
+    media_root: str | None = option("folder of the media, not the recorded one", default=None)
+    dtype: str = option("type of the weights: auto, float32, bfloat16", default="auto")
+    device: str = option("cpu, cuda, cuda:1, …; auto takes a GPU if there is one", default="auto")
+    max_bad: float = option("largest share of samples with damaged media to skip", default=0.01)
+
+
 @dataclass(frozen=True)
 class Sampling:
-    """How completions are drawn; `sample=False` is greedy and reads neither of the last three."""
+    """Settings of generation; with `sample=False` it is greedy and ignores the last three."""
 
     max_new_tokens: int = 256
     sample: bool = False
@@ -34,25 +53,25 @@ class Sampling:
 class Generator:
     """A loaded policy that completes prompts.
 
-    Placeholder tokens are never emitted, and nothing of the policy's own generation settings, such
-    as a repetition penalty, is kept: two policies are compared under the same rules.
+    It never emits placeholder tokens and ignores the policy's own generation settings, such as a
+    repetition penalty, so that two policies are compared under the same rules.
     """
 
     def __init__(
         self, name_or_path: str, sampling: Sampling, view: View, *, dtype: str, device: str
     ) -> None:
-        self.model, self.processor = load_policy(locate(name_or_path), dtype=dtype, device=device)
+        name, device = locate(name_or_path), device_of(device)
+        self.model, self.processor = load_policy(name, dtype=dtype, device=device)
         self.model.eval()
-        self.sampling = sampling
-        self.limits = view.limits
+        self.sampling, self.view = sampling, view
 
     def complete(self, samples: Sequence[Sample], media: Sequence[Media]) -> list[str]:
-        """One completion for each sample, whose decoded images and clips are given beside it."""
+        """Return one completion for each sample; `media` holds its decoded images and clips."""
         import torch
 
         images, clips = zip(*media, strict=True)
         turns = [messages(sample) for sample in samples]
-        batch = encode(self.processor, turns, images, clips, **self.limits)
+        batch = encode(self.processor, turns, images, clips, **self.view.limits)
         batch = batch.to(self.model.device)
         torch.manual_seed(self.sampling.seed ^ zlib.crc32(samples[0]["id"].encode()))
         with torch.inference_mode():
@@ -74,7 +93,7 @@ class Generator:
 
 
 def batches(samples: Sequence[Sample], size: int) -> Iterator[list[Sample]]:
-    """Batches of one kind of media and similar length, longest first: memory fails early."""
+    """Yield batches of one kind of media and similar length, longest first to fail early."""
     kinds: dict[tuple[int, int], list[Sample]] = {}
     for sample in samples:
         kind = (len(sample["videos"] or []), len(sample["images"] or []))
@@ -86,7 +105,7 @@ def batches(samples: Sequence[Sample], size: int) -> Iterator[list[Sample]]:
 
 
 def load_batch(samples: Sequence[Sample], media_root: str | None, view: View) -> Loaded:
-    """The samples whose media decode, their media, and what is wrong with the others."""
+    """Return the samples whose media decode, their media, and the problems of the others."""
     good, media, problems = [], [], []
     for sample in samples:
         try:
@@ -98,12 +117,10 @@ def load_batch(samples: Sequence[Sample], media_root: str | None, view: View) ->
 
 
 def device_of(name: str) -> str:
-    """The device that `auto` means here."""
+    """Return the device named; `auto` is cuda where there is a GPU, else cpu."""
     import torch
 
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _text_length(sample: Sample) -> int:

@@ -1,8 +1,8 @@
-"""Completions on disk: our own JSON Lines, and the published logs that carry their questions along.
+"""Read completions from disk: our JSON Lines and published logs.
 
-Our lines hold `id` and `completion`. A published line holds `question` (`problem`,
-`options` as "A. text"), `ground_truth` ("<answer>A</answer>"), `model_output` and, where the
-authors' code scored it, `accuracy_score`.
+Our lines hold `id` and `completion`. A line of a published log brings its question along:
+`question` (`problem`, `options` as "A. text"), `ground_truth` ("<answer>A</answer>"),
+`model_output` and, if the authors' code scored it, `accuracy_score`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nontrivial.manifests.runs import read_lines
 
 @dataclass(frozen=True)
 class Published:
-    """A line of a published log: the question as a sample, the output, the score it was given."""
+    """A line of a published log: the question as a sample, the output and its published score."""
 
     sample: dict[str, Any]
     completion: str
@@ -27,22 +27,22 @@ class Published:
 
 
 def read_completions(path: Path, *, torn: bool = False) -> dict[str, str]:
-    """The completion of each id; with `torn` a last line without its end is passed over."""
-    found = {}
+    """Return the completion of each id; `torn` skips a last line that has no end."""
+    completions = {}
     for number, line in read_lines(path, torn=torn):
         if not isinstance(line.get("id"), str) or not isinstance(line.get("completion"), str):
             raise BadInput(f"{path}, line {number}: needs 'id' and 'completion', has {list(line)}")
-        found[line["id"]] = line["completion"]
-    return found
+        completions[line["id"]] = line["completion"]
+    return completions
 
 
 def is_published(path: Path) -> bool:
-    """True where the first line brings its question along."""
+    """True if the first line holds a question."""
     return "question" in next(read_lines(path), (0, {}))[1]
 
 
 def read_published(path: Path) -> list[Published]:
-    """Every line of a published log; one that lacks a field or an answer is named."""
+    """Return the lines of a published log; raise `BadInput` that names one without an answer."""
     return [_published(line, f"{path}, line {number}", number) for number, line in read_lines(path)]
 
 
@@ -59,7 +59,7 @@ def _published(line: Mapping[str, Any], where: str, number: int) -> Published:
         ) from error
     if not answer <= set(LETTERS[: len(options)]) or not answer:
         raise BadInput(f"{where}: {line['ground_truth']!r} names none of {len(options)} options")
-    family = str(question.get("type") or question.get("original_question_type") or "")
+    family = question.get("type") or question.get("original_question_type") or ""
     sample = {
         "id": f"line{number:06d}",
         "task": "video_qa",
@@ -67,8 +67,8 @@ def _published(line: Mapping[str, Any], where: str, number: int) -> Published:
         "question": str(question.get("problem") or ""),
         "options": options,
         "answer": sorted(answer),
-        "qa": {"family": family},
+        "qa": {"family": str(family)},
     }
     score = line.get("accuracy_score")
-    known = isinstance(score, (int, float))
-    return Published(sample, str(completion), float(score) if known else None)
+    score = float(score) if isinstance(score, (int, float)) else None
+    return Published(sample, str(completion), score)

@@ -1,12 +1,13 @@
-"""Answers of a policy on manifests, scored: soft, strict, per option, format, beside blind rules.
+"""Let a policy answer manifests, or read its answers, and score them.
 
     python -m eval.qa manifests/eval/*.parquet --model_name_or_path runs/grpo
     python -m eval.qa manifests/eval/*.parquet --server http://localhost:8000/v1   # vLLM's
     python -m eval.qa manifests/eval/some.parquet --predictions completions.jsonl
     python -m eval.qa --predictions published_log.jsonl
 
-Completions are appended to `<out>/<manifest>-<settings>.jsonl` as they come; a run that was killed
-goes on from there. `<out>/summary.json` holds every number of the table.
+Scores are strict, soft, per option and of the format, beside those of the best blind rules.
+Completions are appended to `<out>/<manifest>-<settings>.jsonl` as they come, and a run that was
+killed continues from there. `<out>/summary.json` holds every number of the table.
 """
 
 from __future__ import annotations
@@ -15,39 +16,36 @@ import sys
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tqdm import tqdm
+
+from nontrivial.eval.generation import Generator, PolicyOptions, Sampling, batches, load_batch
+from nontrivial.eval.predictions import is_published, read_completions, read_published
+from nontrivial.eval.serving import Served
 from nontrivial.manifests.command import guard, option, parse, table, tolerate
 from nontrivial.manifests.errors import BadInput
-from nontrivial.manifests.runs import (
-    ANSWERS,
-    SCORED,
-    AnswerScores,
-    JsonLines,
-    settings_digest,
-    write_json,
-)
+from nontrivial.manifests.files import claim, expand
+from nontrivial.manifests.runs import ANSWERS, SCORED, JsonLines, settings_digest, write_json
 from nontrivial.models.inputs import View
+from nontrivial.models.policy import EMBEDDED, weight_files
 
 if TYPE_CHECKING:
     from nontrivial.eval.choices import Answered
-    from nontrivial.eval.generation import Generator, Loaded, Sample
-    from nontrivial.eval.serving import Served
+    from nontrivial.eval.generation import Sample
+    from nontrivial.manifests.runs import AnswerScores
 
 
 @dataclass
-class Options(View):
+class Options(PolicyOptions, View):
     """Options of `python -m eval.qa`."""
 
     manifests: list[str] = option("samples tables, or globs", default=[], positional=True)
-    model_name_or_path: str = option(
-        "a folder, a name on the Hub, or the small policy in this package", default="embedded"
-    )
     server: str | None = option(
-        "ask vLLM's server instead of loading the policy, under the name --model_name_or_path if "
-        "that is given",
+        "ask this vLLM server instead of loading the policy; --model_name_or_path, if given, is "
+        "the name it is served under",
         default=None,
     )
     predictions: str | None = option(
@@ -56,34 +54,23 @@ class Options(View):
     )
     out: str = option("folder for completions and the summary", default="runs/eval")
     split: str | None = option("only rows of this split", default=None)
-    limit: int | None = option("only so many rows of each manifest, picked by id", default=None)
-    batch_size: int = option("prompts at a time", default=16)
-    max_new_tokens: int = option("length of a completion at most", default=256)
-    sample: bool = option("draw completions instead of taking the likeliest tokens", default=False)
-    temperature: float = option("of drawn completions", default=1.0)
-    top_p: float = option("of drawn completions", default=1.0)
-    seed: int = option("of drawn completions", default=0)
+    limit: int | None = option("most rows of each manifest, picked by id", default=None)
+    sample: bool = option("sample completions instead of greedy decoding", default=False)
+    top_p: float = option("nucleus of sampled completions", default=1.0)
+    seed: int = option("seed of sampled completions", default=0)
     need_block: bool | None = option(
-        "count answers in <answer> blocks only (as manifests ask for; published logs do not)",
+        "count answers in <answer> blocks only (default: true for manifests, false for logs)",
         default=None,
     )
-    media_root: str | None = option("where media lie, over what the manifest says", default=None)
-    dtype: str = option("of the weights: auto, float32, bfloat16", default="auto")
-    device: str = option(
-        "cpu, cuda, cuda:1, …; auto takes a GPU where there is one", default="auto"
-    )
-    max_bad: float = option("share of samples with damaged media to go on with", default=0.01)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns its exit status."""
+    """Run the command line and return its exit status."""
     return guard(run, parse(Options, argv, prog="eval.qa", description=__doc__))
 
 
 def run(options: Options) -> None:
-    """Answer, or read answers; score; report."""
-    from nontrivial.manifests.files import claim, expand
-
+    """Answer manifests or read answers; score and report them."""
     out, paths = Path(options.out), expand(options.manifests)
     if len({path.stem for path in paths}) < len(paths):
         raise BadInput(
@@ -102,11 +89,8 @@ def run(options: Options) -> None:
 def _answer_manifests(
     options: Options, paths: Sequence[Path], out: Path
 ) -> dict[str, list[Answered]]:
-    """Let the policy answer what it has not answered yet; scores by manifest."""
-    from nontrivial.eval.generation import Generator, Sampling, device_of, load_batch
-    from nontrivial.eval.serving import Served
+    """Let the policy answer what it has not answered yet; return the scores by manifest."""
     from nontrivial.manifests.parquet import read_about
-    from nontrivial.models.policy import EMBEDDED, weight_files
 
     sampling = Sampling(
         options.max_new_tokens, options.sample, options.temperature, options.top_p, options.seed
@@ -119,13 +103,12 @@ def _answer_manifests(
     else:
         settings |= {"weights": weight_files(name), "dtype": options.dtype}
 
-    @cache  # loaded once, and only if something is left to answer
+    @cache  # loaded only if something is left to answer
     def policy() -> Generator | Served:
         if options.server:
-            known = None if name == EMBEDDED else name
-            return Served(options.server, known, sampling, view, at_once=options.batch_size)
-        device = device_of(options.device)
-        return Generator(name, sampling, view, dtype=options.dtype, device=device)
+            served = None if name == EMBEDDED else name
+            return Served(options.server, served, sampling, view, at_once=options.batch_size)
+        return Generator(name, sampling, view, dtype=options.dtype, device=options.device)
 
     scored = {}
     for path in paths:
@@ -133,8 +116,7 @@ def _answer_manifests(
         key = settings_digest(settings | {"content": about["content_digest"]})
         store = JsonLines(out / f"{path.stem}-{key}.jsonl")
         media_root = options.media_root or about.get("media_root")
-        load = partial(load_batch, media_root=media_root, view=view)
-        bad = _answer(samples, store, policy, load, options.batch_size)
+        bad = _answer(samples, store, policy, media_root, options)
         tolerate(bad, len(samples), options.max_bad, "samples are skipped")
         done = _completions(store)
         scored[path.stem] = _score([s for s in samples if s["id"] in done], done, options)
@@ -145,32 +127,23 @@ def _answer(
     samples: Sequence[Sample],
     store: JsonLines,
     policy: Callable[[], Generator | Served],
-    load: Callable[[Sequence[Sample]], Loaded],
-    batch_size: int,
+    media_root: str | None,
+    options: Options,
 ) -> list[str]:
-    """Append a line to `store` for each sample it lacks; returns what is wrong with the others."""
-    from tqdm import tqdm
-
-    from nontrivial.eval.generation import batches
-
+    """Append a line to `store` for each sample it lacks; return the problems of the others."""
     store.mend()
     done = _completions(store)
     left = [sample for sample in samples if sample["id"] not in done]
     if done:
         print(f"{store.path}: {len(samples) - len(left)} of {len(samples)} are answered already")
     bad: list[str] = []
-    bar = tqdm(total=len(left), unit="answer", desc=store.path.stem, disable=not left)
-    with bar:
-        for batch in batches(left, batch_size):
-            good, media, problems = load(batch)
+    with tqdm(total=len(left), unit="answer", desc=store.path.stem, disable=not left) as bar:
+        for batch in batches(left, options.batch_size):
+            good, media, problems = load_batch(batch, media_root, options)
             bad += problems
             completions = policy().complete(good, media) if good else []
-            store.append(
-                *(
-                    {"id": sample["id"], "completion": completion}
-                    for sample, completion in zip(good, completions, strict=True)
-                )
-            )
+            answers = zip(good, completions, strict=True)
+            store.append(*({"id": s["id"], "completion": text} for s, text in answers))
             bar.update(len(batch))
     return bad
 
@@ -178,9 +151,7 @@ def _answer(
 def _score_predictions(
     options: Options, paths: Sequence[Path], predictions: Path
 ) -> dict[str, list[Answered]]:
-    """Score completions that were made elsewhere; scores by manifest, or by the log's name."""
-    from nontrivial.eval.predictions import is_published, read_completions
-
+    """Score completions made elsewhere; return the scores by manifest, or by the log's name."""
     if is_published(predictions):
         return {predictions.stem: _score_log(options, predictions)}
     if not paths:
@@ -192,9 +163,8 @@ def _score_predictions(
 
 
 def _score_log(options: Options, log: Path) -> list[Answered]:
-    """Score a published log, and compare with the scores its authors gave."""
+    """Score a published log, and print where its own scores differ."""
     from nontrivial.eval.choices import answered
-    from nontrivial.eval.predictions import read_published
 
     rows = read_published(log)[: options.limit]
     need_block = bool(options.need_block)
@@ -210,7 +180,7 @@ def _score_log(options: Options, log: Path) -> list[Answered]:
 
 
 def _samples(path: Path, options: Options) -> list[Sample]:
-    """The rows to answer; a limit takes the same ones every time, and a larger one adds to them."""
+    """Return the rows to answer; a larger limit keeps the rows of a smaller one."""
     from nontrivial.manifests.parquet import read_samples
     from nontrivial.manifests.schema import iterate
 
@@ -229,17 +199,11 @@ def _score(
     missing = [f"{s['id']}: has no completion" for s in samples if s["id"] not in completions]
     tolerate(missing, len(samples), options.max_bad, "samples are skipped")
     need_block = options.need_block is not False
-    return [
-        answered(sample, completions[sample["id"]], need_block=need_block)
-        for sample in samples
-        if sample["id"] in completions
-    ]
+    given = [(s, completions[s["id"]]) for s in samples if s["id"] in completions]
+    return [answered(sample, text, need_block=need_block) for sample, text in given]
 
 
 def _completions(store: JsonLines) -> dict[str, str]:
-    """What has been answered so far."""
-    from nontrivial.eval.predictions import read_completions
-
     return read_completions(store.path, torn=True) if store.path.is_file() else {}
 
 
@@ -247,48 +211,28 @@ def _report(scored: Mapping[str, Sequence[Answered]], options: Options, out: Pat
     """Print the table; write every number and, for each manifest, every scored completion."""
     from nontrivial.eval.choices import summarise
 
-    lines = {name: summarise(rows) for name, rows in scored.items()}
+    scores = {name: summarise(rows) for name, rows in scored.items()}
     for name, rows in scored.items():
         ordered = sorted(rows, key=lambda row: row.id)
         JsonLines(out / f"{name}{SCORED}").write(row.record() for row in ordered)
-    write_json(out / ANSWERS, {"options": asdict(options), "manifests": lines})
-    for name, of in lines.items():
-        print(f"\n{name}\n{table([_cells(line) for line in of], header=HEADER)}")
+    write_json(out / ANSWERS, {"options": asdict(options), "manifests": scores})
+    header = ("", "right", "strict", "95 %", "blind", "soft", "95 %", "blind")
+    header += ("per option", "format", "best blind strategy")
+    for name, lines in scores.items():
+        print(f"\n{name}\n{table([_cells(line) for line in lines], header=header)}")
     print(f"\nall numbers: {out / ANSWERS}")
 
 
-HEADER = (
-    "",
-    "right",
-    "strict",
-    "95 %",
-    "blind",
-    "soft",
-    "95 %",
-    "blind",
-    "per option",
-    "format",
-    "best blind strategy",
-)
-
-
 def _cells(line: AnswerScores) -> tuple[Any, ...]:
-    def between(low: float, high: float) -> str:
-        return f"{low:.3f}–{high:.3f}"
-
-    return (
-        line.task if line.family is None else f"  {line.family}",
-        f"{line.right}/{line.n}",
-        line.strict,
-        between(*line.strict_interval),
-        line.blind_strict,
-        line.soft,
-        between(*line.soft_interval),
-        line.blind_soft,
-        line.per_option,
-        line.format,
-        line.blind_strategy,
+    name = line.task if line.family is None else f"  {line.family}"
+    strict, soft = (
+        "{:.3f}–{:.3f}".format(*bounds) for bounds in (line.strict_interval, line.soft_interval)
     )
+    strict_cells = (line.strict, strict, line.blind_strict)
+    soft_cells = (line.soft, soft, line.blind_soft)
+    right = f"{line.right}/{line.n}"
+    shares = (line.per_option, line.format, line.blind_strategy)
+    return (name, right, *strict_cells, *soft_cells, *shares)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
-"""Rank a gallery for each query and score it: CMC, mAP, mINP; before and after re-ranking.
+"""Rank a gallery for each query and score the ranking: CMC, mAP, mINP.
 
     python -m eval.reid manifests/embeddings/market1501_test.parquet
     python -m eval.reid … --k_reciprocal
     python -m eval.reid … --judge direct --model_name_or_path runs/grpo
 
-With `--judge` the policy judges each query's first candidates (eval.verifier), and its P(same) is
-fused with the distance (eval.rerank). What the protocol does not count is no candidate. Judgements
-are appended to a file as they come; a run that was killed goes on from there. `<out>/reid.json`
-holds every number, `<out>/*.lists.jsonl` the heads of all lists, for `python -m eval.report`.
+With `--judge` the policy judges the first candidates of each query (eval.verifier), and its P(same)
+is fused with the distance (eval.rerank). Images that the protocol drops are no candidates.
+Judgements are appended to a file as they come, and a run that was killed continues from there.
+`<out>/reid.json` holds every number, `<out>/*.lists.jsonl` the heads of all lists, for
+`python -m eval.report`.
 """
 
 from __future__ import annotations
@@ -18,8 +19,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from tqdm import tqdm
+
+from nontrivial.eval.generation import Generator, PolicyOptions, Sampling, device_of
+from nontrivial.eval.rerank import consistency, fuse, reranked
+from nontrivial.eval.verifier import Judged, Verifier, judge_pairs, pair_id, read_judged
 from nontrivial.manifests.command import guard, option, parse, table, tolerate
 from nontrivial.manifests.errors import BadInput
+from nontrivial.manifests.files import claim, expand
 from nontrivial.manifests.runs import (
     JUDGED,
     LISTS,
@@ -32,20 +40,18 @@ from nontrivial.manifests.runs import (
     write_json,
 )
 from nontrivial.models.inputs import View
+from nontrivial.models.policy import weight_files
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from nontrivial.eval.images import RankingSet
     from nontrivial.eval.ranking import Protocol, Ranked
-    from nontrivial.eval.verifier import Judged
+    from nontrivial.eval.ranking_set import RankingSet
 
-SHOWN = 10  # of each list, for reports
+SHOWN = 10  # candidates of each list in reports
 CMC = (1, 5, 10)
 
 
-@dataclass
-class Options:
+@dataclass(kw_only=True)
+class Options(PolicyOptions):
     """Options of `python -m eval.reid`."""
 
     tables: list[str] = option("embeddings tables, or globs", positional=True)
@@ -55,39 +61,28 @@ class Options:
     k2: int = option("k-reciprocal: neighbours to average over", default=6)
     weight: float = option("k-reciprocal: share of the original distance", default=0.3)
     judge: str = option(
-        "re-rank by the policy: one forward pass, after its own reasoning, or by drawn votes",
+        "re-rank by the policy: in one forward pass, after its own reasoning, or by sampled votes",
         default="none",
         choices=("none", "direct", "reasoned", "votes"),
-    )
-    model_name_or_path: str = option(
-        "a folder, a name on the Hub, or the small policy in this package", default="embedded"
     )
     top_k: int = option("candidates of each query that the policy judges", default=5)
     fusion_alpha: float = option("share of the policy's verdict in the fused distance", default=0.2)
     swap: bool = option("ask each pair in both orders and take the mean", default=True)
-    votes: int = option("drawn completions of each pair, for --judge votes", default=5)
-    limit: int | None = option("only so many queries, picked by path", default=None)
-    batch_size: int = option("pairs at a time", default=16)
-    max_new_tokens: int = option("length of a completion at most", default=256)
-    temperature: float = option("of drawn completions", default=1.0)
+    votes: int = option("sampled completions of each pair, for --judge votes", default=5)
+    limit: int | None = option("most queries, picked by path", default=None)
     max_pixels: int | None = option("scale larger images down to this", default=None)
-    media_root: str | None = option("where images lie, over what the table says", default=None)
-    dtype: str = option("of the weights: auto, float32, bfloat16", default="auto")
-    device: str = option("cpu, cuda, …; auto takes a GPU where there is one", default="auto")
-    max_bad: float = option("share of damaged pairs to go on with", default=0.01)
-    seed: int = option("draws single-shot galleries and votes", default=0)
+    seed: int = option("seed of single-shot galleries and votes", default=0)
     out: str = option("folder for numbers, lists and judgements", default="runs/reid")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns its exit status."""
+    """Run the command line and return its exit status."""
     return guard(run, parse(Options, argv, prog="eval.reid", description=__doc__))
 
 
 def run(options: Options) -> None:
-    """Read, rank, re-rank, report."""
-    from nontrivial.eval.images import read_images
-    from nontrivial.manifests.files import claim, expand
+    """Read tables, rank, re-rank, report."""
+    from nontrivial.eval.ranking_set import read_images
 
     _check(options)
     out = Path(options.out)
@@ -100,45 +95,50 @@ def run(options: Options) -> None:
 
 
 def evaluate(images: RankingSet, path: Path, options: Options, out: Path) -> list[RankingScores]:
-    """Every ranking of some images under every protocol of their data set."""
-    from nontrivial.eval.generation import device_of
+    """Return the scores of every ranking of some images under every protocol of their data set."""
     from nontrivial.eval.kreciprocal import Neighbourhood, reciprocal_blocks
     from nontrivial.eval.ranking import protocols_of, rank_all, similarity_blocks
 
     protocols, keep = protocols_of(images.source), max(SHOWN, options.top_k)
     vectors, device = (images.query_vectors, images.gallery_vectors), device_of(options.device)
+    lines: list[RankingScores] = []
 
-    def ranked(blocks: Iterator[np.ndarray]) -> list[list[Ranked]]:
+    def rank(blocks: Iterator[np.ndarray], name: str) -> list[list[Ranked]]:
+        """Rank the queries under every protocol and add a line for each."""
         shown = _progress(blocks, len(images.query), f"{images.source} {images.encoder}")
         labels = (images.query, images.gallery)
-        return rank_all(shown, *labels, protocols, seed=options.seed, keep=keep)
+        runs = rank_all(shown, *labels, protocols, seed=options.seed, keep=keep)
+        lines.extend(
+            _scored(images, p, name, draws) for p, draws in zip(protocols, runs, strict=True)
+        )
+        return runs
 
-    first = ranked(similarity_blocks(*vectors, device=device))
-    lines = [_scored(images, p, "first stage", r) for p, r in zip(protocols, first, strict=True)]
+    first = rank(similarity_blocks(*vectors, device=device), "first stage")
     if options.k_reciprocal:
         by = Neighbourhood(options.k1, options.k2, options.weight)
-        second = ranked(reciprocal_blocks(*vectors, by=by, device=device))
-        lines += [
-            _scored(images, p, "k-reciprocal", r) for p, r in zip(protocols, second, strict=True)
-        ]
-    whole = [(p, r[0]) for p, r in zip(protocols, first, strict=True) if not p.draws]
+        rank(reciprocal_blocks(*vectors, by=by, device=device), "k-reciprocal")
+    whole = [(p, draws[0]) for p, draws in zip(protocols, first, strict=True) if not p.draws]
     judged: dict[str, Judged] = {}
     if options.judge != "none":
-        judged = _judge(images, [r for _, r in whole], path, options, out)
-        for protocol, run in whole:
-            lines.append(_judged_scores(images, protocol, run, judged, options))
-    _write_lists(images, whole, judged, options, out / f"{path.stem}-{images.encoder}{LISTS}")
+        judged = _judge(images, [run for _, run in whole], path, options, out)
+        lines += [_judged_scores(images, p, run, judged, options) for p, run in whole]
+    lists = _lists(images, whole, judged, options.fusion_alpha)
+    JsonLines(out / f"{path.stem}-{images.encoder}{LISTS}").write(lists)
     return lines
 
 
 def _scored(
-    images: RankingSet, protocol: Protocol, ranking: str, runs: Sequence[Ranked]
+    images: RankingSet, protocol: Protocol, ranking: str, draws: Sequence[Ranked]
 ) -> RankingScores:
-    from nontrivial.eval.ranking import mean_scores, summarise
+    from nontrivial.eval.choices import interval
+    from nontrivial.eval.ranking import average_precision, mean_scores, summarise
 
-    scores = asdict(mean_scores([summarise(run.ranks) for run in runs]))
+    scores = asdict(mean_scores([summarise(run.ranks) for run in draws]))
     scores["cmc"] = [round(float(rate), 6) for rate in scores["cmc"]]
-    between = None if protocol.draws else _interval(images, runs[0].ranks)
+    between = None
+    if not protocol.draws:
+        matched = [(r, p) for r, p in zip(draws[0].ranks, images.query.pids, strict=True) if len(r)]
+        between = interval([average_precision(r) for r, _ in matched], [str(p) for _, p in matched])
     return RankingScores(images.source, images.encoder, protocol.name, ranking, scores, between)
 
 
@@ -149,65 +149,38 @@ def _judged_scores(
     judged: Mapping[str, Judged],
     options: Options,
 ) -> RankingScores:
-    """The first stage's lists with their heads sorted by the fused distance."""
-    from nontrivial.eval.rerank import consistency
-
+    """Score the lists of the first stage with their heads sorted by the fused distance."""
     ranks, verdicts = [], []
     for q, before in enumerate(run.ranks):
+        if not len(before):  # the protocol leaves the query out
+            ranks.append(before)
+            continue
         head = run.leaders[q, : options.top_k]
         head = head[head >= 0]
         is_match = images.gallery.pids[head] == images.query.pids[q]
         pairs = [judged.get(_pair_id(images, q, g)) for g in head]
-        verdicts += [(v, m) for v, m in zip(pairs, is_match, strict=True) if v and len(before)]
-        ranks.append(_fused_ranks(before, is_match, run.scores[q, : len(head)], pairs, options))
-    found = consistency(
-        [v.p_same for v, _ in verdicts], [v.swapped for v, _ in verdicts], [m for _, m in verdicts]
-    )
-    asked = sum(len(before) > 0 for before in run.ranks)
-    seconds = sum(v.seconds for v, _ in verdicts) / max(1, asked)
+        verdicts += [(v, match) for v, match in zip(pairs, is_match, strict=True) if v]
+        p_same = np.array([v.mean if v else 0.5 for v in pairs])
+        distances = fuse(run.scores[q, : len(head)], p_same, options.fusion_alpha)
+        ranks.append(reranked(before, is_match, distances))
+    given, truth = [v for v, _ in verdicts], [match for _, match in verdicts]
+    agreement = consistency([v.p_same for v in given], [v.swapped for v in given], truth)
+    queries = sum(len(before) > 0 for before in run.ranks)
+    seconds = sum(v.seconds for v in given) / max(1, queries)
     line = _scored(images, protocol, f"policy, {options.judge}", [replace(run, ranks=ranks)])
-    return replace(line, seconds=seconds, verdicts=asdict(found))
-
-
-def _fused_ranks(
-    before: np.ndarray,
-    is_match: np.ndarray,
-    scores: np.ndarray,
-    pairs: Sequence[Judged | None],
-    options: Options,
-) -> np.ndarray:
-    import numpy as np
-
-    from nontrivial.eval.rerank import fuse, reranked
-
-    p_same = np.array([0.5 if verdict is None else verdict.mean for verdict in pairs])
-    if not len(before):
-        return before
-    return reranked(before, is_match, fuse(scores, p_same, options.fusion_alpha))
-
-
-def _interval(images: RankingSet, ranks: Sequence[np.ndarray]) -> tuple[float, float]:
-    from nontrivial.eval.choices import interval
-    from nontrivial.eval.ranking import average_precision
-
-    found = [(r, str(pid)) for r, pid in zip(ranks, images.query.pids, strict=True) if len(r)]
-    return interval([average_precision(r) for r, _ in found], [pid for _, pid in found])
+    return replace(line, seconds=seconds, verdicts=asdict(agreement))
 
 
 def _judge(
     images: RankingSet, runs: Sequence[Ranked], path: Path, options: Options, out: Path
 ) -> dict[str, Judged]:
-    """Judge the heads of all lists, each pair once; goes on with what an earlier run has judged."""
-    from tqdm import tqdm
-
-    from nontrivial.eval.generation import Generator, Sampling, device_of
-    from nontrivial.eval.verifier import Verifier, judge_pairs, read_judged
+    """Judge each pair in the heads of all lists once; skip those that an earlier run judged."""
     from nontrivial.manifests.parquet import read_about
 
     view = View(max_pixels=options.max_pixels)
-    drawn = options.judge == "votes"
+    sampled, size = options.judge == "votes", options.batch_size
     sampling = Sampling(
-        options.max_new_tokens, sample=drawn, temperature=options.temperature, seed=options.seed
+        options.max_new_tokens, sampled, temperature=options.temperature, seed=options.seed
     )
     store = _store(path, sampling, view, options, out)
     wanted = {
@@ -217,32 +190,25 @@ def _judge(
         for g in head[: options.top_k]
         if g >= 0 and len(run.ranks[q])
     }
-    left = [pair for id, pair in wanted.items() if id not in read_judged(store)]
+    done = read_judged(store)
+    left = [pair for id, pair in wanted.items() if id not in done]
     if left:
-        name, device = options.model_name_or_path, device_of(options.device)
-        generator = Generator(name, sampling, view, dtype=options.dtype, device=device)
+        name = options.model_name_or_path
+        generator = Generator(name, sampling, view, dtype=options.dtype, device=options.device)
         verifier = Verifier(generator, options.judge, options.votes)
         root = options.media_root or read_about(path).get("media_root")
-        size = options.batch_size
         problems: list[str] = []
-        for start in tqdm(range(0, len(left), size), unit="batch", desc=store.stem):
-            problems += judge_pairs(
-                verifier,
-                left[start : start + size],
-                store,
-                media_root=root,
-                view=view,
-                batch_size=size,
-                swap=options.swap,
-            )
-        tolerate(problems, len(wanted), options.max_bad, "pairs cannot be judged, undecided")
+        for start in tqdm(range(0, len(left), size), unit="batch", desc=store.path.stem):
+            batch = left[start : start + size]
+            problems += judge_pairs(verifier, batch, store, media_root=root, swap=options.swap)
+        tolerate(
+            problems, len(wanted), options.max_bad, "pairs cannot be judged and count as undecided"
+        )
     return {id: verdict for id, verdict in read_judged(store).items() if id in wanted}
 
 
-def _store(path: Path, sampling: Any, view: Any, options: Options, out: Path) -> Path:
-    """The file of judgements; its name depends on all that a judgement depends on."""
-    from nontrivial.models.policy import weight_files
-
+def _store(path: Path, sampling: Sampling, view: View, options: Options, out: Path) -> JsonLines:
+    """Return the file of judgements, named after all that a judgement depends on."""
     settings = {
         "model": options.model_name_or_path,
         "weights": weight_files(options.model_name_or_path),
@@ -253,64 +219,59 @@ def _store(path: Path, sampling: Any, view: Any, options: Options, out: Path) ->
         **asdict(sampling),
         **asdict(view),
     }
-    return out / f"{path.stem}-{settings_digest(settings)}{JUDGED}"
+    return JsonLines(out / f"{path.stem}-{settings_digest(settings)}{JUDGED}")
 
 
-def _write_lists(
+def _lists(
     images: RankingSet,
     runs: Sequence[tuple[Protocol, Ranked]],
     judged: Mapping[str, Judged],
-    options: Options,
-    target: Path,
-) -> None:
-    """The head of every list under every protocol, for reports."""
+    fusion_alpha: float,
+) -> Iterator[RankedList]:
+    """Yield the head of every list with a match under every protocol, for reports."""
     from nontrivial.eval.ranking import average_precision
 
-    def entries(q: int, run: Ranked) -> Iterator[ListedImage]:
-        for g, score in zip(run.leaders[q], run.scores[q], strict=True):
-            if g < 0:
-                return
-            verdict, shown = judged.get(_pair_id(images, q, g)), images.gallery_paths[g]
-            yield ListedImage(
-                path=shown,
-                pid=images.pids[shown],
-                camid=images.camids[shown],
-                score=round(float(score), 6),
-                right=bool(images.gallery.pids[g] == images.query.pids[q]),
-                p_same=None if verdict is None else round(verdict.mean, 6),
-                reasoning="" if verdict is None else verdict.reasoning,
-            )
+    for protocol, run in runs:
+        for q, ranks in enumerate(run.ranks):
+            if len(ranks):
+                path = images.query_paths[q]
+                yield RankedList(
+                    source=images.source,
+                    encoder=images.encoder,
+                    protocol=protocol.name,
+                    query=path,
+                    pid=images.pids[path],
+                    camid=images.camids[path],
+                    ap=round(average_precision(ranks), 6),
+                    first_rank=int(ranks[0]),
+                    fusion_alpha=fusion_alpha,
+                    list=list(_listed(images, q, run, judged)),
+                )
 
-    def ranked(q: int, protocol: Protocol, run: Ranked) -> RankedList:
-        path, ranks = images.query_paths[q], run.ranks[q]
-        return RankedList(
-            source=images.source,
-            encoder=images.encoder,
-            protocol=protocol.name,
-            query=path,
+
+def _listed(
+    images: RankingSet, q: int, run: Ranked, judged: Mapping[str, Judged]
+) -> Iterator[ListedImage]:
+    for g, score in zip(run.leaders[q], run.scores[q], strict=True):
+        if g < 0:
+            return
+        verdict, path = judged.get(_pair_id(images, q, g)), images.gallery_paths[g]
+        yield ListedImage(
+            path=path,
             pid=images.pids[path],
             camid=images.camids[path],
-            ap=round(average_precision(ranks), 6),
-            first_rank=int(ranks[0]),
-            fusion_alpha=options.fusion_alpha,
-            list=list(entries(q, run)),
+            score=round(float(score), 6),
+            right=bool(images.gallery.pids[g] == images.query.pids[q]),
+            p_same=round(verdict.mean, 6) if verdict else None,
+            reasoning=verdict.reasoning if verdict else "",
         )
-
-    JsonLines(target).write(
-        ranked(q, protocol, run)
-        for protocol, run in runs
-        for q, ranks in enumerate(run.ranks)
-        if len(ranks)
-    )
 
 
 def _pair_id(images: RankingSet, q: int, g: int) -> str:
-    return f"{images.query_paths[q]}~{images.gallery_paths[g]}"
+    return pair_id(images.query_paths[q], images.gallery_paths[g])
 
 
 def _progress(blocks: Iterator[np.ndarray], total: int, label: str) -> Iterator[np.ndarray]:
-    from tqdm import tqdm
-
     with tqdm(total=total, unit="query", desc=label) as bar:
         for block in blocks:
             yield block
@@ -323,12 +284,12 @@ def _report(lines: Sequence[RankingScores], options: Options, out: Path) -> None
     print(table([_cells(line) for line in lines], header=header))
     for line in lines:
         if line.verdicts:
-            found, name = line.verdicts, f"{line.source}, {line.encoder}, {line.protocol}"
-            agreeing = found["agreeing"]
+            verdicts, agreeing = line.verdicts, line.verdicts["agreeing"]
             swap = "" if agreeing is None else f", both orders agree on {agreeing:.1%}"
             print(
-                f"{name}: {found['pairs']} pairs judged, {found['right']:.1%} rightly, "
-                f"calibration error {found['ece']:.3f}{swap}"
+                f"{line.source}, {line.encoder}, {line.protocol}: {verdicts['pairs']} pairs "
+                f"judged, {verdicts['right']:.1%} rightly, "
+                f"calibration error {verdicts['ece']:.3f}{swap}"
             )
         if line.scores["skipped"]:
             print(f"note: {line.protocol}: {line.scores['skipped']} queries have no match")
@@ -345,9 +306,9 @@ def _cells(line: RankingScores) -> tuple[Any, ...]:
 
 
 def _check(options: Options) -> None:
-    for name, least in (("top_k", 1), ("batch_size", 1), ("votes", 1), ("k1", 1), ("k2", 1)):
-        if getattr(options, name) < least:
-            raise BadInput(f"--{name} {getattr(options, name)}: needs at least {least}")
+    for name in ("top_k", "batch_size", "votes", "k1", "k2"):
+        if getattr(options, name) < 1:
+            raise BadInput(f"--{name} {getattr(options, name)}: needs at least 1")
     for name in ("fusion_alpha", "weight"):
         if not 0 <= getattr(options, name) <= 1:
             raise BadInput(f"--{name} {getattr(options, name)}: needs a share between 0 and 1")

@@ -1,11 +1,11 @@
-"""One HTML page of what policies answered and how they ranked: worst cases first, runs compared.
+"""Write one HTML page that compares runs: answers, rankings, sampled groups.
 
     python -m eval.report runs/eval/warmup runs/eval/grpo runs/reid runs/grpo --out report.html
 
-A run is a folder that `eval.qa`, `eval.reid` or `train.grpo` wrote. The page holds their tables,
-reliability of P(same), rank lists with right and wrong marked, and questions with every run's
-reasoning. Of a training run it shows the groups in samples.jsonl: every completion of one question
-with its rewards, its advantage and each token shaded by its weight.
+A run is a folder that `eval.qa`, `eval.reid` or `train.grpo` wrote. The page holds the scores, the
+reliability of P(same), rank lists with right and wrong candidates marked, and questions with the
+reasoning of every run, worst cases first. Of a training run it shows the groups in samples.jsonl:
+each completion with its rewards, its advantage and its tokens shaded by their weights.
 """
 
 from __future__ import annotations
@@ -13,14 +13,20 @@ from __future__ import annotations
 import itertools
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import nsmallest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from nontrivial.eval.rerank import fuse, reliability
 from nontrivial.manifests.answers import lettered
 from nontrivial.manifests.command import guard, option, parse, table
 from nontrivial.manifests.errors import BadInput
+from nontrivial.manifests.files import atomic_path, expand
+from nontrivial.manifests.page import Card, Thumbnails, images_block, render, summary, text_block
 from nontrivial.manifests.runs import (
     ANSWERS,
     GROUPS,
@@ -30,14 +36,14 @@ from nontrivial.manifests.runs import (
     AnswerScores,
     RankedList,
     RankingScores,
+    SampledCompletion,
     SampledGroup,
     ScoredAnswer,
     read_json,
     read_records,
 )
 
-if TYPE_CHECKING:
-    from nontrivial.manifests.page import Card, Thumbnails
+RATES = (1, 5, 10)
 
 
 @dataclass
@@ -45,46 +51,48 @@ class Options:
     """Options of `python -m eval.report`."""
 
     runs: list[str] = option("folders of eval.qa, eval.reid or train.grpo", positional=True)
-    out: str = option("the page", default="report.html")
-    rows: int = option("cards of each kind, worst first", default=300)
-    max_mb: float = option("thumbnails at most, in MB", default=16.0)
-    media_root: str | None = option("where media lie, over what manifests say", default=None)
+    out: str = option("file of the page", default="report.html")
+    rows: int = option("most cards of each kind, worst first", default=300)
+    max_mb: float = option("most MB of thumbnails", default=16.0)
+    media_root: str | None = option("folder of the media, not the recorded one", default=None)
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one folder holds: scores of answers by manifest, lines of rankings, lists of queries."""
+    """The records of one folder."""
 
     name: str
     manifests: Mapping[str, Sequence[AnswerScores]] = field(default_factory=dict)
     tables: Sequence[str] = ()  # the files it read
+    # By manifest and id.
     answers: Mapping[tuple[str, str], ScoredAnswer] = field(default_factory=dict)
     rankings: Sequence[RankingScores] = ()
+    # By data set, encoder, protocol, query and file.
     lists: Mapping[tuple[str, ...], RankedList] = field(default_factory=dict)
     groups: Sequence[SampledGroup] = ()  # sampled in training
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns its exit status."""
+    """Run the command line and return its exit status."""
     return guard(run, parse(Options, argv, prog="eval.report", description=__doc__))
 
 
 def run(options: Options) -> None:
     """Read the runs; write the page."""
-    from nontrivial.manifests.files import atomic_path
-    from nontrivial.manifests.page import Thumbnails, render
+    from nontrivial.manifests.page.gallery import thumbnail_notes
 
     runs = read_runs([Path(folder) for folder in options.runs])
-    thumbnails = Thumbnails(int(options.max_mb * 1e6))
-    missing = [name for run in runs for name in run.tables if not Path(name).is_file()]
-    lists = _worst(list_cards(runs, thumbnails, options), options.rows)
-    answers = _worst(answer_cards(runs, thumbnails, options), options.rows)
+    thumbnails, tables = Thumbnails(int(options.max_mb * 1e6)), Tables(runs, options.media_root)
+    lists = list_cards(runs, tables, thumbnails, options.rows)
+    answers = answer_cards(runs, tables, thumbnails, options.rows)
     groups = list(itertools.islice(group_cards(runs), options.rows))
+    missing = dict.fromkeys(name for run in runs for name in run.tables if not Path(name).is_file())
+    lost = [f"{name} is not where it was: its media are not shown" for name in missing]
     page = render(
         "report",
         [*lists, *answers, *groups],
         thumbnails,
-        notes=_notes(thumbnails, missing),
+        notes=[*thumbnail_notes(thumbnails), *lost],
         tables=[*answer_tables(runs), *ranking_tables(runs)],
         charts=reliability_charts(runs),
     )
@@ -97,7 +105,7 @@ def run(options: Options) -> None:
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """The runs, named after their folders; raises `BadInput` for one that holds no results."""
+    """Return the runs, named after their folders; raise `BadInput` for one without results."""
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]
@@ -105,44 +113,39 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
 
 
 def answer_tables(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
-    """Soft scores of every run on every manifest, by family, beside the best blind rule."""
-    from nontrivial.manifests.page import summary
-
+    """Yield a table for each manifest: soft scores by family, of every run and the blind rule."""
     for name in sorted({name for run in runs for name in run.manifests}):
-        of = {run.name: _by_family(run.manifests[name]) for run in runs if name in run.manifests}
-        keys = list(dict.fromkeys(key for lines in of.values() for key in lines))
+        scores = {
+            run.name: {(line.task, line.family): line for line in run.manifests[name]}
+            for run in runs
+            if name in run.manifests
+        }
         rows = []
-        for key in keys:
-            known = next(lines[key] for lines in of.values() if key in lines)
+        for key in dict.fromkeys(key for lines in scores.values() for key in lines):
+            known = next(lines[key] for lines in scores.values() if key in lines)
             label = key[0] if key[1] is None else f"{key[0]}: {key[1]}"
-            scores = [_soft(lines.get(key)) for lines in of.values()]
-            rows.append((label, known.n, f"{known.blind_soft:.3f}", *scores))
-        yield summary(f"{name}: soft score (95 %)", ("", "n", "best blind rule", *of), rows)
+            cells = [_soft(lines.get(key)) for lines in scores.values()]
+            rows.append((label, known.n, f"{known.blind_soft:.3f}", *cells))
+        yield summary(f"{name}: soft score (95 %)", ("", "n", "best blind rule", *scores), rows)
 
 
 def ranking_tables(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
-    """Every ranking of every run."""
-    from nontrivial.manifests.page import summary
-
+    """Yield one table of every ranking of every run, if there are any."""
     rows = []
     for run in runs:
         for line in run.rankings:
             scores, cost = line.scores, line.seconds
-            rates = [scores["mean_ap"], scores["mean_inp"], *(scores["cmc"][k] for k in (0, 4, 9))]
+            rates = [scores["mean_ap"], scores["mean_inp"], *(scores["cmc"][k - 1] for k in RATES)]
             names = (run.name, line.source, line.encoder, line.protocol, line.ranking)
-            shown = (f"{rate:.3f}" for rate in rates)
-            rows.append((*names, *shown, "" if cost is None else f"{cost:.3f}"))
-    header = ("run", "data set", "encoder", "protocol", "ranking", "mAP", "mINP", "R-1", "R-5")
+            cells = (f"{rate:.3f}" for rate in rates)
+            rows.append((*names, *cells, "" if cost is None else f"{cost:.3f}"))
+    header = ("run", "data set", "encoder", "protocol", "ranking", "mAP", "mINP")
     if rows:
-        yield summary("rankings", (*header, "R-10", "s/query"), rows)
+        yield summary("rankings", (*header, *(f"R-{k}" for k in RATES), "s/query"), rows)
 
 
 def reliability_charts(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """P(same) against the share that is the same person, for each run that judged pairs."""
-    import numpy as np
-
-    from nontrivial.eval.rerank import reliability
-
+    """Return a chart of P(same) and the share of same-person pairs for each run with verdicts."""
     charts = []
     for run in runs:
         pairs = {
@@ -159,121 +162,103 @@ def reliability_charts(runs: Sequence[Run]) -> list[dict[str, Any]]:
     return charts
 
 
+class Tables:
+    """The tables that runs read, each read once and only if a card needs it."""
+
+    def __init__(self, runs: Sequence[Run], media_root: str | None) -> None:
+        paths = {Path(name).stem: Path(name) for run in runs for name in run.tables}
+        self._paths = {stem: path for stem, path in paths.items() if path.is_file()}
+        self._media_root = media_root
+        self._roots: dict[str, str | None] = {}
+        self._rows: dict[str, dict[str, Any]] = {}
+
+    def root(self, stem: str) -> str | None:
+        """Return the folder of a table's media; None if the table is not there."""
+        from nontrivial.manifests.parquet import read_about
+
+        if self._media_root or stem not in self._paths:
+            return self._media_root
+        if stem not in self._roots:
+            self._roots[stem] = read_about(self._paths[stem]).get("media_root")
+        return self._roots[stem]
+
+    def sample(self, stem: str, id: str) -> Mapping[str, Any] | None:
+        """Return a row of a manifest; None if the manifest or the row is not there."""
+        from nontrivial.manifests.parquet import read_samples
+
+        if stem not in self._paths:
+            return None
+        if stem not in self._rows:
+            rows = read_samples(self._paths[stem]).to_pylist()
+            self._rows[stem] = {row["id"]: row for row in rows}
+        return self._rows[stem].get(id)
+
+
 def list_cards(
-    runs: Sequence[Run], thumbnails: Thumbnails, options: Options
-) -> Iterator[tuple[float, Any]]:
-    """(AP, card maker) of each query's list, all runs on one card."""
-    roots = _list_roots(runs, options)
-    for key in dict.fromkeys(key for run in runs for key in run.lists):
-        found = [(run.name, run.lists[key]) for run in runs if key in run.lists]
-        worst = min(line.ap for _, line in found)
-
-        def make(key: Any = key, found: Any = found, worst: float = worst) -> Card:
-            from nontrivial.manifests.page import Card, images_block
-
-            root = roots.get(key)
-            query = found[0][1]
-            caption = f"query\n{_short(query.pid)}\ncamera {query.camid}"
-            place = thumbnails.image({"bytes": None, "path": query.query}, root)
-            blocks = [images_block([(place, caption, "")])]
-            for name, line in found:
-                blocks += _list_blocks(name, line, root, thumbnails)
-            facets = {"page": "rank lists", "data set": key[0], "encoder": key[1]}
-            facets["protocol"] = key[2]
-            return Card(query.query, blocks, facets, {"AP": worst})
-
-        yield worst, make
+    runs: Sequence[Run], tables: Tables, thumbnails: Thumbnails, rows: int
+) -> list[Card]:
+    """Return a card for each query's list, all runs on one; the `rows` lowest APs, lowest first."""
+    lists = _by_key([(run.name, run.lists) for run in runs])
+    worst = {key: min(line.ap for _, line in lines) for key, lines in lists.items()}
+    cards = []
+    for key in nsmallest(rows, worst, key=worst.__getitem__):
+        source, encoder, protocol, path, file = key
+        root = tables.root(file.removesuffix(f"-{encoder}{LISTS}"))
+        query = lists[key][0][1]
+        caption = f"query\n{_short(query.pid)}\ncamera {query.camid}"
+        place = thumbnails.image({"bytes": None, "path": path}, root)
+        blocks = [images_block([(place, caption, "")])]
+        for name, line in lists[key]:
+            blocks += _list_blocks(name, line, root, thumbnails)
+        facets = {"page": "rank lists", "data set": source, "encoder": encoder}
+        cards.append(Card(path, blocks, facets | {"protocol": protocol}, {"AP": worst[key]}))
+    return cards
 
 
 def answer_cards(
-    runs: Sequence[Run],
-    thumbnails: Thumbnails,
-    options: Options,
-) -> Iterator[tuple[float, Any]]:
-    """(mean soft score, card maker) of each question, all runs on one card."""
-    samples = _Samples(runs, options.media_root)
-    for manifest, id in dict.fromkeys(key for run in runs for key in run.answers):
-        key = (manifest, id)
-        found = [(run.name, run.answers[key]) for run in runs if key in run.answers]
-        soft = sum(line.soft for _, line in found) / len(found)
+    runs: Sequence[Run], tables: Tables, thumbnails: Thumbnails, rows: int
+) -> list[Card]:
+    """Return a card for each question, all runs on one; the `rows` lowest mean soft scores."""
+    from nontrivial.manifests.page.gallery import sample_blocks
 
-        def make(key: Any = key, found: Any = found, soft: float = soft) -> Card:
-            from nontrivial.manifests.page import Card
-
-            sample, root = samples.find(*key)
-            blocks = _question_blocks(sample, root, thumbnails)
-            blocks += [_answer_block(name, line) for name, line in found]
-            line = found[0][1]
-            facets = {"page": "answers", "manifest": key[0], "task": line.task}
-            facets["family"] = line.family
-            for name, own in found:
-                facets[f"{name} is"] = "right" if own.strict else "wrong"
-            numbers = {"soft": soft}
-            if len(found) > 1:
-                numbers["gain, last over first"] = found[-1][1].soft - found[0][1].soft
-            return Card(key[1], blocks, facets, numbers)
-
-        yield soft, make
+    answers = _by_key([(run.name, run.answers) for run in runs])
+    soft = {key: sum(line.soft for _, line in of) / len(of) for key, of in answers.items()}
+    cards = []
+    for key in nsmallest(rows, soft, key=soft.__getitem__):
+        manifest, id = key
+        sample, lines = tables.sample(manifest, id), [line for _, line in answers[key]]
+        blocks = sample_blocks(sample, tables.root(manifest), thumbnails) if sample else []
+        facets = {"page": "answers", "manifest": manifest, "task": lines[0].task}
+        facets["family"] = lines[0].family
+        for name, line in answers[key]:
+            mark, chosen = "right" if line.strict else "wrong", ", ".join(line.letters)
+            title = f"{name}: {chosen or 'nothing readable'} (right: {', '.join(line.answer)}), "
+            blocks.append(text_block(f"{title}soft {line.soft:.2f}", line.completion, mark))
+            facets[f"{name} is"] = mark
+        numbers = {"soft": soft[key]}
+        if len(lines) > 1:
+            numbers["gain, last over first"] = lines[-1].soft - lines[0].soft
+        cards.append(Card(id, blocks, facets, numbers))
+    return cards
 
 
 def group_cards(runs: Sequence[Run]) -> Iterator[Card]:
-    """The groups of training runs, the latest first: what a prompt's completions disagree about."""
-    from nontrivial.manifests.page import Card, text_block
-
+    """Yield a card for each sampled group of the training runs, the latest first."""
     for run in runs:
         for group in reversed(run.groups):
             asked = f"{group.question}\n{lettered(group.options)}"
             blocks = [text_block(f"right: {', '.join(group.answer)}", asked)]
-            rewards = []
-            for completion in group.completions:
-                finite = math.isfinite
-                given = {k: v for k, v in completion.rewards.items() if finite(v)}
-                told = [f"{name} {value:.2f}" for name, value in given.items()]
-                rewards.append(sum(given.values()))
-                advantage = completion.advantage
-                title = f"advantage {advantage:+.2f} ({', '.join(told)})"
-                tone = "right" if advantage > 0 else "wrong" if advantage < 0 else ""
-                tokens = list(zip(completion.tokens, completion.weights, strict=True))
-                blocks.append(text_block(title, "", tone, tokens=tokens))
+            rewards = [_finite(completion.rewards) for completion in group.completions]
+            blocks += map(_completion_block, group.completions, rewards)
             facets = {"page": "sampled in training", "run": run.name, "task": group.task}
             facets["token weights"] = group.token_weighting
-            numbers = {"step": group.step, "reward": sum(rewards) / len(rewards)}
+            mean = sum(sum(parts.values()) for parts in rewards) / len(rewards)
+            numbers = {"step": group.step, "reward": mean}
             yield Card(f"step {group.step}: {group.id}", blocks, facets, numbers)
 
 
-class _Samples:
-    """The manifests that runs answered, each read once and only if a card asks for it."""
-
-    def __init__(self, runs: Sequence[Run], media_root: str | None) -> None:
-        self._paths = {Path(name).stem: Path(name) for run in runs for name in run.tables}
-        self._media_root = media_root
-        self._read: dict[str, tuple[dict[str, Any], str | None]] = {}
-
-    def find(self, manifest: str, id: str) -> tuple[Mapping[str, Any] | None, str | None]:
-        """The sample, where its manifest is still there, and where its media lie."""
-        from nontrivial.manifests.parquet import read_about, read_samples
-
-        path = self._paths.get(manifest)
-        if path is None or not path.is_file():
-            return None, None
-        if manifest not in self._read:
-            rows = {row["id"]: row for row in read_samples(path).to_pylist()}
-            self._read[manifest] = rows, self._media_root or read_about(path).get("media_root")
-        rows, root = self._read[manifest]
-        return rows.get(id), root
-
-
-def _worst(made: Iterator[tuple[float, Any]], rows: int) -> list[Card]:
-    """The cards of the lowest scores, lowest first; the others are never made."""
-    ordered = sorted(enumerate(made), key=lambda item: (item[1][0], item[0]))
-    return [make() for _, (_, make) in ordered[:rows]]
-
-
 def _read_run(folder: Path, name: str) -> Run:
-    from nontrivial.manifests.files import expand
-
-    scores = {"manifests": dict[str, list[AnswerScores]]}
-    answered = read_json(folder / ANSWERS, scores)
+    answered = read_json(folder / ANSWERS, {"manifests": dict[str, list[AnswerScores]]})
     ranked = read_json(folder / RANKINGS, {"lines": list[RankingScores]})
     if answered is None and ranked is None and not (folder / GROUPS).is_file():
         raise BadInput(
@@ -307,55 +292,40 @@ def _read_run(folder: Path, name: str) -> Run:
     )
 
 
-def _list_roots(runs: Sequence[Run], options: Options) -> dict[tuple[str, ...], str | None]:
-    """Where the images of each list lie."""
-    from nontrivial.manifests.parquet import read_about
-
-    roots = {}
-    known = {Path(name).stem: Path(name) for run in runs for name in run.tables}
-    for key in (key for run in runs for key in run.lists):
-        stem = key[4].removesuffix(f"-{key[1]}{LISTS}")
-        path = known.get(stem)
-        recorded = path is not None and path.is_file()
-        if stem not in roots:
-            roots[stem] = read_about(path).get("media_root") if recorded and path else None
-        roots[key] = options.media_root or roots[stem]
-    return roots
+def _by_key(runs: Sequence[tuple[str, Mapping[Any, Any]]]) -> dict[Any, list[tuple[str, Any]]]:
+    """Group the records of all runs by key, each with the name of its run."""
+    records: dict[Hashable, list[tuple[str, Any]]] = {}
+    for name, of_run in runs:
+        for key, record in of_run.items():
+            records.setdefault(key, []).append((name, record))
+    return records
 
 
 def _list_blocks(
     name: str, line: RankedList, root: str | None, thumbnails: Thumbnails
 ) -> Iterator[dict[str, Any]]:
-    """One run's list of a query, and what the policy said about its candidates."""
-    from nontrivial.manifests.page import images_block, text_block
-
-    places, items = _new_places(line), []
-    for old, (new, item) in enumerate(zip(places, line.list, strict=True), 1):
-        lines = [f"{old}" if new == old else f"{old} → {new}"]
-        lines += [_short(item.pid), f"camera {item.camid}", f"score {item.score:.3f}"]
+    """Yield one run's list of a query and the policy's reasoning about its candidates."""
+    items = []
+    for old, (new, item) in enumerate(zip(_new_places(line), line.list, strict=True), 1):
+        caption = [f"{old}" if new == old else f"{old} → {new}"]
+        caption += [_short(item.pid), f"camera {item.camid}", f"score {item.score:.3f}"]
         if item.p_same is not None:
-            lines.append(f"P(same) {item.p_same:.2f}")
+            caption.append(f"P(same) {item.p_same:.2f}")
         place = thumbnails.image({"bytes": None, "path": item.path}, root)
-        items.append((place, "\n".join(lines), "right" if item.right else "wrong"))
+        items.append((place, "\n".join(caption), "right" if item.right else "wrong"))
     yield text_block(f"{name}: AP {line.ap:.3f}, first match at {line.first_rank}", "")
     yield images_block(items)
     for number, item in enumerate(line.list, 1):
         if item.reasoning and item.p_same is not None:
-            verdict = (item.p_same > 0.5) == item.right
+            mark = "right" if (item.p_same > 0.5) == item.right else "wrong"
             title = f"{name} on candidate {number}: P(same) {item.p_same:.2f}"
-            yield text_block(title, item.reasoning, "right" if verdict else "wrong")
+            yield text_block(title, item.reasoning, mark)
 
 
 def _new_places(line: RankedList) -> list[int]:
-    """Where each item of a list stands after fusion with P(same)."""
-    import numpy as np
-
-    from nontrivial.eval.rerank import fuse
-
+    """Return the place of each item of a list after fusion with P(same)."""
     head = [item for item in line.list if item.p_same is not None]
-    scores, p_same = (
-        np.array([getattr(item, key) for item in head]) for key in ("score", "p_same")
-    )
+    scores, p_same = (np.array([getattr(i, key) for i in head]) for key in ("score", "p_same"))
     distances = fuse(scores, p_same, line.fusion_alpha)
     order = np.lexsort(([item.right for item in head], distances)) if head else []
     places = list(range(1, len(line.list) + 1))
@@ -364,46 +334,27 @@ def _new_places(line: RankedList) -> list[int]:
     return places
 
 
-def _question_blocks(
-    sample: Mapping[str, Any] | None, root: str | None, thumbnails: Thumbnails
-) -> list[dict[str, Any]]:
-    """Thumbnails and question of a sample."""
-    from nontrivial.manifests.page.gallery import sample_blocks
-
-    return [] if sample is None else sample_blocks(sample, root, thumbnails)
-
-
-def _answer_block(name: str, line: ScoredAnswer) -> dict[str, Any]:
-    from nontrivial.manifests.page import text_block
-
-    chosen = ", ".join(line.letters) or "nothing readable"
-    title = f"{name}: {chosen} (right: {', '.join(line.answer)}), soft {line.soft:.2f}"
-    return text_block(title, line.completion, "right" if line.strict else "wrong")
+def _completion_block(
+    completion: SampledCompletion, rewards: Mapping[str, float]
+) -> dict[str, Any]:
+    advantage = completion.advantage
+    parts = ", ".join(f"{name} {value:.2f}" for name, value in rewards.items())
+    mark = "right" if advantage > 0 else "wrong" if advantage < 0 else ""
+    tokens = list(zip(completion.tokens, completion.weights, strict=True))
+    return text_block(f"advantage {advantage:+.2f} ({parts})", "", mark, tokens=tokens)
 
 
-def _by_family(lines: Sequence[AnswerScores]) -> dict[tuple[str, str | None], AnswerScores]:
-    return {(line.task, line.family): line for line in lines}
+def _finite(rewards: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in rewards.items() if math.isfinite(value)}
 
 
 def _soft(line: AnswerScores | None) -> str:
-    if line is None:
-        return ""
-    low, high = line.soft_interval
-    return f"{line.soft:.3f} ({low:.3f}–{high:.3f})"
+    return "" if line is None else "{:.3f} ({:.3f}–{:.3f})".format(line.soft, *line.soft_interval)
 
 
 def _short(pid: str) -> str:
-    """An identity without its namespace."""
+    """Return an identity without its namespace."""
     return pid.rsplit("/", 1)[-1]
-
-
-def _notes(thumbnails: Thumbnails, missing: Sequence[str]) -> list[str]:
-    from nontrivial.manifests.page.gallery import thumbnail_notes
-
-    lost = [
-        f"{name} is not where it was: its media are not shown" for name in dict.fromkeys(missing)
-    ]
-    return [*thumbnail_notes(thumbnails), *lost]
 
 
 if __name__ == "__main__":

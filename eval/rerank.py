@@ -1,12 +1,12 @@
 """Fuse a verifier's P(same person) into the head of a ranking.
 
-The verifier judges the first k of each list; they are sorted anew by
+The verifier judges the first k candidates of each list. They are sorted by
 
     (1 - alpha) · d + alpha · 2 · (1 - P(same)),   d = 1 - cosine
 
-and stay ahead of the rest, whose order nothing has changed (MUSE, arXiv 2606.16161, with its factor
-2 that gives both terms the same range). At alpha = 1 a perfect verifier reaches the best ranking
-that the first k allow. Ties go to the wrong image, as everywhere in `ranking`.
+and stay ahead of the others, whose order does not change (MUSE, arXiv 2606.16161, with its factor 2
+that gives both terms the same range). At alpha = 1 a perfect verifier reaches the best ranking that
+the first k allow. A wrong image that ties with a match goes first, as in `ranking`.
 """
 
 from __future__ import annotations
@@ -19,19 +19,21 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Consistency:
-    """How often both orders of a pair get the same verdict, and how often their mean is right.
+    """Agreement of both orders of a pair, and correctness of their mean verdict.
 
-    `ece` is the expected calibration error of P(same) over ten equal bins.
+    agreeing   share of pairs with the same verdict in both orders; None if only one was asked
+    right      share of pairs whose mean P(same) is on the right side of 0.5
+    ece        expected calibration error of P(same) over ten equal bins
     """
 
     pairs: int
-    agreeing: float | None  # None where pairs were asked in one order only
+    agreeing: float | None
     right: float
     ece: float
 
 
 def fuse(scores: np.ndarray, p_same: np.ndarray, alpha: float) -> np.ndarray:
-    """Fused distances (k,) of cosine scores (k,) and probabilities (k,).
+    """Return fused distances (k,) of cosine scores (k,) and probabilities (k,).
 
     >>> fuse(np.array([0.9, 0.8]), np.array([0.0, 1.0]), 0.5).round(3)
     array([1.05, 0.1 ])
@@ -40,11 +42,11 @@ def fuse(scores: np.ndarray, p_same: np.ndarray, alpha: float) -> np.ndarray:
 
 
 def reranked(ranks: np.ndarray, is_match: np.ndarray, distances: np.ndarray) -> np.ndarray:
-    """Ranks of one query's matches once its first k are sorted by `distances`.
+    """Return the ranks of one query's matches once its first k are sorted by `distances`.
 
     ranks      (m,) ascending ranks before
-    is_match   (k,) bool, of the first k in their order before
-    distances  (k,) fused
+    is_match   (k,) bool of the first k in their order before
+    distances  (k,) fused distances
 
     >>> reranked(np.array([2, 9]), np.array([False, True, False]), np.array([0.5, 0.1, 0.7]))
     array([1, 9])
@@ -55,38 +57,32 @@ def reranked(ranks: np.ndarray, is_match: np.ndarray, distances: np.ndarray) -> 
 
 
 def reliability(p_same: np.ndarray, is_same: np.ndarray, bins: int = 10) -> list[tuple[float, ...]]:
-    """(mean P, share that is the same person, count) of each equal bin of P that holds pairs.
+    """Return (mean P, share of same-person pairs, count) of each equal bin of P that holds pairs.
 
     >>> reliability(np.array([0.1, 0.9, 0.95]), np.array([False, True, False]), bins=2)
     [(0.1, 0.0, 1), (0.925, 0.5, 2)]
     """
-    which = np.minimum((p_same * bins).astype(int), bins - 1)
-    return [
-        (
-            float(p_same[which == b].mean()),
-            float(is_same[which == b].mean()),
-            int((which == b).sum()),
-        )
-        for b in np.unique(which)
-    ]
+    bin_of = np.minimum((p_same * bins).astype(int), bins - 1)
+    members = [bin_of == b for b in np.unique(bin_of)]
+    return [(float(p_same[m].mean()), float(is_same[m].mean()), int(m.sum())) for m in members]
 
 
 def consistency(
     first: Sequence[float], second: Sequence[float | None], is_same: Sequence[bool]
 ) -> Consistency:
-    """Agreement and correctness of P(same) asked in one order and, where given, in the other.
+    """Compare P(same) asked in one order with the other order, where given, and with the truth.
 
     >>> consistency([0.9, 0.2], [0.8, 0.6], [True, False])
     Consistency(pairs=2, agreeing=0.5, right=1.0, ece=0.275)
     """
-    one, truth = np.asarray(first, float), np.asarray(is_same, bool)
-    both = [np.nan if value is None else value for value in second]
-    asked = ~np.isnan(both)
-    other = np.where(asked, both, one)
-    mean = (one + other) / 2
-    parts = reliability(mean, truth)
-    error = sum(count * abs(p - share) for p, share, count in parts) / max(1, len(mean))
-    agree = ((one > 0.5) == (other > 0.5))[asked]
+    forward, truth = np.asarray(first, float), np.asarray(is_same, bool)
+    swapped = np.array([np.nan if p is None else p for p in second])
+    asked = ~np.isnan(swapped)
+    backward = np.where(asked, swapped, forward)
+    mean = (forward + backward) / 2
+    bins = reliability(mean, truth)
+    error = sum(count * abs(p - share) for p, share, count in bins) / max(1, len(mean))
+    agree = ((forward > 0.5) == (backward > 0.5))[asked]
     return Consistency(
         pairs=len(mean),
         agreeing=float(agree.mean()) if asked.any() else None,

@@ -1,12 +1,12 @@
-"""Completions of a policy behind a server that speaks OpenAI's chat protocol as vLLM's does.
+"""Let a policy behind a server complete samples, over OpenAI's chat protocol.
 
     vllm serve runs/grpo --generation-config vllm
     python -m eval.qa manifests/eval/*.parquet --server http://localhost:8000/v1
 
-The server has its own environment and its own chat template (a policy's folder brings one along).
-It has to take vLLM's `top_k` and `repetition_penalty`, or its defaults would go into the answers.
-Images travel without loss. Clips travel as the frames that `transformers` would see, but as JPEG,
-the one form in which vLLM takes frames, so the answers to clips can differ a little.
+The server runs in its own environment, with the chat template of the policy's folder. It has to
+accept vLLM's `top_k` and `repetition_penalty`, because its defaults would change the answers.
+Images are sent without loss. Clips are sent as the frames that `transformers` would see, but as
+JPEG, the only form in which vLLM takes frames, so answers about clips can differ slightly.
 """
 
 from __future__ import annotations
@@ -35,14 +35,15 @@ if TYPE_CHECKING:
     from nontrivial.models.inputs import View
 
 JPEG_QUALITY = 95
-MAX_REPLY = 2**24  # bytes; a longer reply is no completion
+MAX_REPLY = 2**24  # bytes; no completion is longer
 
 
 class Served:
-    """A policy on a server; `at_once` requests are under way at a time.
+    """A policy on a server, asked by `at_once` requests at a time, each of at most `timeout` s.
 
-    `model` is the name under which it is served; None takes the only one there is. A key is read
-    from the environment variable OPENAI_API_KEY.
+    `model` is the name it is served under; None takes the only model of the server. The environment
+    variable OPENAI_API_KEY may hold a key. Raises `BadInput` for a `url` that is no address and for
+    a server of several models without `model`; requests raise `WorkFailed`.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Served:
         self.model = model or self._only_model()
 
     def complete(self, samples: Sequence[Sample], media: Sequence[Media]) -> list[str]:
-        """One completion for each sample, whose decoded images and clips are given beside it."""
+        """Return one completion for each sample; `media` holds its decoded images and clips."""
         with ThreadPoolExecutor(self.at_once) as pool:
             return list(pool.map(self._complete_one, samples, media))
 
@@ -71,14 +72,13 @@ class Served:
         try:
             return reply["choices"][0]["message"]["content"] or ""
         except (KeyError, IndexError, TypeError) as error:
-            raise WorkFailed(
-                f"{self.url}: the reply holds no completion: {reply!r:.300}"
-            ) from error
+            message = f"{self.url}: the reply holds no completion: {reply!r:.300}"
+            raise WorkFailed(message) from error
 
     def request(
         self, sample: Sample, images: Sequence[Image], clips: Sequence[Clip]
     ) -> dict[str, Any]:
-        """What is sent for one sample; nothing of the server's own defaults is left standing."""
+        """Return the body of one request; it overrides all defaults of the server."""
         sampling = self.sampling
         body: dict[str, Any] = {
             "model": self.model,
@@ -93,17 +93,15 @@ class Served:
         if self.view.limits:
             body["mm_processor_kwargs"] = self.view.limits
         if clips:
-            rate = {"num_frames": -1, "fps": clips[0].sampled_fps}
-            body["media_io_kwargs"] = {"video": rate}
+            body["media_io_kwargs"] = {"video": {"num_frames": -1, "fps": clips[0].sampled_fps}}
         return body
 
     def _only_model(self) -> str:
         listed = self._call("models").get("data") or []
         names = [entry.get("id") for entry in listed if isinstance(entry, Mapping)]
         if len(names) != 1:
-            raise BadInput(
-                f"--server {self.url} serves {names}: name one with --model_name_or_path"
-            )
+            message = f"--server {self.url} serves {names}: name one with --model_name_or_path"
+            raise BadInput(message)
         return names[0]
 
     def _call(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -114,38 +112,32 @@ class Served:
         request = urllib.request.Request(f"{self.url}/{path}", data, headers)
         try:
             with urllib.request.urlopen(request, timeout=self.timeout) as reply:
-                found = json.loads(reply.read(MAX_REPLY))
+                content = json.loads(reply.read(MAX_REPLY))
         except urllib.error.HTTPError as error:
-            said = error.read(2000).decode("utf-8", "replace").strip()
-            raise WorkFailed(f"{self.url}/{path} refused a request ({error}): {said}") from error
-        except OSError as error:  # nobody there, a broken connection, a timeout
+            reason = error.read(2000).decode("utf-8", "replace").strip()
+            raise WorkFailed(f"{self.url}/{path} refused a request ({error}): {reason}") from error
+        except OSError as error:  # no server, a broken connection, a timeout
             raise WorkFailed(
                 f"--server {self.url}: no answer ({error}); start it with `vllm serve MODEL`. "
-                "Answers so far are kept: the same command goes on from them"
+                "Answers so far are kept: the same command continues from them"
             ) from error
         except ValueError as error:
             raise WorkFailed(f"{self.url}/{path}: the reply is not JSON ({error})") from error
-        if not isinstance(found, dict):
+        if not isinstance(content, dict):
             raise WorkFailed(f"{self.url}/{path}: the reply is no object")
-        return found
+        return content
 
 
 def with_media(
     turns: Sequence[Mapping[str, Any]], images: Sequence[Image], clips: Sequence[Clip]
 ) -> list[dict[str, Any]]:
-    """Chat messages whose placeholders are replaced by images and clips, in their order."""
-    left = {"image": iter(images), "video": iter(clips)}
-    encoded = {"image": _image_part, "video": _clip_part}
-    return [
-        {
-            **turn,
-            "content": [
-                encoded[part["type"]](next(left[part["type"]])) if part["type"] in left else part
-                for part in turn["content"]
-            ],
-        }
-        for turn in turns
-    ]
+    """Replace the placeholders of chat messages by images and clips, in their order."""
+    encoded = {"image": map(_image_part, images), "video": map(_clip_part, clips)}
+
+    def filled(part: Mapping[str, Any]) -> Mapping[str, Any]:
+        return next(encoded[part["type"]]) if part["type"] in encoded else part
+
+    return [{**turn, "content": [filled(part) for part in turn["content"]]} for turn in turns]
 
 
 def _image_part(image: Image) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""The whole way on what is embedded: data, both builders, warm-up, GRPO, evaluation at each stage.
+"""Run the whole pipeline on drawn data with the embedded policy.
 
-Warm-up sees random pairs, GRPO the mined hard ones, both see questions of which half are inverted:
-reason first about what is easy, then learn on what is not trivial. Evaluation is on held-out
-identities and videos. Everything lands in one folder; a demo that was killed goes on after its last
+Draw data, run both builders, warm up, train with GRPO, and evaluate after each stage. Warm-up sees
+random pairs and GRPO mined hard pairs, so that the policy first learns to reason about easy cases.
+Both see questions on videos, half of them inverted. Evaluation is on held-out identities and
+videos. Everything is written to one folder; a demo that was killed continues after its last
 finished step.
 """
 
@@ -31,18 +32,22 @@ QUESTIONS = {
 
 @dataclass
 class Options:
+    """Options of `python -m scripts.demo`."""
+
     out: str = option("folder for everything the demo makes", default="runs/demo")
-    seed: int = option("draws everything random", default=0)
+    seed: int = option("seed of everything random", default=0)
     warmup_steps: int = option("steps of the supervised warm-up", default=30)
     grpo_steps: int = option("steps of GRPO", default=130)
-    limit: int = option("evaluation samples of each kind", default=1000)
+    limit: int = option("most evaluation samples of each kind", default=1000)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
     return guard(run, parse(Options, argv, prog="scripts.demo", description=__doc__))
 
 
 def run(options: Options) -> None:
+    """Run every step that is left; print the scores and draw the reward curve."""
     from nontrivial.train.plot import plot
 
     out, began = Path(options.out), time.monotonic()
@@ -58,7 +63,7 @@ def run(options: Options) -> None:
 
 
 def commands(options: Options) -> list[list[str]]:
-    """Every command of the demo, as a user would type it after `python -m`."""
+    """Return every command of the demo, as a user would type it after `python -m`."""
     out, seed = options.out, ["--seed", str(options.seed)]
     data, tables = f"{out}/data", f"{out}/manifests"
     built = ["--root", data, "--out", tables, *seed]
@@ -101,9 +106,10 @@ def commands(options: Options) -> list[list[str]]:
 
 
 def step(command: Sequence[str], done: Path, log: Path | None = None) -> None:
-    """Run one command unless it has run before; its marker is written last.
+    """Run one command unless its marker in `done` says that it has run; write the marker last.
 
-    What it says goes to the terminal or, where several run at once, to the end of `log`.
+    Its output goes to the terminal, or to the end of `log` if several commands run at once. Raises
+    `WorkFailed` if it fails.
     """
     marker = done / hashlib.sha256("\0".join(command).encode()).hexdigest()[:16]
     shown = " ".join(command)
@@ -122,11 +128,11 @@ def step(command: Sequence[str], done: Path, log: Path | None = None) -> None:
 
 
 def results(out: Path) -> list[tuple[str, ...]]:
-    """One row a kind of question: how many, the best blind rule's score, each stage's score."""
+    """Return a row for each kind of question: title, n, score of the best blind rule and stages."""
     lines = {}
     for stage in STAGES:
         summary = json.loads((out / "eval" / stage / "summary.json").read_text(encoding="utf-8"))
-        lines[stage] = {name: of[0] for name, of in summary["manifests"].items()}
+        lines[stage] = {name: scores[0] for name, scores in summary["manifests"].items()}
     rows = []
     for name, title in QUESTIONS.items():
         scores = [_score(lines[stage][name]) for stage in STAGES]

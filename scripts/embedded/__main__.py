@@ -1,7 +1,8 @@
-"""Make the embedded policy from nothing: draw worlds, build manifests, pre-train, score, ship.
+"""Make the embedded policy from nothing.
 
-Its worlds have other seeds and other identities than any data set `builders.synthetic` writes by
-default. People are paired at random only: what is hard is left to learn.
+Draw worlds, build manifests, pre-train, save the weights and score them. The worlds have other
+seeds and other identities than any data set that `builders.synthetic` writes by default. People are
+paired at random only, so that hard pairs are left to learn.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ WORLD_SEED = 90_210
 NFRAMES = 8
 MAX_MIB = 8
 
-# (stage, steps, learning-rate factor). A joint stage at the full rate undoes part of what was
-# taught before it; at a low rate it only joins. Sight of both is short on purpose: with 900 steps
-# the policy answers nine in ten hard pairs, and little is left for reinforcement to gain.
+# (stage, steps, learning-rate factor). A joint stage at the full rate undoes part of the earlier
+# stages; at a low rate it only joins them. Sight of both is short on purpose: with 900 steps the
+# policy answers nine in ten hard pairs, and little is left for reinforcement learning to gain.
 CURRICULUM = (
     ("text", 500, 1.0),
     ("look", 1700, 1.0),
@@ -35,19 +36,23 @@ CURRICULUM = (
 
 @dataclass
 class Options:
-    out: str = option("folder that gets the weights", default="models/embedded")
+    """Options of `python -m scripts.embedded`."""
+
+    out: str = option("folder for the weights", default="models/embedded")
     work: str = option(
-        "folder for the drawn worlds, their manifests and each stage's weights",
+        "folder for the drawn worlds, their manifests and the weights of each stage",
         default="runs/embedded",
     )
-    seed: int = option("initialises the network and orders the batches", default=0)
+    seed: int = option("seed of the initial network and of the order of batches", default=0)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
     return guard(run, parse(Options, argv, prog="scripts.embedded", description=__doc__))
 
 
 def run(options: Options) -> None:
+    """Draw the worlds, pre-train, save the policy and write its card."""
     from scripts.embedded import card, worlds
 
     work = Path(options.work)
@@ -66,9 +71,10 @@ def run(options: Options) -> None:
 
 
 def pretrain(options: Options, work: Path, paths: Sequence[Path]) -> tuple[Any, Any]:
-    """The curriculum on the rows of the manifests at `paths`, whose media lie under `work`.
+    """Train the curriculum on the manifests at `paths`, whose media lie under `work`.
 
-    Each stage's weights are kept, so a run that was killed goes on after its last finished stage.
+    Returns model and processor. The weights of each stage are kept, so a run that was killed
+    continues after its last finished stage.
     """
     import numpy as np
     import torch
@@ -103,13 +109,13 @@ def pretrain(options: Options, work: Path, paths: Sequence[Path]) -> tuple[Any, 
 
 
 def ship(model: Any, processor: Any, folder: Path) -> None:
-    """Save weights and processor; refuse what is too large to ship inside the package."""
+    """Save weights and processor; raise `WorkFailed` if they are too large for the package."""
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
-    (folder / "model.safetensors").chmod(0o644)  # saved for its owner alone
+    (folder / "model.safetensors").chmod(0o644)  # it is saved readable by its owner only
     size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file()) / 2**20
     if size > MAX_MIB:
-        raise WorkFailed(f"{folder} takes {size:.1f} MiB; at most {MAX_MIB} MiB are shipped")
+        raise WorkFailed(f"{folder} takes {size:.1f} MiB; the package allows {MAX_MIB} MiB")
     print(f"written to {folder}/ ({size:.1f} MiB)")
 
 

@@ -1,4 +1,4 @@
-"""The embedded policy's tokenizer, network and processor: Qwen2.5-VL's architecture, very small."""
+"""Build a very small Qwen2.5-VL: tokenizer, network and processor."""
 
 from __future__ import annotations
 
@@ -42,8 +42,9 @@ SPECIAL = {
 }
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 
-# A colour or shape belongs to its noun: " red shirt" and " blue cube" become one token each. A line
-# ends with the verdict before it, so the letter of an option is one token in question and reasons.
+# A colour or shape is one token with its noun: " red shirt", " blue cube". The end of a line is one
+# token with the verdict before it, so that the letter of an option, which starts the next line, is
+# the same token in the question and in the reasons.
 PHRASES = Regex(
     r" so\b| ?[a-z]+ (?:shirt|trousers|hair|sphere|cube|cylinder)\b| ?no bag\b"
     r"| ?(?:same|differ|yes|no);\n?| ?\w+| ?[^\w\s]|\s+"
@@ -61,7 +62,7 @@ CHAT_TEMPLATE = (
 
 
 def build_tokenizer(corpus: Iterable[str], vocabulary: int = 1024) -> PreTrainedTokenizerFast:
-    """Byte-level BPE over phrases; each fixed instruction is one token, and so is each tag."""
+    """Train byte-level BPE over phrases; each fixed instruction and each tag is one token."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -84,9 +85,10 @@ def build_tokenizer(corpus: Iterable[str], vocabulary: int = 1024) -> PreTrained
 
 
 def build(corpus: Iterable[str], seed: int, kept: Path) -> tuple[Any, Qwen2_5_VLProcessor]:
-    """A freshly initialised policy and its processor.
+    """Return a freshly initialised policy and its processor.
 
-    The tokenizer is kept in a folder: weights of finished stages fit no other.
+    The tokenizer is saved in the folder `kept` and read from there if it exists, because the
+    weights of finished stages fit no other.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""What the embedded policy scores on worlds it has not seen, and the card that says so."""
+"""Score the embedded policy on held-out worlds and write its card."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CARD = Path(__file__).with_name("card.md")
 
 
 def score(out: Path, work: Path) -> dict[str, Any]:
-    """Draw a world that was never trained on, ask the policy at `out`, return the first lines."""
+    """Draw a world that was not trained on, ask the policy at `out`; return scores by manifest."""
     data, tables = str(work / "held_out"), work / "held_out" / "manifests"
     common = ["--root", data, "--out", str(tables)]
     small = ["--identities", "20", "--videos", "20", "--test_videos", "300"]
@@ -46,7 +46,7 @@ def write(
     curriculum: Iterable[tuple[str, int, float]],
     **facts: int,
 ) -> None:
-    """The card beside the weights."""
+    """Write the card beside the weights."""
     text = CARD.read_text(encoding="utf-8").format(
         rows="\n".join(_row(title, scores[name]) for name, title in ASKED.items()),
         curriculum="\n".join(f"| {s} | {n:,} | {rate:g} |" for s, n, rate in curriculum),

@@ -1,4 +1,4 @@
-"""Manifest rows -> encoded samples: every image and clip goes through the real processor once."""
+"""Encode manifest rows: the real processor sees every image and clip once."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from scripts.embedded.stages import IGNORED, Encoded
 
 
 def texts(row: Mapping[str, Any]) -> list[str]:
-    """What the tokenizer learns from: the prompt and the completion of a row."""
+    """Return the prompt and the completion of a row, for the tokenizer to learn from."""
     prompt = question_text(row["question"], row["options"], row["task"])
     return [prompt, target_text(row["answer"], row["rationale"])]
 
 
 class Encoder:
-    """Encodes samples; pixels of a file are computed once and shared by its samples."""
+    """Encoder of samples; the pixels of a file are computed once and shared by its samples."""
 
     def __init__(self, processor: Any, root: str, truth: Callable[[str], torch.Tensor]) -> None:
         self.processor, self.root, self.truth = processor, root, truth
@@ -40,8 +40,8 @@ class Encoder:
         target = self._ids(target_text(row["answer"], row["rationale"]) + self.tokenizer.eos_token)
         ids = torch.tensor(prompt + target)
         labels = torch.tensor([IGNORED] * len(prompt) + target)
-        config = self.processor
-        kinds = (ids == config.image_token_id).long() + 2 * (ids == config.video_token_id).long()
+        image, video = self.processor.image_token_id, self.processor.video_token_id
+        kinds = (ids == image).long() + 2 * (ids == video).long()
         return Encoded(
             ids=ids,
             kinds=kinds,
@@ -54,14 +54,14 @@ class Encoder:
         )
 
     def encode_all(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Encoded]]:
-        """Encoded rows by task."""
+        """Return encoded rows by task."""
         encoded: dict[str, list[Encoded]] = {}
         for row in tqdm(rows, "encoding", unit="sample"):
             encoded.setdefault(row["task"], []).append(self(row))
         return encoded
 
     def single_ids(self, words: Sequence[str]) -> torch.Tensor:
-        """The ids of words that are one token each; any other is an error."""
+        """Return the ids of words; raise `WorkFailed` for words of more than one token."""
         spelled = [self._ids(word) for word in words]
         split = [word for word, ids in zip(words, spelled, strict=True) if len(ids) != 1]
         if split:
@@ -100,15 +100,15 @@ class Encoder:
         return self._ids(whole)
 
     def _guessed(self, row: Mapping[str, Any], labels: torch.Tensor) -> torch.Tensor:
-        """Completion tokens that follow from the pictures and not from the text before them."""
+        """Mark completion tokens that follow from the pictures, not from the text before them."""
         if row["task"] == "video_qa":
-            # The scene is seen; what follows from it, after "so", is concluded.
+            # Tokens before "so" describe the scene; those after it follow from them.
             conclusion = (labels == self._ids(" so")[0]).int().cumsum(0)
             return (labels != IGNORED) & (conclusion == 0)
         return torch.isin(labels, self.told_by_pictures)
 
     def _token_ids(self, words: Sequence[str]) -> torch.Tensor:
-        """Ids of the words that are one token, with and without a space before them."""
+        """Return the ids of words that are one token, with and without a space before them."""
         spelled = (self._ids(space + word) for word in words for space in ("", " "))
         return torch.tensor([ids[0] for ids in spelled if len(ids) == 1])
 

@@ -1,7 +1,8 @@
 """Muon (Jordan et al., 2024) in float32, all matrices of one shape at once.
 
-The same steps as `torch.optim.Muon`, which iterates in bfloat16, one matrix at a time: on a CPU
-without bfloat16 instructions that is several times slower than the forward and backward pass.
+It takes the same steps as `torch.optim.Muon`, which iterates in bfloat16 over one matrix at a time.
+On a CPU without bfloat16 instructions that is several times slower than the forward and backward
+pass.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ ITERATIONS = 5
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum (Nesterov) whose step is the nearest orthogonal matrix; decoupled weight decay.
+    """Nesterov momentum with orthogonalised steps and decoupled weight decay.
 
-    Each parameter is a matrix; those of one shape make one group.
+    Each parameter is a matrix; matrices of one shape make one group.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
+        """Update every matrix that has a gradient."""
         for group in self.param_groups:
             live = [p for p in group["params"] if p.grad is not None]
             if not live:
@@ -53,7 +55,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
-    """(n, rows, columns): each with its singular values brought near one (Newton-Schulz)."""
+    """Bring the singular values of matrices (n, rows, columns) near one (Newton-Schulz)."""
     a, b, c = QUINTIC
     tall = matrices.size(1) > matrices.size(2)
     x = matrices.mT if tall else matrices

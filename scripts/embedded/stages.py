@@ -1,9 +1,11 @@
-"""Pre-training in four stages; each made the next one learn where it had not (see the card).
+"""Pre-train the embedded policy in four stages.
+
+Without an earlier stage a later one did not learn (see the card).
 
 text    the language model alone, on prompts without media: it is given what a picture would show
         and learns to compare, to conclude and to bind the verdict to an option's letter
-look    the language model on whole samples whose vision tokens are replaced by words: a perfect
-        tower's; it learns to look things up
+look    the language model on whole samples whose vision tokens are replaced by words, the output of
+        a perfect tower: it learns to look things up
 sight   the vision tower alone: it learns to emit those tokens
 joint   everything, on whole samples
 """
@@ -23,7 +25,7 @@ from scripts.embedded.muon import Muon
 
 IGNORED = -100
 PEOPLE, CLIPS = ("reid_pair",), ("video_qa",)
-TURNS = PEOPLE + CLIPS * 2  # clips have more to teach
+TURNS = PEOPLE + CLIPS * 2  # twice as many batches of clips: there is more to learn
 
 
 @dataclass
@@ -33,11 +35,11 @@ class Encoded:
     ids      (L,) int64 prompt and completion
     kinds    (L,) int64: 0 text, 1 image token, 2 video token
     labels   (L,) int64 completion tokens, IGNORED elsewhere
-    guessed  (L,) bool: completion tokens that only a picture tells
+    guessed  (L,) bool: completion tokens that cannot be known without the picture
     pixels   (patches, features) float16 of each image or clip, shared between samples
     grid     (media, 3) int64
-    shown    (tokens, W) float32: which of W words each vision token shows
-    task     the sample's task
+    shown    (tokens, W) float32: 1 for each of W words that a vision token shows, else 0
+    task     task of the sample
     """
 
     ids: torch.Tensor
@@ -51,7 +53,7 @@ class Encoded:
 
 
 class Optimisers:
-    """Muon on matrices, AdamW on the rest, one learning-rate factor for both.
+    """Muon on matrices and AdamW on the other parameters, with one learning-rate factor.
 
     AdamW alone stayed at chance: the letter is the exclusive or of verdict and option order.
     """
@@ -70,6 +72,7 @@ class Optimisers:
         self.rates = [[g["lr"] for g in o.param_groups] for o in self.optimisers]
 
     def step(self, loss: torch.Tensor, factor: float) -> None:
+        """Take one step down the gradient of `loss`, clipped to norm 1."""
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -89,7 +92,7 @@ def learn(
     factor: float,
     rng: np.random.Generator,
 ) -> None:
-    """One stage of the curriculum, by name; `factor` scales the learning rates."""
+    """Train one stage of the curriculum, by name; `factor` scales the learning rates."""
     if stage == "text":
         everything = [sample for task in samples.values() for sample in task]
         learn_text(model, everything, steps, factor, rng)
@@ -103,7 +106,7 @@ def learn(
 
 
 def schedule(step: int, steps: int, *, warmup: int = 30, floor: float = 0.02) -> float:
-    """Linear warm-up, a plateau, and a linear decay over the second half."""
+    """Return the factor of a linear warm-up, a plateau, and a linear decay in the second half."""
     return min(1.0, (step + 1) / warmup) * max(floor, min(1.0, 2 - 2 * step / steps))
 
 
@@ -115,7 +118,7 @@ def learn_text(
     rng: np.random.Generator,
     batch: int = 32,
 ) -> None:
-    """Stage 1: no media; what only a picture tells is given, everything else is predicted."""
+    """Train stage 1 without media: tokens that need the picture are given, the others predicted."""
     texts = [_without_media(sample) for sample in samples]
     named = [(n, p) for n, p in model.named_parameters() if ".visual." not in n]
     optimisers, bar = Optimisers(named), tqdm(range(steps), "text")
@@ -137,10 +140,10 @@ def learn_look(
     rng: np.random.Generator,
     batch: int = 32,
 ) -> None:
-    """Stage 2: whole samples whose vision tokens spell what they show, as a perfect tower would.
+    """Train stage 2: whole samples whose vision tokens are the output of a perfect tower.
 
-    The language model learns to look things up without the cost of a tower; the noise keeps it from
-    relying on perfection. words (W,) are the ids that `Encoded.shown` refers to.
+    The language model learns to look things up without the cost of a tower; added noise keeps it
+    from relying on a perfect one. words (W,) are the ids that `Encoded.shown` refers to.
     """
     named = [(n, p) for n, p in model.named_parameters() if ".visual." not in n]
     optimisers, bar = Optimisers(named), tqdm(range(steps), "look")
@@ -168,9 +171,9 @@ def learn_sight(
     rng: np.random.Generator,
     batch: int = 16,
 ) -> None:
-    """Stage 3: the tower alone; each of its tokens spells what it shows, in the word embeddings.
+    """Train stage 3: the tower alone learns to emit the word embeddings of what a token shows.
 
-    Batches go round the `tasks`: a tower that sees one of them only forgets the other.
+    Batches take turns over the `tasks`, because a tower that sees one of them forgets the other.
     """
     tower, embed = model.model.visual, model.get_input_embeddings().weight.detach()
     bias, scale = nn.Parameter(torch.full((len(words),), -2.0)), nn.Parameter(torch.tensor(1.0))
@@ -186,12 +189,12 @@ def learn_sight(
         closeness = F.cosine_similarity(seen, ideal, dim=-1).mean()
         loss = F.binary_cross_entropy_with_logits(scores, truth) + 0.2 * (1 - closeness)
         optimisers.step(loss, factor * schedule(step, steps))
-        found = ((scores > 0) & (truth > 0)).sum() / truth.sum()
-        _show(bar, step // len(tasks), task=task, loss=loss, found=found)
+        recall = ((scores > 0) & (truth > 0)).sum() / truth.sum()
+        _show(bar, step // len(tasks), task=task, loss=loss, recall=recall)
 
 
 def spell(model: nn.Module, shown: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
-    """A perfect tower's output, (tokens, hidden): the sum of the embeddings of what is shown."""
+    """Return a perfect tower's output (tokens, hidden): sums of the embeddings of shown words."""
     embed = model.get_input_embeddings().weight
     return shown @ embed[words] + embed[model.config.vision_start_token_id]
 
@@ -204,7 +207,7 @@ def learn_jointly(
     rng: np.random.Generator,
     batch: int = 32,
 ) -> None:
-    """Stage 4: whole samples; batches alternate between the tasks."""
+    """Train stage 4: everything, on whole samples; batches take turns over the tasks."""
     optimisers, bar = Optimisers(list(model.named_parameters())), tqdm(range(steps), "joint")
     streams = {task: _stream(rows, batch, rng) for task, rows in samples.items()}
     for step in bar:
@@ -216,7 +219,7 @@ def learn_jointly(
 
 
 def collate(samples: Sequence[Encoded]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """Left-padded inputs and labels of one batch of one task."""
+    """Return left-padded inputs and labels (B, L) of one batch of one task."""
     length = max(len(sample.ids) for sample in samples)
 
     def pad(name: str, fill: int) -> torch.Tensor:
@@ -245,7 +248,7 @@ def collate(samples: Sequence[Encoded]) -> tuple[dict[str, torch.Tensor], torch.
 
 
 def see(tower: nn.Module, pixels: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-    """The vision tower's output tokens, (tokens, hidden)."""
+    """Return the vision tower's output tokens (tokens, hidden)."""
     out = tower(pixels, grid_thw=grid)
     return out if torch.is_tensor(out) else out.pooler_output
 
@@ -268,7 +271,7 @@ def _without_media(sample: Encoded) -> Encoded:
 def _without_tower(
     model: nn.Module, inputs: dict[str, torch.Tensor], hidden: torch.Tensor
 ) -> dict[str, torch.Tensor]:
-    """Inputs that carry embeddings and the positions the media would have had."""
+    """Return inputs with embeddings and with the positions that the media would have."""
     positions, _ = model.model.get_rope_index(
         inputs["input_ids"],
         inputs["mm_token_type_ids"],
@@ -284,7 +287,7 @@ def _without_tower(
 def _loss(
     model: nn.Module, inputs: dict[str, torch.Tensor], labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean cross-entropy over the labelled tokens, and the share that greedy decoding would hit."""
+    """Return mean cross-entropy over the labelled tokens and the share greedy decoding hits."""
     first = int((labels != IGNORED).any(0).nonzero()[0])
     wanted = labels[:, first:]
     scores = model(**inputs, logits_to_keep=wanted.size(1) + 1).logits[:, :-1]
@@ -296,7 +299,7 @@ def _loss(
 def _stream(
     rows: Sequence[Encoded], batch: int, rng: np.random.Generator
 ) -> Iterator[list[Encoded]]:
-    """Shuffled passes over the rows, for ever."""
+    """Yield batches of endless shuffled passes over the rows."""
     while True:
         order = rng.permutation(len(rows))
         for start in range(0, len(order) - batch + 1, batch):

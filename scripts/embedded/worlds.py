@@ -1,7 +1,7 @@
-"""The worlds the embedded policy is pre-trained on: drawn, turned into manifests, and taken apart.
+"""Draw the worlds that the embedded policy is pre-trained on.
 
-The manifests are built with the same commands a user calls. The lessons of the vision tower need
-more than a manifest tells (which cell shows what): they look at the truth of the drawing itself.
+Manifests are built with the commands a user calls. The vision tower has to learn the contents of
+every cell, which no manifest holds: `Truth` reads them from the truth of the drawing itself.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nontrivial.builders.synthetic import __main__ as synthetic
 from nontrivial.builders.synthetic import clips, people
 from nontrivial.manifests.parquet import read_table
 
-CELL = 32  # pixels a side: what one output token of the vision tower covers
+CELL = 32  # pixels a side of the area behind one output token of the vision tower
 MARGIN = 5  # pixels: an object this close to a cell reaches into it
 STATES = ("moves", "still")
 HIT = "hit"
@@ -32,7 +32,7 @@ WORDS = [
 
 @dataclass(frozen=True)
 class Size:
-    """How much of a world is drawn."""
+    """Size of a drawn world."""
 
     identities: int = 700
     videos: int = 2500
@@ -40,7 +40,7 @@ class Size:
 
 
 def draw(folder: Path, seed: int, size: Size) -> None:
-    """Draw people and clips of the pre-training world, unless they are there."""
+    """Draw people and clips of the pre-training world, unless they exist."""
     if (folder / "clevrer" / "truth.parquet").is_file():
         return
     arguments = {
@@ -56,7 +56,7 @@ def draw(folder: Path, seed: int, size: Size) -> None:
 
 
 def manifests(folder: Path, seed: int, size: Size) -> list[Path]:
-    """Half-inverted questions and random pairs of people, built as a user builds them."""
+    """Build half-inverted questions and random pairs of people; return the paths of manifests."""
     from nontrivial.builders import qa_invert, reid_hard
 
     common = ["--root", str(folder), "--out", str(folder / "manifests"), "--seed", str(seed)]
@@ -67,7 +67,7 @@ def manifests(folder: Path, seed: int, size: Size) -> list[Path]:
 
 
 class Truth:
-    """What each vision token of a file shows, as 0 and 1 over `WORDS`."""
+    """The words that each vision token of a file shows, as 0 and 1 over `WORDS`."""
 
     def __init__(self, folder: Path, seed: int, frames: Sequence[int]) -> None:
         rows = read_table(folder / synthetic.MARKET / "truth.parquet").to_pylist()
@@ -75,20 +75,20 @@ class Truth:
         self.seed, self.frames = seed, list(frames)
 
     def __call__(self, path: str) -> torch.Tensor:
-        """(tokens, W) float32 for one image or clip."""
+        """Return (tokens, W) float32 for one image or clip."""
         if path in self.people:
             return torch.from_numpy(self._person(path))
         return torch.from_numpy(self._clip(int(Path(path).stem.split("_")[1])))
 
     def _person(self, path: str) -> np.ndarray:
-        """Every token of a person tells all of their attributes."""
+        """Mark all attributes of a person at every token."""
         tokens = (people.WIDTH // CELL) * (people.HEIGHT // CELL)
         shown = np.zeros((tokens, len(WORDS)), np.float32)
         shown[:, [WORDS.index(word) for word in self.people[path]]] = 1
         return shown
 
     def _clip(self, number: int) -> np.ndarray:
-        """A token tells which objects reach into its cell, whether they move, and who collides."""
+        """Mark the objects that reach into the cell of a token, their state, and collisions."""
         world, motion = clips.draw_world(np.random.default_rng([self.seed, 6, number]))
         rows, columns = clips.HEIGHT // CELL, clips.WIDTH // CELL
         shown = np.zeros((len(self.frames) // 2, rows, columns, len(WORDS)), np.float32)
@@ -97,9 +97,9 @@ class Truth:
             for index, name in enumerate(world.names):
                 places = motion.positions[list(frames), index]
                 state = STATES[0] if np.abs(places[1] - places[0]).sum() > 1 else STATES[1]
-                told = np.isin(WORDS, (*name.split(), state))
+                words = np.isin(WORDS, (*name.split(), state))
                 for place in places:
-                    shown[pair][_reached(corners, place)] += told
+                    shown[pair][_reached(corners, place)] += words
         for frame, i, j in motion.collisions:
             if frame > clips.FRAMES - 1:
                 break
@@ -110,13 +110,13 @@ class Truth:
 
 
 def _reached(corners: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """The cells, given by their corners (rows, columns, xy), that something at `place` touches."""
+    """Mark the cells, given by corners (rows, columns, xy), that an object at `place` reaches."""
     near = (corners - MARGIN < place) & (place < corners + CELL + MARGIN)
     return near.all(-1)
 
 
 def call(command: Callable[[list[str]], int], words: list[str]) -> None:
-    """Run a command as a user would; its failure is ours."""
+    """Run a command as a user would; exit with its status if it fails."""
     status = command(words)
     if status:
         raise SystemExit(status)

@@ -169,7 +169,7 @@ def test_damaged_images_are_listed_and_bounded(evaluate, tmp_path, capsys):
     assert evaluate(*words) == 2
     assert "is not a readable image" in capsys.readouterr().err
     assert evaluate(*words, "--max_bad", "1") == 0
-    assert "cannot be judged, undecided" in capsys.readouterr().err
+    assert "cannot be judged and count as undecided" in capsys.readouterr().err
 
 
 def test_data_sets_of_one_table_are_ranked_apart(tmp_path, capsys):

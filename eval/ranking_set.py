@@ -1,4 +1,4 @@
-"""Queries and gallery of an embeddings table: paths, labels as numbers, unit vectors."""
+"""Read the queries and the gallery of each data set of an embeddings table."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from nontrivial.eval.ranking import NOBODY, Labels
+from nontrivial.eval.ranking import Labels
 from nontrivial.manifests.errors import BadInput
 from nontrivial.manifests.parquet import read_table
-from nontrivial.manifests.schema import VECTOR, validate_embeddings
+from nontrivial.manifests.schema import NOBODY, VECTOR, validate_embeddings
 
 
 @dataclass(frozen=True)
 class RankingSet:
-    """Queries and gallery of one data set: paths, labels, unit vectors of one encoder."""
+    """Queries and gallery of one data set, with the unit vectors of one encoder.
+
+    query_vectors, gallery_vectors   (Q, D) and (G, D) float32
+    camids, pids                     camera and identity of each image, by path
+    """
 
     source: str
     encoder: str
@@ -33,10 +37,10 @@ class RankingSet:
 
 
 def read_images(path: Path, encoders: Sequence[str], limit: int | None) -> Iterator[RankingSet]:
-    """The queries and the gallery of each data set of a table, once for each encoder.
+    """Yield one ranking set for each data set of a table and each of `encoders` (none: all).
 
-    `limit` takes the same queries every time, whatever else the table holds. Raises `BadInput` for
-    an encoder the table does not know, and for a data set without queries or gallery.
+    `limit` picks the same queries every time, whatever else the table holds. Raises `BadInput` for
+    an encoder the table does not have, and for a data set without queries or gallery.
     """
     content = read_table(path)
     validate_embeddings(content, str(path))
@@ -48,21 +52,20 @@ def read_images(path: Path, encoders: Sequence[str], limit: int | None) -> Itera
     for source in sorted(set(sources)):
         part = content.filter([name == source for name in sources])
         for name in encoders or names:
-            yield _images(part, source, name, path, limit)
+            yield _ranking_set(part, source, name, path, limit)
 
 
-def _images(
+def _ranking_set(
     content: pa.Table, source: str, encoder: str, path: Path, limit: int | None
 ) -> RankingSet:
+    columns = (content.column(name).to_pylist() for name in ("path", "pid", "camid"))
+    paths, pids, camids = columns
     roles = np.array(content.column("role").to_pylist())
-    paths = content.column("path").to_pylist()
-    pids = content.column("pid").to_pylist()
-    camids = content.column("camid").to_pylist()
     codes = np.unique(pids, return_inverse=True)[1]
     codes[roles == "distractor"] = NOBODY
     worn = np.array([c or "" for c in content.column("clothes").to_pylist()])
-    clothes = np.unique(worn, return_inverse=True)[1] - 1  # those without a name are unknown alike
-    clothes[worn != ""] += 1
+    clothes = np.unique(worn, return_inverse=True)[1]
+    clothes[worn == ""] = -1  # unknown
     column = content.column(VECTOR + encoder).combine_chunks()
     vectors = column.flatten().to_numpy().reshape(len(content), -1)
     query = np.flatnonzero(roles == "query")
@@ -70,7 +73,7 @@ def _images(
     gallery = np.flatnonzero(np.isin(roles, ["gallery", "distractor"]))
     if not len(query) or not len(gallery):
         raise BadInput(
-            f"{path}: {source} has {len(query)} queries and {len(gallery)} gallery images, a "
+            f"{path}: {source} has {len(query)} queries and {len(gallery)} gallery images; a "
             "ranking needs both: nontrivial embed --split test"
         )
 
