@@ -62,7 +62,8 @@ def _neighbours(
     vectors: np.ndarray, count: int, device: str, block_bytes: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the nearest images (N, count), each itself first, and the largest distances (N,)."""
-    nearest, farthest = [], []
+    nearest: list[np.ndarray] = []
+    farthest: list[np.ndarray] = []
     count = min(count, len(vectors))
     # Partitioning needs indices and a copy beside the scores: smaller blocks keep the memory bound.
     blocks = similarity_blocks(vectors, vectors, device=device, block_bytes=block_bytes // 4)
@@ -82,12 +83,12 @@ def _encode(
 ) -> Sparse:
     """Return V_i; the set of a neighbour j joins that of i if over two thirds of it lie there."""
     mutual = _reciprocal(i, nearest, k1)
-    members = [mutual]
+    parts = [mutual]
     for j in mutual:
         near = _reciprocal(j, nearest, round(k1 / 2))
         if len(np.intersect1d(near, mutual, assume_unique=True)) > 2 / 3 * len(near):
-            members.append(near)
-    members = np.unique(np.concatenate(members))
+            parts.append(near)
+    members = np.unique(np.concatenate(parts))
     weights = np.exp(-(2 - 2 * vectors[members] @ vectors[i]) / farthest[i])
     return members, (weights / weights.sum()).astype(np.float32)
 

@@ -172,7 +172,7 @@ def _score_log(options: Options, log: Path) -> list[Answered]:
     given = [(row, new) for row, new in zip(rows, scored, strict=True) if row.score is not None]
     if given:
         differing = [(row, new) for row, new in given if row.score != new.strict]
-        total = sum(row.score for row, _ in given)
+        total = sum(row.score or 0 for row, _ in given)
         print(f"{log}: its own scores give {total:g}/{len(given)}; {len(differing)} differ")
         for row, new in differing:
             print(f"  {new.id}: {row.completion[:60]!r} scored {row.score:g}, here {new.strict:g}")
@@ -184,7 +184,9 @@ def _samples(path: Path, options: Options) -> list[Sample]:
     from nontrivial.manifests.parquet import read_samples
     from nontrivial.manifests.schema import iterate
 
-    rows = [row for row in iterate(read_samples(path)) if options.split in (None, row["split"])]
+    rows: list[Sample] = [
+        row for row in iterate(read_samples(path)) if options.split in (None, row["split"])
+    ]
     if not rows:
         raise BadInput(f"{path}: has no rows of split {options.split!r}")
     rows.sort(key=lambda row: zlib.crc32(row["id"].encode()))
@@ -216,8 +218,8 @@ def _report(scored: Mapping[str, Sequence[Answered]], options: Options, out: Pat
         ordered = sorted(rows, key=lambda row: row.id)
         JsonLines(out / f"{name}{SCORED}").write(row.record() for row in ordered)
     write_json(out / ANSWERS, {"options": asdict(options), "manifests": scores})
-    header = ("", "right", "strict", "95 %", "blind", "soft", "95 %", "blind")
-    header += ("per option", "format", "best blind strategy")
+    header = ["", "right", "strict", "95 %", "blind", "soft", "95 %", "blind"]
+    header += ["per option", "format", "best blind strategy"]
     for name, lines in scores.items():
         print(f"\n{name}\n{table([_cells(line) for line in lines], header=header)}")
     print(f"\nall numbers: {out / ANSWERS}")

@@ -305,7 +305,7 @@ def _draws(gallery: Labels, protocol: Protocol, seed: int) -> list[np.ndarray | 
     if not protocol.draws:
         return [slice(None) if len(rows) == len(gallery) else rows]
     rng = np.random.default_rng(seed)
-    draws = []
+    draws: list[np.ndarray | slice] = []
     for _ in range(protocol.draws):
         shuffled = rng.permutation(rows)
         _, first = np.unique(gallery.pids[shuffled], return_index=True)

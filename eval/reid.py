@@ -279,8 +279,8 @@ def _progress(blocks: Iterator[np.ndarray], total: int, label: str) -> Iterator[
 
 
 def _report(lines: Sequence[RankingScores], options: Options, out: Path) -> None:
-    header = ("data set", "encoder", "protocol", "ranking", "queries", "mAP", "95 %", "mINP")
-    header += (*(f"R-{k}" for k in CMC), "s/query")
+    header = ["data set", "encoder", "protocol", "ranking", "queries", "mAP", "95 %", "mINP"]
+    header += [*(f"R-{k}" for k in CMC), "s/query"]
     print(table([_cells(line) for line in lines], header=header))
     for line in lines:
         if line.verdicts:

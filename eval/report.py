@@ -98,8 +98,8 @@ def run(options: Options) -> None:
     )
     with atomic_path(options.out) as path:
         path.write_text(page, encoding="utf-8", errors="backslashreplace")
-    counts = [("runs", len(runs)), ("rank lists", len(lists)), ("questions", len(answers))]
-    counts += [("sampled groups", len(groups))]
+    counts: list[tuple[str, float]] = [("runs", len(runs)), ("rank lists", len(lists))]
+    counts += [("questions", len(answers)), ("sampled groups", len(groups))]
     counts += [("thumbnails", len(thumbnails.data)), ("MB", round(len(page) / 1e6, 1))]
     print(f"{table(counts)}\n\n{options.out}: open it in a browser")
 
@@ -326,8 +326,8 @@ def _new_places(line: RankedList) -> list[int]:
     """Return the place of each item of a list after fusion with P(same)."""
     head = [item for item in line.list if item.p_same is not None]
     scores, p_same = (np.array([getattr(i, key) for i in head]) for key in ("score", "p_same"))
-    distances = fuse(scores, p_same, line.fusion_alpha)
-    order = np.lexsort(([item.right for item in head], distances)) if head else []
+    right, distances = np.array([i.right for i in head]), fuse(scores, p_same, line.fusion_alpha)
+    order = np.lexsort((right, distances))
     places = list(range(1, len(line.list) + 1))
     for place, old in enumerate(order, 1):
         places[old] = place

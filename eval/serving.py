@@ -98,7 +98,7 @@ class Served:
 
     def _only_model(self) -> str:
         listed = self._call("models").get("data") or []
-        names = [entry.get("id") for entry in listed if isinstance(entry, Mapping)]
+        names = [str(entry.get("id")) for entry in listed if isinstance(entry, Mapping)]
         if len(names) != 1:
             message = f"--server {self.url} serves {names}: name one with --model_name_or_path"
             raise BadInput(message)

@@ -72,7 +72,11 @@ class Verifier:
         model, processor = self.generator.model, self.generator.processor
         images, clips = zip(*media, strict=True)
         turns = [messages(sample) for sample in samples]
-        options = {"targets": prefixes, "open_turn": True, **self.generator.view.limits}
+        options: dict[str, Any] = {
+            "targets": prefixes,
+            "open_turn": True,
+            **self.generator.view.limits,
+        }
         batch = encode(processor, turns, images, clips, **options).to(model.device)
         with torch.inference_mode():
             logits: torch.Tensor = model(**batch, logits_to_keep=1).logits[:, -1]  # (B, V)
@@ -149,7 +153,7 @@ def judge_pairs(
     if not good:
         return problems
     answers = verifier.ask(good, media)
-    others: list[tuple[float | None, str]] = [(None, "")] * len(good)
+    others: Sequence[tuple[float | None, str]] = [(None, "")] * len(good)
     if swap:
         paths = [[image["path"] for image in sample["images"]] for sample in good]
         turned = [pair_sample(*pair, swapped=True) for pair in paths]

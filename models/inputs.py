@@ -33,7 +33,7 @@ class View:
     )
 
     @property
-    def limits(self) -> dict[str, int]:
+    def limits(self) -> dict[str, Any]:
         """Arguments for the processor."""
         return {} if self.max_pixels is None else {"max_pixels": self.max_pixels}
 

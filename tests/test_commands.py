@@ -128,7 +128,7 @@ def test_recipes_are_listed_and_read_by_name(capsys):
         assert f"recipe:{file.stem} " in shown
         assert read_yaml(f"recipe:{file.stem}") == read_yaml(str(file))
     assert main(["recipes", "now"]) == 2
-    with pytest.raises(BadInput, match=r"no such recipe; there are joint, reid_r, "):
+    with pytest.raises(BadInput, match=r"no such recipe; known are joint, reid_r, "):
         read_yaml("recipe:../pyproject")
 
 
