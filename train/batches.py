@@ -23,8 +23,7 @@ def take(batch: Batch, rows: Tensor) -> Batch:
 
 def shuffled_groups(rows: int, group: int) -> Tensor:
     """Return a permutation of `rows` that keeps each run of `group` rows together and in order."""
-    first = torch.randperm(rows // group)[:, None] * group
-    return (first + torch.arange(group)).flatten()
+    return rows_of(torch.randperm(rows // group), group)
 
 
 def rows_of(groups: Tensor, group: int) -> Tensor:

@@ -47,14 +47,14 @@ EMBEDDED_WARMUP = {
 class TrainingDefaults(options.DataOptions):
     """Options and defaults that both trainings share; put before a class of TRL's arguments."""
 
-    freeze_vision: bool = option(options.FREEZE_VISION, default=True)
-    report_to: str | None = option("Where metrics are logged.", default="tensorboard")
+    freeze_vision: bool = option(True, options.FREEZE_VISION)
+    report_to: str | None = option("tensorboard", "Where metrics are logged.")
 
     def __post_init__(self) -> None:
         if not torch.accelerator.is_available():
             self.use_cpu = True
-            if self.bf16 is None:  # TRL would turn it on
-                self.bf16 = False
+            # TRL turns it on where it is None; mypy does not know the fields of its arguments.
+            self.bf16 = bool(self.bf16)  # type: ignore[has-type]
         super().__post_init__()  # type: ignore[misc]  # of TRL's arguments, the next base
 
 
@@ -65,20 +65,12 @@ class TokenWeightedGRPOConfig(options.WeightingOptions, TrainingDefaults, GRPOCo
     Raises `ValueError` for values that contradict each other, naming them and the remedy.
     """
 
-    loss_type: str = option(
-        "TRL's losses: bnpo (published), dapo, dr_grpo, grpo, …", default="bnpo"
-    )
-    max_grad_norm: float = option("Largest norm of the gradient.", default=20.0)
-    output_dir: str | None = option(options.OUTPUT_DIR, default="runs/grpo")
-    log_completions: bool = option(
-        "Write sampled completions to OUTPUT_DIR/completions.", default=True
-    )
-    disable_dropout: bool = option(
-        "Turn dropout off: it would make sampling and scoring disagree.", default=True
-    )
-    num_completions_to_print: int | None = option(
-        "Completions shown in the terminal at each log.", default=0
-    )
+    loss_type: str = option("bnpo", "TRL's losses: bnpo (published), dapo, dr_grpo, grpo, …")
+    max_grad_norm: float = option(20.0, "Largest norm of the gradient.")
+    output_dir: str | None = option("runs/grpo", options.OUTPUT_DIR)
+    log_completions: bool = option(True, "Write sampled completions to OUTPUT_DIR/completions.")
+    disable_dropout: bool = option(True, "Dropout would make sampling and scoring disagree.")
+    num_completions_to_print: int | None = option(0, "Completions printed at each log.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -116,9 +108,7 @@ class TokenWeightedGRPOConfig(options.WeightingOptions, TrainingDefaults, GRPOCo
 class WarmupConfig(TrainingDefaults, TrainingArguments):
     """Options of the supervised warm-up: those of transformers, with defaults for policies."""
 
-    output_dir: str | None = option(options.OUTPUT_DIR, default="runs/warmup")
-    learning_rate: float = option("Step size of AdamW.", default=1e-5)
-    logging_steps: float = option("Steps between logs.", default=10)
-    remove_unused_columns: bool = option(
-        "Must stay off: the collator reads whole samples.", default=False
-    )
+    output_dir: str | None = option("runs/warmup", options.OUTPUT_DIR)
+    learning_rate: float = option(1e-5, "Step size of AdamW.")
+    logging_steps: float = option(10, "Steps between logs.")
+    remove_unused_columns: bool = option(False, "Must stay off: the collator reads whole samples.")

@@ -52,11 +52,9 @@ class Samples:
 
     def report(self) -> None:
         """Print the number of samples by task and of those left out; name the damaged ones."""
-        tasks = Counter(row["task"] for row in self.rows)
-        counts = [(f"{task} samples", count) for task, count in sorted(tasks.items())]
-        counts += [("left out: other splits", self.other_splits)]
-        counts += [("left out: damaged media", len(self.damaged))]
-        print(table(counts))
+        tasks = Counter(f"{row['task']} samples" for row in self.rows)
+        left_out = [("other splits", self.other_splits), ("damaged media", len(self.damaged))]
+        print(table(sorted(tasks.items()) + [(f"left out: {why}", n) for why, n in left_out]))
         for name, reason in self.damaged:
             print(f"  {name}: {reason}")
 
@@ -123,8 +121,8 @@ class PromptEncoder:
         """Return one encoded prompt per row, the same object for rows of the same sample."""
         batch: dict[int, Prompt] = {}
         for row in rows:
-            if row["key"] not in batch:
-                batch[row["key"]] = self._kept.get(row["key"]) or self._encode(row)
+            key = row["key"]
+            batch[key] = batch.get(key) or self._kept.get(key) or self._encode(row)
         for key, prompt in batch.items():
             self._keep(key, prompt)
         return [batch[row["key"]] for row in rows]

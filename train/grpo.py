@@ -43,7 +43,7 @@ class CommonOptions(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    return launch.main(argv, run, CommonOptions, prog="train.grpo", description=__doc__)
+    return launch.main(argv, run, CommonOptions, prog="train.grpo", doc=__doc__)
 
 
 def run(words: Sequence[str]) -> None:

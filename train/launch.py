@@ -59,6 +59,9 @@ HARMLESS = {
 }
 
 
+Words = Sequence[str]  # a command line
+
+
 @dataclass
 class Job:
     """The options and samples of one training command."""
@@ -70,12 +73,7 @@ class Job:
 
 
 def main(
-    argv: Sequence[str] | None,
-    run: Callable[[Sequence[str]], None],
-    common: type,
-    *,
-    prog: str,
-    description: str | None,
+    argv: Words | None, run: Callable[[Words], None], common: type, *, prog: str, doc: str | None
 ) -> int:
     """Call `run` with the command line in snake_case and return the exit status.
 
@@ -84,7 +82,7 @@ def main(
     words = [command.snake_case(word) for word in (sys.argv[1:] if argv is None else argv)]
     if not {"-h", "--help"} & set(words):
         return command.guard(run, words)
-    parser = command.build_parser(common, prog=prog, description=description)
+    parser = command.build_parser(common, prog=prog, description=doc)
     parser.usage = f"{command.invocation(prog)} MANIFEST [MANIFEST ...] [options]"
     parser.epilog = "All options of TRL and transformers: --help_all"
     parser.print_help()
@@ -92,7 +90,7 @@ def main(
 
 
 def prepare(
-    words: Sequence[str], script: type, config: type, *, prog: str, embedded: Mapping[str, Any]
+    words: Words, script: type, config: type, *, prog: str, embedded: Mapping[str, Any]
 ) -> Job:
     """Read the command line and the manifests, and check their media before anything is loaded."""
     # TRL uses names that transformers is renaming, which warns at every step.
@@ -111,7 +109,7 @@ def prepare(
 
 
 def read_options(
-    words: Sequence[str], kinds: Sequence[type], *, prog: str, embedded: Mapping[str, Any]
+    words: Words, kinds: Sequence[type], *, prog: str, embedded: Mapping[str, Any]
 ) -> list[Any]:
     """Parse the command line into the dataclasses `kinds`; return these, then the manifests.
 
@@ -214,7 +212,7 @@ def resume_point(output_dir: str, run: Mapping[str, Any], *, restart: bool = Fal
             shutil.rmtree(checkpoint)
     # The state is written last: where it exists, the checkpoint is whole.
     states = folder.glob(f"checkpoint-*/{STATE}")
-    steps = sorted(int(state.parent.name.rpartition("-")[2]) for state in states)
+    steps = [int(state.parent.name.rpartition("-")[2]) for state in states]
     before = read_json(folder / OPTIONS)
     if steps and before is not None:
         changed = sorted(name for name in run if run[name] != before.get(name))
@@ -225,7 +223,7 @@ def resume_point(output_dir: str, run: Mapping[str, Any], *, restart: bool = Fal
                 "another folder, or remove them with --restart"
             )
     write_json(folder / OPTIONS, dict(sorted(run.items())))
-    return str(folder / f"checkpoint-{steps[-1]}") if steps else None
+    return str(folder / f"checkpoint-{max(steps)}") if steps else None
 
 
 def describe(job: Job) -> dict[str, str]:

@@ -19,7 +19,7 @@ OUTPUT_DIR = "Folder for checkpoints, logs and the policy."
 FREEZE_VISION = "Keep the vision tower as it is; adapters still train (false where embedded)."
 
 
-def option(help: str, *, default: Any = None, **metadata: Any) -> Any:
+def option(default: Any, help: str, **metadata: Any) -> Any:
     """Return a dataclass field that TRL's parser reads; a list is copied for each instance."""
     metadata["help"] = help
     if isinstance(default, list):
@@ -33,18 +33,16 @@ class DataOptions(View):
 
     shown_last: ClassVar[bool] = False
 
-    media_root: str | None = option("Folder of the media; wins over the one in the manifests.")
-    max_bad: float = option("Tolerated share of samples with damaged media.", default=0.01)
-    media_cache_mb: int = option("Memory for encoded prompts, kept for reuse.", default=512)
+    media_root: str | None = option(None, "Folder of the media; wins over that of the manifests.")
+    max_bad: float = option(0.01, "Tolerated share of samples with damaged media.")
+    media_cache_mb: int = option(512, "Memory for encoded prompts, kept for reuse.")
 
 
 @dataclass
 class RunOptions:
     """Options of the start of a run."""
 
-    restart: bool = option(
-        "Remove the checkpoints in output_dir and start again, instead of resuming.", default=False
-    )
+    restart: bool = option(False, "Remove the checkpoints in output_dir, instead of resuming.")
 
 
 @dataclass
@@ -52,12 +50,11 @@ class RewardOptions:
     """Rewards of completions."""
 
     reward_funcs: list[str] = option(
+        ["soft_accuracy", "format"],
         "Rewards: soft_accuracy, exact_accuracy, format, length, or an import path of your own.",
-        default=["soft_accuracy", "format"],
     )
     length_free: int = option(
-        "Tokens without cost in the reward length, which is 0 at max_completion_length.",
-        default=256,
+        256, "Tokens without cost in the reward length, which is 0 at max_completion_length."
     )
 
 
@@ -66,45 +63,35 @@ class WeightingOptions:
     """Token weights and prompt sharing; part of `train.config.TokenWeightedGRPOConfig`."""
 
     token_weighting: str = option(
+        "divergence",
         "Measure of a group's predictions that weights a token, or none; official is what "
         "TW-GRPO's code computes.",
-        default="divergence",
         choices=list(TOKEN_WEIGHTINGS),
     )
-    alpha: float = option("Largest weight of a token; the smallest is 1.", default=1.7)
-    alpha_warmup_steps: int = option(
-        "Steps over which the largest weight rises from 1 to alpha.", default=0
-    )
-    normalize_weights: bool = option(
-        "Divide weights by their mean over the tokens of their group.", default=False
-    )
-    share_prompt: bool = option(
-        "Encode each prompt once for its group, in sampling and in scoring.", default=True
-    )
+    alpha: float = option(1.7, "Largest weight of a token; the smallest is 1.")
+    alpha_warmup_steps: int = option(0, "Steps in which the largest weight rises from 1 to alpha.")
+    normalize_weights: bool = option(False, "Divide weights by their mean over a group's tokens.")
+    share_prompt: bool = option(True, "Encode each prompt once per group, to sample and to score.")
     drop_zero_variance: bool = option(
-        "Leave groups whose rewards are all equal out of the loss and its mean.", default=False
+        False, "Leave groups whose rewards are all equal out of the loss and its mean."
     )
-    max_redraws: int = option(
-        "Times that other samples replace groups whose rewards are all equal.", default=0
-    )
-    sample_every: int = option(
-        "Steps between groups written to OUTPUT_DIR/samples.jsonl; 0 for none.", default=10
-    )
+    max_redraws: int = option(0, "Times that other samples replace groups with equal rewards.")
+    sample_every: int = option(10, "Steps between groups in OUTPUT_DIR/samples.jsonl; 0 for none.")
 
 
 @dataclass
 class TrainingOptions:
     """The options of TRL and transformers that are set most often, for `--help`."""
 
-    model_name_or_path: str = option("Policy: Hub name, folder, or 'embedded'.", default="embedded")
-    output_dir: str = option(OUTPUT_DIR, default="runs/grpo")
-    max_steps: int = option("Optimiser steps; −1 follows num_train_epochs.", default=-1)
-    num_train_epochs: float = option("Passes over the samples.", default=3.0)
-    learning_rate: float | None = option("Step size of AdamW; 1e-6 for GRPO on large policies.")
-    per_device_train_batch_size: int | None = option("Rows of one micro-batch on one device.")
-    gradient_accumulation_steps: int = option("Micro-batches per optimiser step.", default=1)
-    freeze_vision: bool = option(FREEZE_VISION, default=True)
-    use_peft: bool = option("Train a LoRA adapter.", default=False)
-    lora_r: int = option("Rank of the adapter.", default=16)
-    save_steps: float = option("Steps between checkpoints.", default=500)
-    seed: int = option("Seed of everything random.", default=42)
+    model_name_or_path: str = option("embedded", "Policy: Hub name, folder, or 'embedded'.")
+    output_dir: str = option("runs/grpo", OUTPUT_DIR)
+    max_steps: int = option(-1, "Optimiser steps; −1 follows num_train_epochs.")
+    num_train_epochs: float = option(3.0, "Passes over the samples.")
+    learning_rate: float | None = option(None, "Step size of AdamW; GRPO on large policies: 1e-6.")
+    per_device_train_batch_size: int | None = option(None, "Rows per micro-batch and device.")
+    gradient_accumulation_steps: int = option(1, "Micro-batches per optimiser step.")
+    freeze_vision: bool = option(True, FREEZE_VISION)
+    use_peft: bool = option(False, "Train a LoRA adapter.")
+    lora_r: int = option(16, "Rank of the adapter.")
+    save_steps: float = option(500, "Steps between checkpoints.")
+    seed: int = option(42, "Seed of everything random.")

@@ -126,8 +126,7 @@ def summary(runs: Sequence[str | Path], smooth: int) -> list[tuple[str, str, flo
     for folder in runs:
         history = read_log(folder)
         for name in PANELS:
-            _, values = series(history, name)
-            if values:
+            if values := series(history, name)[1]:
                 first, last = values[:smooth], values[-smooth:]
                 rows.append((str(folder), name, sum(first) / len(first), sum(last) / len(last)))
     return rows

@@ -16,6 +16,7 @@ from nontrivial.manifests import answers
 from nontrivial.manifests.errors import BadInput
 
 Completion = str | list[dict[str, str]]
+Lists = Sequence[Sequence[str]]  # letters or options of each sample
 Reward = Callable[..., list[float]]
 
 # Answers that mean "no option is right", for samples without a right option.
@@ -23,10 +24,7 @@ NONE = frozenset({"none", "none of them", "none of the above", "none of the opti
 
 
 def soft_accuracy(
-    completions: Sequence[Completion],
-    answer: Sequence[Sequence[str]],
-    options: Sequence[Sequence[str]],
-    **_: Any,
+    completions: Sequence[Completion], answer: Lists, options: Lists, **_: Any
 ) -> list[float]:
     """Return |S| / |T| where the answered letters S are a non-empty subset of the right T, else 0.
 
@@ -42,18 +40,13 @@ def soft_accuracy(
 
 
 def exact_accuracy(
-    completions: Sequence[Completion],
-    answer: Sequence[Sequence[str]],
-    options: Sequence[Sequence[str]],
-    **_: Any,
+    completions: Sequence[Completion], answer: Lists, options: Lists, **_: Any
 ) -> list[float]:
     """Return 1 for exactly the right letters (an explicit "none" where there are none), else 0."""
     return _accuracy(answers.exact_score, completions, answer, options)
 
 
-def format_reward(
-    completions: Sequence[Completion], options: Sequence[Sequence[str]], **_: Any
-) -> list[float]:
+def format_reward(completions: Sequence[Completion], options: Lists, **_: Any) -> list[float]:
     """Return 1 for one think block, then one answer block with legible letters, else 0.
 
     >>> completions = ["<think>…</think><answer>A</answer>", "<answer>A</answer>"]
@@ -104,9 +97,7 @@ def find_rewards(
     return [
         length_within(length_free, limit)
         if name == "length"
-        else REWARDS[name]
-        if name in REWARDS
-        else _import(name)
+        else REWARDS.get(name) or _import(name)
         for name in names
     ]
 
@@ -126,10 +117,7 @@ def text(completion: Completion) -> str:
 
 
 def _accuracy(
-    score: Callable[..., float],
-    completions: Sequence[Completion],
-    answer: Sequence[Sequence[str]],
-    options: Sequence[Sequence[str]],
+    score: Callable[..., float], completions: Sequence[Completion], answer: Lists, options: Lists
 ) -> list[float]:
     return [
         score(answers.read_answer(written, choices), right) if right else float(says_none(written))

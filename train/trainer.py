@@ -104,7 +104,9 @@ class TokenWeightedGRPOTrainer(GroupTrainer):
     def token_weights(self, batch: Batch, flight: InFlight) -> Tensor:
         """Return token weights (B, T) of whole groups; all rows of a group have the same."""
         group, mask = self.num_generations, batch["completion_mask"]
-        hidden = self.hidden_of(batch, flight)
+        hidden = flight.hidden  # kept in sampling or scoring, or computed now
+        if hidden is None:
+            hidden = self._hidden_of_forward(batch, flight.prompts)
         # The published code does not exclude tokens that can't be sampled.
         forbidden = () if self.args.token_weighting == "official" else self._vision_tokens
         head = head_without(self.accelerator.unwrap_model(self.model), forbidden)

@@ -41,20 +41,12 @@ from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import split_tensor_dict
 
 from nontrivial.models.policy import vision_token_ids
-from nontrivial.train import batches, vllm_prompts
+from nontrivial.train import batches, shared_prompt, vllm_prompts
 from nontrivial.train.batches import Batch
 from nontrivial.train.config import TokenWeightedGRPOConfig
 from nontrivial.train.data import Prompt, PromptEncoder, StandIns
 from nontrivial.train.resume import ResumableSampler, SaveWhenUsedUp, StrictResume
 from nontrivial.train.rows import Sample, columns
-from nontrivial.train.shared_prompt import (
-    accept_shared_prompts,
-    backbone,
-    caught_states,
-    generate,
-    hidden_states,
-    scoring_inputs,
-)
 
 # Methods that are replaced on instances; tests/train/test_pins.py pins them.
 PATCHED = (
@@ -112,10 +104,12 @@ class GroupTrainer(StrictResume, GRPOTrainer):
         for network in (self.model, self.ref_model):
             if network is not None:
                 inner = getattr(network, "get_base_model", lambda network=network: network)()
-                accept_shared_prompts(inner, self._vision_tokens)
+                shared_prompt.accept_shared_prompts(inner, self._vision_tokens)
         if self.use_vllm:
             version = partial(getattr, self, "_last_loaded_step")  # the weights vLLM has
-            vllm_prompts.take_encoded_prompts(self.vllm_generation, backbone(self.model), version)
+            vllm_prompts.take_encoded_prompts(
+                self.vllm_generation, shared_prompt.backbone(self.model), version
+            )
         self.add_callback(SaveWhenUsedUp(lambda: self._step % self._steps_per_sampling == 0))
         self._samples, self._encode = samples, encode
         self._stand_ins = StandIns(encode.processor, samples if self.sharded else ())
@@ -139,15 +133,6 @@ class GroupTrainer(StrictResume, GRPOTrainer):
                 "varied": batches.varied(batch["advantages"], self.num_generations),
             }
             return self.shaped(batch, flight)
-
-    def hidden_of(self, batch: Batch, flight: InFlight) -> Tensor:
-        """Return the hidden states (B, T, H) that predicted the completions of a batch.
-
-        They were kept in sampling or scoring; otherwise forward passes compute them.
-        """
-        if flight.hidden is None:
-            flight.hidden = self._hidden_of_forward(batch, flight.prompts)
-        return flight.hidden
 
     @property
     def _steps_per_sampling(self) -> int:
@@ -203,7 +188,7 @@ class GroupTrainer(StrictResume, GRPOTrainer):
             ) as model,
             self._dist.summon_full_params(self.model_wrapped, recurse=False),
         ):
-            tokens, flight.hidden = generate(
+            tokens, flight.hidden = shared_prompt.generate(
                 model,
                 flight.prompts,
                 self.generation_config,
@@ -248,12 +233,12 @@ class GroupTrainer(StrictResume, GRPOTrainer):
         scored_at_once = self.use_vllm and self.vllm_importance_sampling_correction
         weighted = self.args.token_weighting != "none"
         keep = scored_at_once and weighted and flight.hidden is None and not learning
-        body = backbone(self.accelerator.unwrap_model(model))
+        body = shared_prompt.backbone(self.accelerator.unwrap_model(model))
         completions, mask = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:]
         log_probs, entropies, states = [], [], []
         for chunk in _chunks(len(completions), batch_size or len(completions)):
             prompts = flight.prompts[chunk]
-            inputs = scoring_inputs(
+            inputs = shared_prompt.scoring_inputs(
                 prompts,
                 completions[chunk],
                 mask[chunk],
@@ -262,7 +247,7 @@ class GroupTrainer(StrictResume, GRPOTrainer):
                 unasked=self._stand_ins(prompts),
             )
             last = logits_to_keep + 1 if keep else 0
-            with self.accelerator.autocast(), caught_states(body, last) as caught:
+            with self.accelerator.autocast(), shared_prompt.caught_states(body, last) as caught:
                 output = model(**inputs)
             if keep:
                 states.append(caught[-1][: len(prompts), :-1])
@@ -279,7 +264,7 @@ class GroupTrainer(StrictResume, GRPOTrainer):
         training = model.training
         model.eval()  # turns off gradient checkpointing, which keeps no cache
         states = [
-            hidden_states(
+            shared_prompt.hidden_states(
                 model,
                 prompts[chunk],
                 batch["completion_ids"][chunk],

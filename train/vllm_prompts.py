@@ -154,8 +154,7 @@ class MediaFeatures:
                 processor = getattr(self.processor, f"{kind}_processor")
                 tensors[pixels] = raw_pixels(prompt[pixels], processor)
         if "second_per_grid_ts" in prompt:
-            seconds = MultiModalFieldConfig.batched("video", keep_on_cpu=True)
-            fields["second_per_grid_ts"] = seconds
+            fields["second_per_grid_ts"] = MultiModalFieldConfig.batched("video", keep_on_cpu=True)
         return MultiModalKwargsItems.from_hf_inputs(tensors, fields)
 
     def _names(self, items: MultiModalKwargsItems) -> dict[str, list[str]]:
@@ -210,9 +209,8 @@ def positions(
     kinds = torch.zeros(1, len(tokens), dtype=torch.long)
     parts: dict[str, list[Tensor]] = {}
     for item in sorted(media, key=lambda item: item.mm_position.offset):
-        place = item.mm_position
-        number = 1 + list(PIXELS).index(item.modality)
-        kinds[0, place.offset : place.offset + place.length] = number
+        start, stop = item.mm_position.offset, item.mm_position.offset + item.mm_position.length
+        kinds[0, start:stop] = 1 + list(PIXELS).index(item.modality)
         for name in (f"{item.modality}_grid_thw", "second_per_grid_ts"):
             if name in item.data:
                 parts.setdefault(name, []).append(item.data[name].data)

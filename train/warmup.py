@@ -27,22 +27,20 @@ if TYPE_CHECKING:
 class ScriptOptions(RunOptions):
     """Options that transformers' arguments do not hold."""
 
-    answer_only: bool = option(
-        "Learn the answer block, not the reasoning before it.", default=False
-    )
-    balance: bool = option("Repeat pairs of the rarer verdict until both are even.", default=True)
+    answer_only: bool = option(False, "Learn the answer block, not the reasoning before it.")
+    balance: bool = option(True, "Repeat pairs of the rarer verdict until both are even.")
 
 
 @dataclass
 class CommonOptions(ScriptOptions, DataOptions, TrainingOptions):
     """The options that `--help` shows."""
 
-    output_dir: str = option(OUTPUT_DIR, default="runs/warmup")
+    output_dir: str = option("runs/warmup", OUTPUT_DIR)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    return launch.main(argv, run, CommonOptions, prog="train.warmup", description=__doc__)
+    return launch.main(argv, run, CommonOptions, prog="train.warmup", doc=__doc__)
 
 
 def run(words: Sequence[str]) -> None:
