@@ -1,4 +1,4 @@
-"""Non-trivial training data for vision-language models, and GRPO with token weights.
+"""Non-trivial training data for vision-language models; token-weighted GRPO.
 
     import nontrivial as nt
 

@@ -1,4 +1,4 @@
-"""Log a run to log.jsonl, and locate the think and answer blocks of a completion.
+"""Log a run to log.jsonl; locate think and answer blocks of a completion.
 
 A resumed run first removes the records after its checkpoint, so that every step is logged once.
 `manifests.runs` defines the files and their records.

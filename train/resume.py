@@ -1,4 +1,4 @@
-"""Resume a run exactly: all weights of a checkpoint, and the same order of samples."""
+"""Resume a run exactly: all weights of a checkpoint, samples in the same order."""
 
 from __future__ import annotations
 

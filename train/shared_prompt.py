@@ -1,4 +1,4 @@
-"""Encode a prompt once: G completions share its vision features and its KV cache.
+"""Encode a prompt once: its completions share vision features and KV cache.
 
 GRPO samples G completions of every prompt. The plain way sends G copies of its images and tokens
 through the network, once to sample and again to score. Here all but the last token of each distinct

@@ -41,14 +41,14 @@ class TargetCollator:
         if self.answer_only:
             answer = self._tokens(format_answer(row["answer"]))
             labels[:, : -answer.shape[1]] = -100
-        asked = _unlearned(prompt)
+        start = _unlearned(prompt)
         parts = {
             "input_ids": target,
             "attention_mask": torch.ones_like(target),
-            "mm_token_type_ids": asked["mm_token_type_ids"].new_zeros(target.shape),
+            "mm_token_type_ids": start["mm_token_type_ids"].new_zeros(target.shape),
             "labels": labels,
         }
-        return asked | {name: torch.cat([asked[name], x], dim=1) for name, x in parts.items()}
+        return start | {name: torch.cat([start[name], x], dim=1) for name, x in parts.items()}
 
     def _tokens(self, text: str) -> Tensor:
         text += self.tokenizer.eos_token

@@ -1,4 +1,4 @@
-"""Token-weighted GRPO: larger advantages where the predictions of a group disagree.
+"""Token-weighted GRPO: larger advantages where a group's predictions disagree.
 
     trainer = TokenWeightedGRPOTrainer(model, reward_funcs, args, train_dataset)
     trainer.train()
@@ -210,11 +210,11 @@ class TokenWeightedGRPOTrainer(GroupTrainer):
 
 def _record(sample: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of `SampledGroup` that describe a sample, of either kind of row."""
-    asked = [part["text"] for part in sample["prompt"][-1]["content"] if part["type"] == "text"]
+    texts = [part["text"] for part in sample["prompt"][-1]["content"] if part["type"] == "text"]
     return {
         "id": sample["id"],
         "task": sample.get("task") or "",
-        "question": sample.get("question") or "\n".join(asked),
+        "question": sample.get("question") or "\n".join(texts),
         "options": list(sample.get("options") or []),
         "answer": [str(letter) for letter in sample.get("answer") or []],
     }

@@ -1,4 +1,4 @@
-"""Sample with vLLM from encoded prompts: the tokens and pixels that are trained on.
+"""Sample with vLLM from encoded prompts: the tokens and pixels of training.
 
 TRL gives vLLM images to process again, and no videos. Here vLLM gets encoded prompts, so it samples
 from exactly the prompts that are scored. They take the place of TRL's images: in the engine beside

@@ -1,4 +1,4 @@
-"""Teach a policy the answers of manifests by supervision, before it learns from rewards.
+"""Teach a policy the answers of manifests by supervision, before GRPO.
 
     python -m train.warmup manifests/market1501_random.parquet --output_dir runs/warmup
     python -m train.grpo manifests/*.parquet --model_name_or_path runs/warmup
