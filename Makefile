@@ -20,6 +20,7 @@ install: $(INSTALLED)
 style: $(INSTALLED)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
 
 embedded: $(INSTALLED)
 	$(RUN) -m scripts.embedded

@@ -1,4 +1,4 @@
-"""Non-trivial training data for vision-language models, and GRPO with token weights.
+"""Non-trivial training data for vision-language models; token-weighted GRPO.
 
     import nontrivial as nt
 
@@ -7,13 +7,13 @@
     nt.token_weights    hidden states of a group -> the weight of each token; token_scores: unscaled
     nt.read_answer      completion -> letters; soft_score, exact_score: letters against letters
     nt.soft_accuracy    a reward as TRL calls it; exact_accuracy, format_reward
-    nt.best_blind       the best score without looking
+    nt.best_blind       the best score of a strategy that sees no media
     nt.ranking_metrics  vectors -> mAP, mINP, CMC
     nt.read_samples     a manifest, validated; validate: any table
     nt.TokenWeightedGRPOTrainer, nt.TokenWeightedGRPOConfig
 
-Names are imported when they are used: `import nontrivial` loads nothing heavy. docs/api.md shows
-each of them. The commands are listed by `nontrivial`.
+Names are imported on first use, so `import nontrivial` loads nothing heavy. docs/api.md shows each
+of them. The command `nontrivial` lists all commands.
 """
 
 from __future__ import annotations

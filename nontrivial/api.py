@@ -1,6 +1,6 @@
-"""What the rooms can do, from arrays and plain values.
+"""Functions of the public API, on arrays and plain values.
 
-Each function makes of its arguments what the rooms work with, and plain values of their results.
+Each function converts its arguments to the types of the rooms, and their results to plain values.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Inverted(NamedTuple):
-    """An inverted question; `answer` holds the letters of all right options, `rule` its origin."""
+    """An inverted question: `answer` holds the letters of all right options, `rule` its rule."""
 
     question: str
     options: list[str]
@@ -28,14 +28,14 @@ def invert(
     """Make the question whose right options are exactly the old wrong ones.
 
     question  English text, without options
-    options   their texts, without letters
-    answer    the letters of the right options
-    kind      how options relate: "single" (one is right; whether the others exclude it is judged
-              from their texts), "exclusive" (by construction), "independent" (each true or false by
-              itself, as CLEVRER's choices)
+    options   texts of the options, without letters
+    answer    letters of the right options
+    kind      relation of the options: "single" (one is right; their texts decide whether the others
+              exclude it), "exclusive" (they exclude each other by construction), "independent"
+              (each is true or false by itself, as in CLEVRER)
 
-    Options that overlap the answer are left out. Raises `ValueError` that says why a question has
-    no sound inversion. After TW-GRPO (arXiv 2505.24718), without the faults of its script.
+    Options that overlap the answer are left out. Raises `ValueError` with the reason if a question
+    has no sound inversion. After TW-GRPO (arXiv 2505.24718), without the faults of its script.
 
     >>> invert("What color is the ball?", ["red", "green", "blue"], "A").question
     'Which of the following is NOT the color of the ball?'
@@ -52,15 +52,19 @@ def invert(
     if kind not in (SINGLE, EXCLUSIVE, INDEPENDENT):
         raise ValueError(f"kind is {kind!r}; one of {SINGLE}, {EXCLUSIVE}, {INDEPENDENT}")
     right = by_letters(options, answer)
-    made = inversion.invert(question, options, right, kind)
-    if isinstance(made, inversion.NotInverted):
-        raise ValueError(f"no sound inversion: {made.reason}")
-    labels = letters(len(made.positions))
+    inverted = inversion.invert(question, options, right, kind)
+    if isinstance(inverted, inversion.NotInverted):
+        raise ValueError(f"no sound inversion: {inverted.reason}")
+    kept = inverted.positions
     return Inverted(
-        made.question,
-        [options[place] for place in made.positions],
-        [label for label, place in zip(labels, made.positions, strict=True) if not right[place]],
-        made.rule,
+        inverted.question,
+        [options[place] for place in kept],
+        [
+            letter
+            for letter, place in zip(letters(len(kept)), kept, strict=True)
+            if not right[place]
+        ],
+        inverted.rule,
     )
 
 
@@ -75,19 +79,19 @@ def mine_pairs(
     trust_labels: bool = False,
     seed: int = 0,
 ) -> dict[str, np.ndarray]:
-    """Mine the pairs of images that a first stage gets wrong: half one person, half two.
+    """Mine the pairs of images that a first stage gets wrong: half positives, half negatives.
 
-    vectors       (N, D) features of an encoder, or a list of such for several; any length
+    vectors       (N, D) features of one encoder, or a list of these for several; any norm
     pids, camids  (N,) identities and cameras, numbers or names
     clothes       (N,) outfits; positives then show changed clothes. None: unknown
     budget        share of the images (up to 1), or number of pairs (above 1)
-    top_k         a negative is another person among so many nearest ones
+    top_k         negatives are taken from the anchor's `top_k` nearest images of other people
     trust_labels  keep pairs whose labels look wrong
 
     Returns arrays (P,) by name: `anchor` and `candidate` (rows), `same` (bool), `similarity`,
-    `margin` (by how much the first stage errs, float32) and `rank` among the anchor's negatives.
-    Pairs cross cameras. Raises `ValueError` for shapes that differ. ReID-R style (arXiv
-    2604.19218); `nontrivial.builders.reid.pairs` has the definitions. Needs FAISS.
+    `margin` (size of the first stage's error, float32) and `rank` among the anchor's negatives.
+    Pairs cross cameras. Raises `ValueError` for mismatched shapes. ReID-R style (arXiv 2604.19218);
+    `nontrivial.builders.reid.pairs` has the definitions. Needs FAISS.
 
     >>> import numpy as np
     >>> rng = np.random.default_rng(0)
@@ -108,9 +112,9 @@ def mine_pairs(
     known = {"pids": pids, "camids": camids} | ({} if clothes is None else {"clothes": clothes})
     codes = {name: _codes(name, [values], [rows])[0] for name, values in known.items()}
     if any(len(x) != rows for x in encoders):
-        raise ValueError(f"vectors have {[len(x) for x in encoders]} rows, need the same")
-    everyone = np.arange(rows)
-    space = build_space(encoders, **codes, anchors=everyone, candidates=everyone)
+        raise ValueError(f"vectors have {[len(x) for x in encoders]} rows, need the same number")
+    images = np.arange(rows)
+    space = build_space(encoders, **codes, anchors=images, candidates=images)
     (wanted,) = quotas(budget, [rows])
     rules = Rules(wanted, top_k=top_k, trust_labels=trust_labels, seed=seed)
     mined = mine(space, rules)
@@ -132,13 +136,13 @@ def ranking_metrics(
 ) -> dict[str, Any]:
     """Score the ranking of a gallery for each query by cosine similarity.
 
-    query, gallery  (Q, D) and (G, D) features of any length
+    query, gallery  (Q, D) and (G, D) features of any norm
     *_pids          (Q,) and (G,) identities; *_camids: cameras; numbers or names
 
-    Images of a query's identity and camera are dropped, queries without a match are skipped, and a
-    tie counts against the match. Returns `mAP`, `mINP`, `cmc` (max_rank,), `queries`, `skipped`.
-    Raises `ValueError` for shapes that differ, and where no query has a match. Protocol of
-    Market-1501 (Zheng et al., ICCV 2015); mINP by Ye et al. (TPAMI 2021).
+    Gallery images of the query's identity and camera are dropped, queries without a match are
+    skipped, and a tie counts against the match. Returns `mAP`, `mINP`, `cmc` (max_rank,), and the
+    counts `queries` and `skipped`. Raises `ValueError` for mismatched shapes, or if no query has a
+    match. Protocol of Market-1501 (Zheng et al., ICCV 2015); mINP by Ye et al. (TPAMI 2021).
 
     >>> ranking_metrics([[1, 0]], [[1, 0], [0, 1]], ["ann"], ["ann", "bob"], [1], [2, 2])["mAP"]
     1.0
@@ -147,14 +151,15 @@ def ranking_metrics(
 
     from nontrivial.eval.ranking import STANDARD, Labels, rank, similarity_blocks, summarise
 
-    asked, offered = _unit(query), _unit(gallery)
-    sizes = len(asked), len(offered)
+    queries, candidates = _unit(query), _unit(gallery)
+    sizes = len(queries), len(candidates)
     pids = _codes("pids", (query_pids, gallery_pids), sizes)
     camids = _codes("camids", (query_camids, gallery_camids), sizes)
-    seekers, sought = (
-        Labels(*both, np.full(len(both[0]), -1)) for both in zip(pids, camids, strict=True)
+    of_query, of_gallery = (
+        Labels(pid, camid, np.full(len(pid), -1)) for pid, camid in zip(pids, camids, strict=True)
     )
-    (ranked,) = rank(similarity_blocks(asked, offered), seekers, sought, STANDARD[0])
+    blocks = similarity_blocks(queries, candidates)
+    (ranked,) = rank(blocks, of_query, of_gallery, STANDARD[0])
     scores = summarise(ranked.ranks, max_rank)
     return {
         "mAP": scores.mean_ap,
@@ -166,7 +171,7 @@ def ranking_metrics(
 
 
 def _list_of_matrices(vectors: Any) -> list[np.ndarray]:
-    """One encoder's features, or those of several."""
+    """Return the features of each encoder, of one or several."""
     import numpy as np
 
     several = isinstance(vectors, (list, tuple)) and np.ndim(vectors[0]) == 2
@@ -174,7 +179,7 @@ def _list_of_matrices(vectors: Any) -> list[np.ndarray]:
 
 
 def _unit(x: Any) -> np.ndarray:
-    """(N, D) float32 rows of length 1."""
+    """Return (N, D) float32 rows of norm 1."""
     import numpy as np
 
     x = np.asarray(x, np.float32)
@@ -187,7 +192,7 @@ def _unit(x: Any) -> np.ndarray:
 
 
 def _codes(name: str, parts: Sequence[Any], sizes: Sequence[int]) -> list[np.ndarray]:
-    """Names or numbers of several arrays as int64 from 0, equal where they are equal."""
+    """Number the distinct values of all `parts` from 0, in int64; return one array per part."""
     import numpy as np
 
     arrays = [np.asarray(part) for part in parts]

@@ -118,7 +118,10 @@ def test_a_command_is_named_as_it_was_called(tmp_path):
 
 def test_an_unknown_command_says_what_there_is(capsys):
     assert main(["reid_harder"]) == 2
-    assert "reid_harder: no such command; there are synthetic, reid-hard" in capsys.readouterr().err
+    assert (
+        "reid_harder: no such command; the commands are synthetic, reid-hard"
+        in capsys.readouterr().err
+    )
 
 
 def test_recipes_are_listed_and_read_by_name(capsys):

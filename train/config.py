@@ -1,23 +1,24 @@
-"""Configuration of token-weighted GRPO, on top of TRL's.
+"""Configurations of token-weighted GRPO and of the supervised warm-up.
 
-Defaults are TW-GRPO's where they are published: 8 completions a prompt, alpha 1.7, beta 0,
+Defaults are TW-GRPO's where they are published: 8 completions per prompt, alpha 1.7, beta 0,
 temperature 1, the `bnpo` loss, a frozen vision tower, gradient norm 20, learning rate 1e-6.
-`EMBEDDED_GRPO` and `EMBEDDED_WARMUP` replace some for the embedded policy, which is thousands of
-times smaller.
+`EMBEDDED_GRPO` and `EMBEDDED_WARMUP` replace some of them for the embedded policy, which is
+thousands of times smaller.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from transformers import TrainingArguments
 from trl import GRPOConfig
 from trl.import_utils import is_vllm_available
 
-from nontrivial.train.options import TOKEN_WEIGHTINGS, DataOptions, WeightingOptions
+from nontrivial.train import options
+from nontrivial.train.options import TOKEN_WEIGHTINGS, option
 
-# Learned steadily on two CPU cores with 16 prompts a step; twice this rate didn't.
+# With 16 prompts per step, on two CPU cores, learning is steady; at twice the rate it is not.
 EMBEDDED_GRPO = {
     "learning_rate": 1e-4,
     "lr_scheduler_type": "constant_with_warmup",
@@ -43,39 +44,35 @@ EMBEDDED_WARMUP = {
 
 
 @dataclass
-class TokenWeightedGRPOConfig(WeightingOptions, DataOptions, GRPOConfig):
+class TrainingDefaults(options.DataOptions):
+    """Options and defaults that both trainings share; put before a class of TRL's arguments."""
+
+    freeze_vision: bool = option(True, options.FREEZE_VISION)
+    report_to: str | None = option("tensorboard", "Where metrics are logged.")
+
+    def __post_init__(self) -> None:
+        if not torch.accelerator.is_available():
+            self.use_cpu = True
+            # TRL turns it on where it is None; mypy does not know the fields of its arguments.
+            self.bf16 = bool(self.bf16)  # type: ignore[has-type]
+        super().__post_init__()  # type: ignore[misc]  # of TRL's arguments, the next base
+
+
+@dataclass
+class TokenWeightedGRPOConfig(options.WeightingOptions, TrainingDefaults, GRPOConfig):
     """Options of `TokenWeightedGRPOTrainer`; everything TRL offers stays available.
 
     Raises `ValueError` for values that contradict each other, naming them and the remedy.
     """
 
-    freeze_vision: bool = field(
-        default=True, metadata={"help": "Keep the vision tower as it is; adapters still train."}
-    )
-    loss_type: str = field(
-        default="bnpo", metadata={"help": "TRL's losses: bnpo (published), dapo, dr_grpo, grpo, …"}
-    )
-    max_grad_norm: float = field(default=20.0, metadata={"help": "Largest norm of the gradient."})
-    output_dir: str | None = field(
-        default="runs/grpo",
-        metadata={"help": "Where checkpoints, logs and the policy are written."},
-    )
-    report_to: str | None = field(
-        default="tensorboard", metadata={"help": "Where metrics are logged."}
-    )
-    log_completions: bool = field(
-        default=True, metadata={"help": "Write sampled completions to OUTPUT_DIR/completions."}
-    )
-    disable_dropout: bool = field(
-        default=True, metadata={"help": "Dropout would make sampling and scoring disagree."}
-    )
-    num_completions_to_print: int | None = field(
-        default=0, metadata={"help": "Completions shown in the terminal at each log."}
-    )
+    loss_type: str = option("bnpo", "TRL's losses: bnpo (published), dapo, dr_grpo, grpo, …")
+    max_grad_norm: float = option(20.0, "Largest norm of the gradient.")
+    output_dir: str | None = option("runs/grpo", options.OUTPUT_DIR)
+    log_completions: bool = option(True, "Write sampled completions to OUTPUT_DIR/completions.")
+    disable_dropout: bool = option(True, "Dropout would make sampling and scoring disagree.")
+    num_completions_to_print: int | None = option(0, "Completions printed at each log.")
 
     def __post_init__(self) -> None:
-        if not torch.accelerator.is_available():
-            self.use_cpu, self.bf16 = True, bool(self.bf16)
         super().__post_init__()
         if self.token_weighting not in TOKEN_WEIGHTINGS:
             raise ValueError(
@@ -85,13 +82,17 @@ class TokenWeightedGRPOConfig(WeightingOptions, DataOptions, GRPOConfig):
             raise ValueError('use_vllm needs vLLM: pip install "nontrivial[vllm]"')
         if self.use_transformers_continuous_batching:
             raise ValueError(
-                "use_transformers_continuous_batching takes text only; use_vllm samples as fast"
+                "use_transformers_continuous_batching takes text only; use_vllm is as fast"
             )
-        if self.max_redraws and not self._scales_within_groups():
+        within_groups = (
+            self.multi_objective_aggregation == "sum_then_normalize"
+            and self.scale_rewards != "batch"
+        )
+        if self.max_redraws and not within_groups:
             raise ValueError(
-                f"max_redraws is {self.max_redraws}, but advantages that are scaled over a batch "
+                f"max_redraws is {self.max_redraws}, but advantages scaled over a batch "
                 "(scale_rewards batch, multi_objective_aggregation normalize_then_sum) would "
-                "change with what is redrawn; leave one of both off"
+                "change with what is redrawn; turn one of the two off"
             )
         if self.eval_strategy != "no":
             raise ValueError("leave eval_strategy off, and evaluate with `nontrivial qa`")
@@ -99,32 +100,15 @@ class TokenWeightedGRPOConfig(WeightingOptions, DataOptions, GRPOConfig):
         if rows % self.num_generations:
             raise ValueError(
                 f"{rows} rows on each device (per_device_train_batch_size × steps_per_generation) "
-                f"hold no whole groups; take a multiple of num_generations, {self.num_generations}"
+                f"are no whole groups; take a multiple of num_generations, {self.num_generations}"
             )
-
-    def _scales_within_groups(self) -> bool:
-        within = self.multi_objective_aggregation == "sum_then_normalize"
-        return within and self.scale_rewards != "batch"
 
 
 @dataclass
-class WarmupConfig(DataOptions, TrainingArguments):
+class WarmupConfig(TrainingDefaults, TrainingArguments):
     """Options of the supervised warm-up: those of transformers, with defaults for policies."""
 
-    output_dir: str | None = field(
-        default="runs/warmup",
-        metadata={"help": "Where checkpoints, logs and the policy are written."},
-    )
-    learning_rate: float = field(default=1e-5, metadata={"help": "Step size of AdamW."})
-    logging_steps: float = field(default=10, metadata={"help": "Steps between logs."})
-    report_to: str | None = field(
-        default="tensorboard", metadata={"help": "Where metrics are logged."}
-    )
-    remove_unused_columns: bool = field(
-        default=False, metadata={"help": "Must stay off: samples are read by the collator."}
-    )
-
-    def __post_init__(self) -> None:
-        if not torch.accelerator.is_available():
-            self.use_cpu = True
-        super().__post_init__()
+    output_dir: str | None = option("runs/warmup", options.OUTPUT_DIR)
+    learning_rate: float = option(1e-5, "Step size of AdamW.")
+    logging_steps: float = option(10, "Steps between logs.")
+    remove_unused_columns: bool = option(False, "Must stay off: the collator reads whole samples.")

@@ -1,4 +1,4 @@
-"""Manifests -> training samples: read, check their media once, and encode their prompts."""
+"""Read manifests as training samples, check their media, encode their prompts."""
 
 from __future__ import annotations
 
@@ -25,34 +25,36 @@ from nontrivial.train.rows import Sample, as_sample
 if TYPE_CHECKING:
     from transformers import ProcessorMixin
 
-# One encoded prompt: what models.inputs.encode returns for a single conversation.
+# One encoded prompt: the features that models.inputs.encode returns for a single conversation.
 Prompt = Mapping[str, torch.Tensor]
 
-# Features with one entry a token, and what pads them; all others belong to images or videos.
+# Features with one entry per token, and their padding (None: the tokenizer's). All others belong to
+# images or videos.
 TOKENWISE = {"input_ids": None, "attention_mask": 0, "mm_token_type_ids": 0, "labels": -100}
 
-# What a processor calls the patches of each kind of media.
+# The processor's name for the patches of each kind of media.
 PIXELS = {"image": "pixel_values", "video": "pixel_values_videos"}
 
-# Threads that decode media before the first step; decoders release the interpreter lock.
+# Threads that check media: decoders release the interpreter lock.
 PREFLIGHT_THREADS = 8
 
 
 @dataclass
 class Samples:
-    """Training samples, each with its `media_root`, and what was left out on the way."""
+    """Training samples, each with its `media_root`, and the rows that were left out.
+
+    `other_splits` counts rows of other splits; `damaged` holds (id, reason) of damaged samples.
+    """
 
     rows: list[Sample]
     other_splits: int = 0
     damaged: list[tuple[str, str]] = field(default_factory=list)
 
     def report(self) -> None:
-        """Print what is used, by task, and what was left out, damaged samples by name."""
-        tasks = Counter(row["task"] for row in self.rows)
-        counts = [(f"{task} samples", count) for task, count in sorted(tasks.items())]
-        counts += [("left out: other splits", self.other_splits)]
-        counts += [("left out: damaged media", len(self.damaged))]
-        print(table(counts))
+        """Print the number of samples by task and of those left out; name the damaged ones."""
+        tasks = Counter(f"{row['task']} samples" for row in self.rows)
+        left_out = [("other splits", self.other_splits), ("damaged media", len(self.damaged))]
+        print(table(sorted(tasks.items()) + [(f"left out: {why}", n) for why, n in left_out]))
         for name, reason in self.damaged:
             print(f"  {name}: {reason}")
 
@@ -60,12 +62,14 @@ class Samples:
 def read_manifests(
     paths: Sequence[str], *, media_root: str | None = None, split: str = "train"
 ) -> Samples:
-    """The rows of one split of all manifests; `media_root` wins over the recorded ones.
+    """Read the rows of one split of all manifests; `media_root` wins over the recorded ones.
 
-    Raises `FileNotFoundError` for a missing file, `ManifestError` for one that breaks the contract
-    and `BadInput` where nothing is left or an id comes twice.
+    Raises `FileNotFoundError` for a missing file, `ManifestError` for one that breaks the contract,
+    and `BadInput` where no row is left or two rows have the same id.
     """
-    rows, others, origin = [], 0, {}
+    rows: list[Sample] = []
+    origin: dict[str, str] = {}
+    others = 0
     for path in paths:
         if not Path(path).is_file():
             hint = "the pattern matched nothing" if "*" in str(path) else "no such file"
@@ -85,27 +89,27 @@ def read_manifests(
 
 
 def check_media(samples: Samples, options: DataOptions) -> Samples:
-    """Decode each distinct image and clip once; samples with a damaged one are left out and listed.
+    """Decode each distinct image and clip once; leave out and list samples with damaged ones.
 
     Raises `BadInput` where more than the share `options.max_bad` of the samples is damaged.
     """
     problems = _problems(samples.rows, options)
-    good, damaged = [], list(samples.damaged)
-    for row in samples.rows:
-        reason = next((problems[key] for key, _ in _media(row) if key in problems), None)
-        if reason is None:
-            good.append(row)
-        else:
-            damaged.append((row["id"], reason))
-    told = [f"{name}: {reason}" for name, reason in damaged]
-    check_share(told, len(samples.rows), options.max_bad, "samples have damaged media")
+    checked = [
+        (row, next((problems[key] for key, _ in _media(row) if key in problems), None))
+        for row in samples.rows
+    ]
+    good = [row for row, reason in checked if reason is None]
+    damaged = [(row["id"], reason) for row, reason in checked if reason is not None]
+    listed = [f"{name}: {reason}" for name, reason in damaged]
+    check_share(listed, len(samples.rows), options.max_bad, "samples have damaged media")
     return Samples(good, samples.other_splits, damaged)
 
 
 class PromptEncoder:
-    """Prompts as tensors, kept in memory up to a limit, the last used first.
+    """An encoder of prompts that keeps the most recently used ones, up to `media_cache_mb`.
 
-    `longest` is the most tokens a prompt may take; a longer one is refused by its sample's name.
+    `longest` is the largest number of tokens of a prompt. Raises `BadInput` that names the sample
+    of a longer one.
     """
 
     def __init__(self, processor: ProcessorMixin, options: DataOptions, *, longest: int) -> None:
@@ -114,24 +118,24 @@ class PromptEncoder:
         self._size, self._limit = 0, options.media_cache_mb << 20
 
     def __call__(self, rows: Sequence[Sample]) -> list[Prompt]:
-        """One encoded prompt a row; rows of the same sample get the same object."""
+        """Return one encoded prompt per row, the same object for rows of the same sample."""
         batch: dict[int, Prompt] = {}
         for row in rows:
-            if row["key"] not in batch:
-                batch[row["key"]] = self._kept.get(row["key"]) or self._encode(row)
+            key = row["key"]
+            batch[key] = batch.get(key) or self._kept.get(key) or self._encode(row)
         for key, prompt in batch.items():
             self._keep(key, prompt)
         return [batch[row["key"]] for row in rows]
 
     def _encode(self, row: Sample) -> Prompt:
-        view = self.options
-        images, clips = load_media(row, row["media_root"], view)
-        features = encode(self.processor, [row["prompt"]], [images], [clips], **view.limits)
+        images, clips = load_media(row, row["media_root"], self.options)
+        limits: dict[str, Any] = self.options.limits
+        features = encode(self.processor, [row["prompt"]], [images], [clips], **limits)
         length = features["input_ids"].shape[1]
         if length > self.longest:
             raise BadInput(
                 f"sample {row['id']!r}: its prompt takes {length} tokens, there is room for "
-                f"{self.longest}, and it is never cut; lower --max_pixels, --nframes or "
+                f"{self.longest}, and prompts are not cut; lower --max_pixels, --nframes or "
                 "--max_completion_length"
             )
         return {name: torch.as_tensor(value) for name, value in features.items()}
@@ -146,11 +150,11 @@ class PromptEncoder:
 
 
 class StandIns:
-    """Prompts that nobody asks, for the kinds of media that a batch lacks and others have.
+    """Blank prompts that give every batch the same kinds of media, for sharded training.
 
-    Processes that share out the weights among them (ZeRO-3, FSDP) gather them layer by layer,
-    together. Were one batch of images and another of videos, they would wait for each other in
-    different places; with these every batch sends the same kinds through the vision tower.
+    Processes that shard the weights (ZeRO-3, FSDP) gather them together, layer by layer. If one
+    process had only images and another only videos, they would wait for each other in different
+    places. With stand-ins every batch sends the same kinds through the vision tower.
     """
 
     def __init__(self, processor: ProcessorMixin, rows: Iterable[Sample]) -> None:
@@ -158,7 +162,7 @@ class StandIns:
         self._blank = {kind: _blank(processor, kind) for kind in PIXELS if kind in kinds}
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[Prompt]:
-        """One prompt for each kind of media that none of `prompts` has."""
+        """Return a blank prompt for each kind of media that none of `prompts` has."""
         present = {name for prompt in prompts for name in prompt}
         return [blank for kind, blank in self._blank.items() if PIXELS[kind] not in present]
 
@@ -166,7 +170,7 @@ class StandIns:
 def collate(
     prompts: Sequence[Prompt], pad_token_id: int, device: torch.device | str | None = None
 ) -> dict[str, torch.Tensor]:
-    """Prompts as one batch: tokens padded on the left to one length, media one after the other."""
+    """Join prompts as one batch: tokens padded on the left to one length, media concatenated."""
     longest = max(prompt["input_ids"].shape[1] for prompt in prompts)
     batch = {}
     for name in dict.fromkeys(name for prompt in prompts for name in prompt):
@@ -179,7 +183,7 @@ def collate(
 
 
 def _problems(rows: Sequence[Sample], options: DataOptions) -> dict[Any, str]:
-    """Why an image or clip cannot be decoded, by its key in `_media`."""
+    """Return the reason for each image or clip that can't be decoded, by its key in `_media`."""
     from tqdm import tqdm
 
     def problem(item: Sample) -> str | None:
@@ -191,13 +195,13 @@ def _problems(rows: Sequence[Sample], options: DataOptions) -> dict[Any, str]:
 
     items = {key: item for row in rows for key, item in _media(row)}
     with ThreadPoolExecutor(PREFLIGHT_THREADS) as pool:
-        found = pool.map(problem, items.values())
-        found = tqdm(found, total=len(items), desc="checking media", unit="file", delay=2)
-        return {key: reason for key, reason in zip(items, found, strict=True) if reason}
+        reasons = pool.map(problem, items.values())
+        reasons = tqdm(reasons, total=len(items), desc="checking media", unit="file", delay=2)
+        return {key: reason for key, reason in zip(items, reasons, strict=True) if reason}
 
 
 def _blank(processor: ProcessorMixin, kind: str) -> Prompt:
-    """A prompt without words about one small black image or clip."""
+    """Return a prompt without words about one small black image or clip."""
     frames = np.zeros((2, 56, 56, 3), np.uint8)
     images = [Image.fromarray(frames[0])] if kind == "image" else []
     clips = [Clip(frames, np.arange(2), fps=1.0, total=2)] if kind == "video" else []
@@ -210,15 +214,14 @@ def _bytes(prompt: Prompt) -> int:
 
 
 def _media(row: Sample) -> Iterable[tuple[Any, Sample]]:
-    """Each image and clip of a row as a sample of its own, under a key that equal ones share."""
-    root = row["media_root"]
+    """Yield each image and clip of a row as a sample, under a key that equal media share."""
+    root, videos = row["media_root"], row["videos"] or []
+    nothing = {"images": [], "videos": [], "clips": [], "media_root": root}
     for item in row["images"] or []:
-        yield (root, _name(item)), {"images": [item], "videos": [], "clips": [], "media_root": root}
-    videos = row["videos"] or []
+        yield (root, _name(item)), nothing | {"images": [item]}
     for item, clip in zip(videos, row["clips"] or [None] * len(videos), strict=True):
         span = clip and (clip["start"], clip["end"])
-        alone = {"images": [], "videos": [item], "clips": [clip], "media_root": root}
-        yield (root, _name(item), span), alone
+        yield (root, _name(item), span), nothing | {"videos": [item], "clips": [clip]}
 
 
 def _name(item: dict[str, Any]) -> Any:

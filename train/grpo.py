@@ -2,14 +2,14 @@
 
     python -m train.grpo manifests/*.parquet --max_steps 200
 
-Rows of the split "train" are asked, several completions each. Completions are rewarded for right
-answers and good form, and the policy moves towards the better ones of each group. Given again, the
-same command goes on from the last checkpoint of an interrupted run.
+The policy answers each row of the split "train" several times. Completions are rewarded for right
+answers and for their format, and the policy moves towards the better ones of each group. The same
+command, given again, resumes an interrupted run from its last checkpoint.
 
     accelerate-launch --config_file configs/accelerate/fsdp2.yaml -m train.grpo manifests/*.parquet
 
-runs it on several GPUs. Write the hyphen: `accelerate launch` does the same, but it imports
-torchvision before anything of ours runs, and beside a CPU build of torch that import fails.
+runs it on several GPUs. Write the hyphen: `accelerate launch` imports torchvision before our code
+runs, and that import fails beside a CPU build of torch.
 """
 
 from __future__ import annotations
@@ -17,73 +17,57 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from nontrivial.manifests.command import guard, table
 from nontrivial.manifests.errors import BadInput
-from nontrivial.train.launch import Job, finish, load, prepare, show_help, words_of
-from nontrivial.train.options import (
-    DataOptions,
-    RewardOptions,
-    RunOptions,
-    TrainingOptions,
-    WeightingOptions,
-)
+from nontrivial.train import launch, options
 
 if TYPE_CHECKING:
     from nontrivial.train.trainer import TokenWeightedGRPOTrainer
 
-# What the closing table takes from the log, at the first and the last entry.
+# Metrics whose first and last values are printed when a run ends.
 REPORTED = ("reward", "frac_reward_zero_std", "completions/mean_length", "token_weight/mean")
 
 
 @dataclass
-class ScriptOptions(RewardOptions, RunOptions):
-    """Samples and rewards."""
+class ScriptOptions(options.RewardOptions, options.RunOptions):
+    """Options that TRL's configurations do not hold."""
 
 
 @dataclass
-class CommonOptions(ScriptOptions, DataOptions, WeightingOptions, TrainingOptions):
-    """What `--help` shows."""
+class CommonOptions(
+    ScriptOptions, options.DataOptions, options.WeightingOptions, options.TrainingOptions
+):
+    """The options that `--help` shows."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    words = words_of(argv)
-    if {"-h", "--help"} & set(words):
-        show_help(CommonOptions, prog="train.grpo", description=__doc__)
-        return 0
-    return guard(run, words)
+    """Run the command line and return its exit status."""
+    return launch.main(argv, run, CommonOptions, prog="train.grpo", doc=__doc__)
 
 
 def run(words: Sequence[str]) -> None:
-    """Read, check, train, save, report."""
+    """Train, save the policy and print a summary."""
     from nontrivial.train.config import EMBEDDED_GRPO, TokenWeightedGRPOConfig
 
-    job = prepare(
+    job = launch.prepare(
         words, ScriptOptions, TokenWeightedGRPOConfig, prog="train.grpo", embedded=EMBEDDED_GRPO
     )
-    trainer = build_trainer(job)
-    finish(trainer, job)
-    if trainer.is_world_process_zero():
-        print(table(summary(trainer)))
+    launch.finish(build_trainer(job), job, reported=REPORTED)
 
 
-def build_trainer(job: Job) -> TokenWeightedGRPOTrainer:
-    """The trainer with its policy, prompts and rewards."""
+def build_trainer(job: launch.Job) -> TokenWeightedGRPOTrainer:
+    """Return the trainer with its policy, samples and rewards."""
     from trl import get_peft_config
 
     from nontrivial.train.rewards import find_rewards
     from nontrivial.train.trainer import TokenWeightedGRPOTrainer
 
-    rewards = find_rewards(
-        job.script.reward_funcs,
-        length_free=job.script.length_free,
-        limit=job.args.max_completion_length,
-    )
-    given = job.args.reward_weights
-    if given is not None and len(given) != len(rewards):
-        raise BadInput(f"--reward_weights: {len(given)} weights for {len(rewards)} rewards")
-    model, processor = load(job.model_args, freeze_vision=job.args.freeze_vision)
+    limit, weights = job.args.max_completion_length, job.args.reward_weights
+    rewards = find_rewards(job.script.reward_funcs, length_free=job.script.length_free, limit=limit)
+    if weights is not None and len(weights) != len(rewards):
+        raise BadInput(f"--reward_weights: {len(weights)} weights for {len(rewards)} rewards")
+    model, processor = launch.load(job)
     return TokenWeightedGRPOTrainer(
         model,
         rewards,
@@ -92,16 +76,6 @@ def build_trainer(job: Job) -> TokenWeightedGRPOTrainer:
         processing_class=processor,
         peft_config=get_peft_config(job.model_args),
     )
-
-
-def summary(trainer: TokenWeightedGRPOTrainer) -> list[tuple[str, Any]]:
-    """What the run did, from its log."""
-    logged = [entry for entry in trainer.state.log_history if "reward" in entry]
-    rows: list[tuple[str, Any]] = [("steps", trainer.state.global_step)]
-    for name in REPORTED:
-        if logged and name in logged[-1]:
-            rows += [(f"{name}, first", logged[0][name]), (f"{name}, last", logged[-1][name])]
-    return [*rows, ("policy and logs", trainer.args.output_dir)]
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
-"""How much a group of completions disagrees at each token, and the weight this gives the token.
+"""Weights of tokens from the disagreement of a group's predictions.
 
 The completions of one prompt disagree where the policy is undecided. TW-GRPO (arXiv 2505.24718)
 weights the loss of a token by that disagreement. Here it is a true divergence over the members that
-are still writing, taken from the hidden states that generation has already made: one product with
-the head, tile by tile, and never a (G, T, V) tensor.
+have not ended. It is computed from hidden states, which generation has already made, by one product
+with the head, tile by tile: no (G, T, V) tensor is ever held.
 
     weights, scores = token_weights(hidden, mask, head.weight, alpha=1.7)       # both (N, T)
 
-Five measures share the product and differ in what they make of a position's logits:
+The measures share that product and differ in the score of a position's logits:
 
 divergence  mean_i KL(p_i ‖ mean_j p_j), the generalised Jensen–Shannon divergence (the default)
 geometric   mean_i KL(q ‖ p_i) = mean_i L_i − logsumexp(mean_i z_i), q the normalised geometric mean
-entropy     mean_i H(p_i): how undecided the members are, whether or not they disagree
-official    what the published code computes, which is no divergence and tracks length; for parity
+entropy     mean_i H(p_i): the uncertainty of the members, whether or not they disagree
+official    the score of the published code, which is no divergence and tracks length; for parity
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from torch.nn.functional import linear, log_softmax
 # Elements of one (tile, G, V) block of logits; a few such float32 blocks are alive at once.
 TILE_ELEMENTS = 1 << 24
 
-# Scores closer to each other than this are rounding noise, not to be stretched to [0, 1].
+# A smaller spread of scores is rounding noise, and is not stretched to [0, 1].
 MIN_SPREAD = 1e-5
 
-# The published code's own constants.
+# Constants of the published code.
 OFFICIAL_CLAMP, OFFICIAL_EPSILON = 11.0, 1e-8
 
 
@@ -46,12 +46,12 @@ def token_weights(
     normalize: bool = False,
     tile: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Weights and scores of the positions of N groups, both (N, T) float32 without gradient.
+    """Return weights and scores of the positions of N groups, (N, T) float32 without gradient.
 
-    hidden (N, G, T, H) predicted the tokens, mask (N, G, T) is 1 where a member has a token, weight
-    (V, H) and bias (V,) are the head. The weights are those of `scale_to_alpha`, or of
-    `scale_as_published` for the measure `official`; with `normalize` they average 1 over the
-    tokens of each group. Raises `ValueError` for an unknown measure or shapes that don't fit.
+    `hidden` (N, G, T, H) predicted the tokens, `mask` (N, G, T) is 1 where a member has a token,
+    `weight` (V, H) and `bias` (V,) are the head. Scores are scaled to weights by `scale_to_alpha`,
+    or by `scale_as_published` for the measure `official`; with `normalize` the weights average 1
+    over the tokens of each group. Raises `ValueError` for an unknown measure or mismatched shapes.
     """
     scores = token_scores(
         hidden, mask, weight, bias, measure=measure, temperature=temperature, tile=tile
@@ -75,12 +75,12 @@ def token_scores(
     temperature: float = 1.0,
     tile: int | None = None,
 ) -> Tensor:
-    """What `measure` says of each position's live members, (N, T) float32, in nats.
+    """Score the disagreement of each position's members by `measure`: (N, T) float32, in nats.
 
-    p_i = softmax((W h_i + b) / temperature) over the members i that have a token at t; 0 where
-    fewer than two do. (`official` counts members that ended as uniform, and is 0 only where all
-    did.) Shapes as in `token_weights`; `tile` is the number of positions whose (G, V) logits exist
-    at once. Logits must be finite: forbid a token by a large negative bias, not by −inf.
+    p_i = softmax((W h_i + b) / temperature) over the members i that have a token at t; the score is
+    0 where fewer than two do. (`official` takes members that ended as uniform, and is 0 only where
+    all have.) Shapes are those of `token_weights`; `tile` is the number of positions whose (G, V)
+    logits exist at once. Logits must be finite: forbid a token by a large negative bias, not −inf.
     """
     groups, members, length, width = hidden.shape
     if mask.shape != (groups, members, length):
@@ -100,10 +100,10 @@ def token_scores(
 
 
 def scale_to_alpha(scores: Tensor, shared: Tensor, alpha: float) -> Tensor:
-    """Stretch each group's scores over [1, alpha]; (N, T) to (N, T).
+    """Scale each group's scores (N, T) to weights (N, T) in [1, alpha].
 
     w_t = 1 + (alpha − 1) · (D_t − min D) / (max D − min D), minimum and maximum over the positions
-    in `shared` (N, T), which at least two members reached; 1 elsewhere.
+    in `shared` (N, T) bool, which at least two members reached; 1 elsewhere.
 
     >>> scale_to_alpha(torch.tensor([[0.0, 0.5, 2.0, 0.0]]), torch.tensor([[1, 1, 1, 0]]) > 0, 2.0)
     tensor([[1.0000, 1.2500, 2.0000, 1.0000]])
@@ -115,7 +115,9 @@ def scale_to_alpha(scores: Tensor, shared: Tensor, alpha: float) -> Tensor:
 
 
 def scale_as_published(scores: Tensor, alpha: float) -> Tensor:
-    """w_t = 1 + (alpha − 1) · (D_t − min D) / (max D − min D + 1e-8), over all T, padding too.
+    """Return w_t = 1 + (alpha − 1) · (D_t − min D) / (max D − min D + 1e-8), over all T positions.
+
+    Padding counts, as in the published code.
 
     >>> scale_as_published(torch.tensor([[1.0, 3.0, 0.0]]), 4.0)
     tensor([[2., 4., 1.]])
@@ -125,9 +127,9 @@ def scale_as_published(scores: Tensor, alpha: float) -> Tensor:
 
 
 def normalized(weights: Tensor, live: Tensor) -> Tensor:
-    """Weights (N, T) divided by their mean over the tokens of the group; `live` (N, T) counts them.
+    """Divide weights (N, T) by their mean over a group's tokens; `live` (N, T) counts the tokens.
 
-    The loss then keeps its scale, and weighting only moves it between tokens.
+    The loss keeps its scale, and weighting only moves it between tokens.
 
     >>> normalized(torch.tensor([[1.0, 3.0, 1.0]]), torch.tensor([[2, 2, 0]]))
     tensor([[0.5000, 1.5000, 0.5000]])
@@ -137,7 +139,7 @@ def normalized(weights: Tensor, live: Tensor) -> Tensor:
 
 
 def warmed_alpha(alpha: float, step: int, warmup_steps: int) -> float:
-    """The largest weight at an optimiser step (from 0): 1 + (alpha − 1) · min(1, (step + 1) / n).
+    """Return the largest weight at a step (from 0): 1 + (alpha − 1) · min(1, (step + 1) / n).
 
     >>> [round(warmed_alpha(1.8, step, 4), 2) for step in (0, 1, 3, 9)], warmed_alpha(1.8, 0, 0)
     ([1.2, 1.4, 1.8, 1.8], 1.8)
@@ -147,9 +149,9 @@ def warmed_alpha(alpha: float, step: int, warmup_steps: int) -> float:
 
 
 def _divergence(log_p: Tensor, live: Tensor) -> Tensor:
-    """mean_i KL(p_i ‖ mean_j p_j); (C, G, V) log-probabilities and (C, G) live members -> (C,).
+    """Return mean_i KL(p_i ‖ mean_j p_j) (C,) of log-probabilities (C, G, V), live (C, G).
 
-    Written as a sum of KL terms: the difference of two entropies would cancel where p_i ≈ mean p.
+    A sum of KL terms: a difference of two entropies would cancel where p_i ≈ mean p.
     """
     p = log_p.exp() * _share(live, log_p)
     log_mean = p.sum(1, keepdim=True).clamp_min(torch.finfo(log_p.dtype).tiny).log()
@@ -157,17 +159,17 @@ def _divergence(log_p: Tensor, live: Tensor) -> Tensor:
 
 
 def _geometric(log_p: Tensor, live: Tensor) -> Tensor:
-    """mean_i KL(q ‖ p_i) = −log Σ_v exp(mean_i log p_i(v)): the terms with q cancel."""
+    """Return mean_i KL(q ‖ p_i) = −log Σ_v exp(mean_i log p_i(v)): the terms with q cancel."""
     return -(log_p * _share(live, log_p)).sum(1).logsumexp(-1).clamp_max(0)
 
 
 def _entropy(log_p: Tensor, live: Tensor) -> Tensor:
-    """mean_i H(p_i) = −mean_i Σ_v p_i(v) log p_i(v)."""
+    """Return mean_i H(p_i) = −mean_i Σ_v p_i(v) log p_i(v)."""
     return -(log_p.exp() * log_p * _share(live, log_p)).sum((1, 2))
 
 
 def _official(log_p: Tensor, live: Tensor) -> Tensor:
-    """mean_i Σ_v (e^d − d − 1), d = mean_j log p_j − log p_i within ±11, ended members uniform."""
+    """Return mean_i Σ_v (e^d − d − 1), d = mean_j log p_j − log p_i in ±11, ended p_i uniform."""
     log_p = log_p.masked_fill(~live[..., None], -math.log(log_p.shape[-1]))
     d = (log_p.mean(1, keepdim=True) - log_p).clamp_(-OFFICIAL_CLAMP, OFFICIAL_CLAMP)
     return (d.expm1() - d).sum(-1).mean(1)
@@ -182,18 +184,18 @@ MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def _share(live: Tensor, like: Tensor) -> Tensor:
-    """One over the number of live members, 0 for ended ones; (C, G) -> (C, G, 1)."""
+    """Return (C, G, 1): one over the number of live members, 0 for ended ones; live (C, G)."""
     return (live.to(like.dtype) / live.sum(1, keepdim=True))[..., None]
 
 
 def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The head's product in float32 or better, from inputs of any precision."""
+    """Return W h + b in float32 or better, from inputs of any precision."""
     if weight.dtype in (torch.float32, torch.float64):
         return linear(hidden.to(weight.dtype), weight, bias)
     flat = hidden.reshape(-1, hidden.shape[-1]).to(weight.dtype)
     if weight.is_cuda:
         logits = torch.mm(flat, weight.t(), out_dtype=torch.float32)
-    else:  # a few rows of the head at a time: a float32 copy of a whole one would be large
+    else:  # a few rows of the head at a time: a float32 copy of all would be large
         parts = [linear(flat.float(), rows.float()) for rows in weight.split(1 << 14)]
         logits = torch.cat(parts, dim=-1)
     logits = logits if bias is None else logits + bias.float()

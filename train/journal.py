@@ -1,7 +1,7 @@
-"""Keep what a run did: a callback that writes log.jsonl, and where a completion's blocks begin.
+"""Log a run to log.jsonl; locate think and answer blocks of a completion.
 
-A resumed run cuts what came after its checkpoint, so that every step is told once. The files and
-their records are those of `manifests.runs`.
+A resumed run first removes the records after its checkpoint, so that every step is logged once.
+`manifests.runs` defines the files and their records.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nontrivial.manifests.runs import GROUPS, LOG, JsonLines
 
 
 class Journal(TrainerCallback):
-    """Write what a trainer logs; a resumed run first cuts what is told again."""
+    """A callback that appends a trainer's logs to log.jsonl."""
 
     def __init__(self, output_dir: str | Path) -> None:
         self.log, self.groups = (JsonLines(Path(output_dir, name)) for name in (LOG, GROUPS))
@@ -29,27 +29,26 @@ class Journal(TrainerCallback):
                 file.cut(state.global_step)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        # The closing summary would be told again by each run that finds nothing left to do.
+        # Left out: the closing summary, which every run that has nothing left to do logs again.
         if state.is_world_process_zero and logs and "train_runtime" not in logs:
             self.log.append({"step": state.global_step, **logs})
 
 
 def spans(pieces: Sequence[str]) -> dict[str, range]:
-    """The tokens inside the think block and the last answer block of a completion, without tags.
+    """Return the tokens inside the think block and the last answer block, without their tags.
 
-    `pieces` are the texts of its tokens. A block that isn't closed reaches to the end; one that is
-    absent is empty.
+    `pieces` are the texts of a completion's tokens. A block without a closing tag reaches to the
+    end; a missing block is empty.
 
     >>> spans(["<think>", "red", " hat", "</think>", "<answer>", "A", "</answer>", "<end>"])
     {'think': range(1, 3), 'answer': range(5, 6)}
     """
     text = "".join(pieces)
     starts = list(accumulate(map(len, pieces), initial=0))[:-1]
-    opened = {"think": text.find("<think>"), "answer": text.rfind("<answer>")}
-    found = {}
-    for name, at in opened.items():
-        begin = len(text) if at < 0 else at + len(f"<{name}>")
+    blocks = {}
+    for name, tag in (("think", text.find("<think>")), ("answer", text.rfind("<answer>"))):
+        begin = len(text) if tag < 0 else tag + len(f"<{name}>")
         closed = text.find(f"</{name}>", begin)
         end = len(text) if closed < 0 else closed
-        found[name] = range(bisect_left(starts, begin), bisect_left(starts, end))
-    return found
+        blocks[name] = range(bisect_left(starts, begin), bisect_left(starts, end))
+    return blocks

@@ -3,9 +3,9 @@
     python -m train.plot runs/grpo
     python -m train.plot runs/a runs/b --out compared.png
 
-Reads the log.jsonl of each run, or the trainer_state.json of one that kept no log. One panel for
-each of reward, groups without variance, length, token weights and loss that some run logged: each
-step thin, a running mean over it.
+Reads the log.jsonl of each run, or its trainer_state.json where there is no log. There is a panel
+for each of reward, groups without variance, length, token weights and loss that some run logged: a
+thin line through all steps, and a running mean over it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nontrivial.manifests.runs import LOG, STATE, JsonLines, read_json
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# What is drawn, under its title, in this order; a panel that no run can fill is left out.
+# Metrics and the titles of their panels, in order; a panel that no run logged is left out.
 PANELS = {
     "reward": "mean reward",
     "rewards/soft_accuracy/mean": "soft accuracy",
@@ -46,17 +46,17 @@ class Options:
     """Options of `python -m train.plot`."""
 
     runs: list[str] = option("folders of runs", positional=True)
-    out: str | None = option("the picture; curves.png in the first run's folder", default=None)
+    out: str | None = option("picture; by default curves.png in the first folder", default=None)
     smooth: int = option("steps of the running mean", default=10)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns its exit status."""
+    """Run the command line and return its exit status."""
     return guard(run, parse(Options, argv, prog="train.plot", description=__doc__))
 
 
 def run(options: Options) -> None:
-    """Draw, and print the first and the last means."""
+    """Draw the curves, and print the first and the last means."""
     picture = Path(options.out or Path(options.runs[0], "curves.png"))
     plot(options.runs, picture, smooth=options.smooth)
     print(table(summary(options.runs, options.smooth), header=("run", "logged", "first", "last")))
@@ -64,14 +64,11 @@ def run(options: Options) -> None:
 
 
 def plot(runs: Sequence[str | Path], picture: str | Path, *, smooth: int = 10) -> None:
-    """Draw the curves of runs into one PNG, one colour a run.
+    """Draw the curves of runs into one PNG, one colour per run.
 
-    Raises `FileNotFoundError` for a folder without a log, `BadInput` for one that logged nothing.
+    Raises `FileNotFoundError` for a folder without a log, `BadInput` where no run logged a metric.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     histories = {str(folder): read_log(folder) for folder in runs}
     shown = [name for name in PANELS if any(series(h, name)[0] for h in histories.values())]
@@ -79,9 +76,8 @@ def plot(runs: Sequence[str | Path], picture: str | Path, *, smooth: int = 10) -
         raise BadInput(f"{', '.join(histories)}: logged none of {', '.join(PANELS)}")
     columns = min(COLUMNS, len(shown))
     rows = -(-len(shown) // columns)
-    figure, grid = plt.subplots(
-        rows, columns, figsize=(4.2 * columns, 2.9 * rows), layout="constrained", squeeze=False
-    )
+    figure = Figure(figsize=(4.2 * columns, 2.9 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
     for axes, name in zip(grid.flat, shown, strict=False):
         _draw(axes, {label: series(h, name) for label, h in histories.items()}, smooth)
         axes.set(title=PANELS[name], xlabel="step")
@@ -91,11 +87,10 @@ def plot(runs: Sequence[str | Path], picture: str | Path, *, smooth: int = 10) -
         grid.flat[0].legend(fontsize="small")
     Path(picture).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture, dpi=140)
-    plt.close(figure)
 
 
 def read_log(folder: str | Path) -> History:
-    """What a run logged, a dict a log; each has its `step`."""
+    """Read the logs of a run, one dict each, with its `step`."""
     log, state = Path(folder, LOG), read_json(Path(folder, STATE))
     if log.is_file():
         return list(JsonLines(log))
@@ -105,7 +100,7 @@ def read_log(folder: str | Path) -> History:
 
 
 def series(history: History, name: str) -> tuple[list[int], list[float]]:
-    """Steps and values of one metric.
+    """Return steps and values of one metric.
 
     >>> series([{"step": 1, "loss": 2.0}, {"step": 2}, {"step": 3, "loss": None}], "loss")
     ([1], [2.0])
@@ -115,7 +110,7 @@ def series(history: History, name: str) -> tuple[list[int], list[float]]:
 
 
 def running_mean(values: Sequence[float], width: int) -> list[float]:
-    """Means over the last `width` values, over as many as there are at the beginning.
+    """Return means over the last `width` values, or fewer at the beginning.
 
     >>> running_mean([1, 3, 5, 7], 2)
     [1.0, 2.0, 4.0, 6.0]
@@ -126,13 +121,12 @@ def running_mean(values: Sequence[float], width: int) -> list[float]:
 
 
 def summary(runs: Sequence[str | Path], smooth: int) -> list[tuple[str, str, float, float]]:
-    """Mean of the first and of the last `smooth` values of each metric of each run."""
+    """Return (run, metric, mean of the first, mean of the last `smooth` values)."""
     rows = []
     for folder in runs:
         history = read_log(folder)
         for name in PANELS:
-            _, values = series(history, name)
-            if values:
+            if values := series(history, name)[1]:
                 first, last = values[:smooth], values[-smooth:]
                 rows.append((str(folder), name, sum(first) / len(first), sum(last) / len(last)))
     return rows

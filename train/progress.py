@@ -1,4 +1,4 @@
-"""Show a run: a progress bar of one line, with its last metrics beside it."""
+"""Show a run as a progress bar of one line, with its last metrics."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from transformers import ProgressCallback, Trainer
 
 from nontrivial.train.journal import Journal
 
-# What is shown beside the bar; everything that is logged goes to TensorBoard and the checkpoints.
+# Metrics beside the bar, with their labels.
 SHOWN = {
     "loss": "loss",
     "reward": "reward",
@@ -19,7 +19,7 @@ SHOWN = {
 
 
 class OneLine(ProgressCallback):
-    """transformers' progress bar with a few of the last values beside it, instead of all below."""
+    """transformers' progress bar with a few metrics beside it, instead of all of them below it."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if self.training_bar is None or not logs:
@@ -30,7 +30,7 @@ class OneLine(ProgressCallback):
 
 
 def follow(trainer: Trainer) -> None:
-    """Give the trainer a progress bar of one line, where it has a bar, and a journal."""
+    """Give the trainer a journal and, if it has a progress bar, one of a single line."""
     if trainer.pop_callback(ProgressCallback) is not None:
         trainer.add_callback(OneLine)
     trainer.add_callback(Journal(trainer.args.output_dir))

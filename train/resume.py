@@ -1,4 +1,4 @@
-"""Exact resume: every weight of a checkpoint, and the samples in the order they would have come."""
+"""Resume a run exactly: all weights of a checkpoint, samples in the same order."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from trl.trainer.utils import RepeatSampler
 class StrictResume(Trainer):
     """A Trainer that loads every weight of a checkpoint, or fails.
 
-    Checkpoints of Qwen2.5-VL name their weights in an older layout that `from_pretrained`
-    translates and a plain, non-strict `load_state_dict` silently passes over: the run would go on
-    from its starting weights. Adapters and sharded models have their own, exact way.
+    Checkpoints of Qwen2.5-VL name their weights in an older layout. `from_pretrained` translates
+    it; a plain, non-strict `load_state_dict` silently skips those weights, and the run would go on
+    from its starting weights. Adapters and sharded models are loaded exactly by transformers.
     """
 
     @property
     def sharded(self) -> bool:
-        """True where processes may share out the weights among them."""
+        """True if processes may shard the weights."""
         return self.is_fsdp_enabled or self.is_deepspeed_enabled
 
     def _load_from_checkpoint(
@@ -37,10 +37,10 @@ class StrictResume(Trainer):
 
 
 class SaveWhenUsedUp(TrainerCallback):
-    """Lets a checkpoint wait until the completions at hand are used up: they aren't saved with it.
+    """A callback that delays a checkpoint until the sampled completions are used up.
 
-    With several steps to one sampling (`num_iterations`), a run that went on from between them
-    would sample anew where the undisturbed one would have gone on with what it had.
+    A checkpoint does not hold completions. With several steps per sampling (`num_iterations`), a
+    run resumed between them would sample again where an uninterrupted one would not.
     """
 
     def __init__(self, used_up: Callable[[], bool]) -> None:
@@ -53,10 +53,10 @@ class SaveWhenUsedUp(TrainerCallback):
 
 
 class ResumableSampler(RepeatSampler):
-    """TRL's sampler, with an order that follows from the seed and the epoch of `trainer` alone.
+    """TRL's sampler, with an order that depends only on the seed and the epoch of `trainer`.
 
-    TRL draws one permutation after the other from one generator, so that a run that goes on in a
-    later epoch would begin with the first epoch's order again.
+    TRL draws all permutations from one generator, so a run resumed in a later epoch would start
+    again with the order of the first epoch.
     """
 
     def __init__(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:

@@ -1,99 +1,77 @@
-"""Rewards of completions: one float for each, from the answer the sample holds.
+"""Rewards: score each completion with a float, from its sample's columns.
 
-A reward is called by the trainer as TRL calls one, with every column of the batch by name:
+The trainer calls a reward as TRL does, with every column of the batch by name:
 `reward(completions=…, answer=…, options=…, **others) -> list[float]`. To add one, write such a
-function and put it into `REWARDS`, or name yours by its import path:
+function and put it into `REWARDS`, or name its import path:
 `--reward_funcs soft_accuracy my_package.rewards.brevity`.
 """
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nontrivial.manifests.answers import (
-    answer_block,
-    exact_score,
-    is_formatted,
-    read_answer,
-    soft_score,
-)
+from nontrivial.manifests import answers
 from nontrivial.manifests.errors import BadInput
 
 Completion = str | list[dict[str, str]]
+Lists = Sequence[Sequence[str]]  # letters or options of each sample
 Reward = Callable[..., list[float]]
 
-# What says that no option is right, where the truth is empty and no option says it.
+# Answers that mean "no option is right", for samples without a right option.
 NONE = frozenset({"none", "none of them", "none of the above", "none of the options", "no option"})
 
 
 def soft_accuracy(
-    completions: Sequence[Completion],
-    answer: Sequence[Sequence[str]],
-    options: Sequence[Sequence[str]],
-    **_: Any,
+    completions: Sequence[Completion], answer: Lists, options: Lists, **_: Any
 ) -> list[float]:
-    """|S| / |T| if the answered letters S are a non-empty subset of the right ones T, else 0.
+    """Return |S| / |T| where the answered letters S are a non-empty subset of the right T, else 0.
 
-    Manifests always hold a right option; where samples of your own hold none, the answer that
-    earns 1 is an explicit "none", and silence earns nothing.
+    Samples of manifests always have a right option. For samples of your own without one, an
+    explicit "none" earns 1 and an empty answer 0.
 
     >>> soft_accuracy(["<answer>B</answer>"], [["B", "D"]], [["cube", "ball", "cone", "ring"]])
     [0.5]
     >>> soft_accuracy(["<answer>None.</answer>", "<answer></answer>"], [[], []], [["cube"]] * 2)
     [1.0, 0.0]
     """
-    return [
-        soft_score(read_answer(text(completion), choices), right)
-        if right
-        else float(says_none(text(completion)))
-        for completion, right, choices in zip(completions, answer, options, strict=True)
-    ]
+    return _accuracy(answers.soft_score, completions, answer, options)
 
 
 def exact_accuracy(
-    completions: Sequence[Completion],
-    answer: Sequence[Sequence[str]],
-    options: Sequence[Sequence[str]],
-    **_: Any,
+    completions: Sequence[Completion], answer: Lists, options: Lists, **_: Any
 ) -> list[float]:
-    """1 if exactly the right letters, or an explicit "none" where there are none, else 0."""
-    return [
-        exact_score(read_answer(text(completion), choices), right)
-        if right
-        else float(says_none(text(completion)))
-        for completion, right, choices in zip(completions, answer, options, strict=True)
-    ]
+    """Return 1 for exactly the right letters (an explicit "none" where there are none), else 0."""
+    return _accuracy(answers.exact_score, completions, answer, options)
 
 
-def format_reward(
-    completions: Sequence[Completion], options: Sequence[Sequence[str]], **_: Any
-) -> list[float]:
-    """1 for one think block followed by one answer block in which letters can be read, else 0.
+def format_reward(completions: Sequence[Completion], options: Lists, **_: Any) -> list[float]:
+    """Return 1 for one think block, then one answer block with legible letters, else 0.
 
     >>> completions = ["<think>…</think><answer>A</answer>", "<answer>A</answer>"]
     >>> format_reward(completions, [["Yes", "No"]] * 2)
     [1.0, 0.0]
     """
+    texts = map(text, completions)
     return [
-        float(is_formatted(text(completion)) and bool(read_answer(text(completion), choices)))
-        for completion, choices in zip(completions, options, strict=True)
+        float(answers.is_formatted(written) and bool(answers.read_answer(written, choices)))
+        for written, choices in zip(texts, options, strict=True)
     ]
 
 
 def length_within(free: int, limit: int) -> Reward:
-    """The reward `length`: 1 up to `free` tokens, from there linearly down to 0 at `limit`.
+    """Return the reward `length`: 1 up to `free` tokens, then linearly down to 0 at `limit`.
 
-    Raises `BadInput` where `free` isn't below `limit`.
+    Raises `BadInput` unless 0 ≤ `free` < `limit`.
 
     >>> length_within(2, 6)(completion_ids=[[7], [7] * 4, [7] * 9])
     [1.0, 0.5, 0.0]
     """
     if not 0 <= free < limit:
         raise BadInput(
-            f"--length_free {free}: must be below --max_completion_length {limit}, where the "
-            "reward length reaches 0"
+            f"--length_free {free}: must be from 0 to below --max_completion_length {limit}, where "
+            "the reward length reaches 0"
         )
 
     def length(completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
@@ -103,7 +81,7 @@ def length_within(free: int, limit: int) -> Reward:
     return length
 
 
-format_reward.__name__ = "format"  # as logs and command lines name it
+format_reward.__name__ = "format"  # its name in logs and on the command line
 REWARDS: dict[str, Reward] = {
     reward.__name__: reward for reward in (soft_accuracy, exact_accuracy, format_reward)
 }
@@ -112,42 +90,48 @@ REWARDS: dict[str, Reward] = {
 def find_rewards(
     names: Sequence[str], *, length_free: int = 256, limit: int = 1024
 ) -> list[Reward]:
-    """Rewards by their name in `REWARDS`, `length`, or an import path.
+    """Return rewards by their name in `REWARDS`, `length`, or an import path.
 
-    `length_free` and `limit` are those of `length_within`. Raises `BadInput` for an unknown name.
+    `length_free` and `limit` go to `length_within`. Raises `BadInput` for an unknown name.
     """
     return [
         length_within(length_free, limit)
         if name == "length"
-        else REWARDS[name]
-        if name in REWARDS
-        else _import(name)
+        else REWARDS.get(name) or _import(name)
         for name in names
     ]
 
 
 def says_none(completion: str) -> bool:
-    """True where the answer block says in words that nothing is right.
+    """True if the answer block says in words that no option is right.
 
     >>> says_none("<answer>None of the options.</answer>"), says_none("<answer> </answer>")
     (True, False)
     """
-    return (answer_block(completion) or "")[:64].strip(" .").lower() in NONE
+    return (answers.answer_block(completion) or "")[:64].strip(" .").lower() in NONE
 
 
 def text(completion: Completion) -> str:
-    """What the policy wrote, as plain text or in the assistant's turn of a conversation."""
+    """Return the text of a completion, which is plain or the last turn of a conversation."""
     return completion if isinstance(completion, str) else completion[-1]["content"]
 
 
+def _accuracy(
+    score: Callable[..., float], completions: Sequence[Completion], answer: Lists, options: Lists
+) -> list[float]:
+    return [
+        score(answers.read_answer(written, choices), right) if right else float(says_none(written))
+        for written, right, choices in zip(map(text, completions), answer, options, strict=True)
+    ]
+
+
 def _import(path: str) -> Reward:
-    module, _, name = path.rpartition(".")
     try:
-        reward = getattr(importlib.import_module(module), name)
+        reward = pkgutil.resolve_name(path)
     except (ImportError, ValueError, AttributeError) as error:
         raise BadInput(
-            f"--reward_funcs {path}: is neither one of {', '.join(REWARDS)}, length nor the import "
-            f"path of a function ({error})"
+            f"--reward_funcs {path}: needs one of {', '.join(REWARDS)}, length, or the import path "
+            f"of a function ({error})"
         ) from error
     if not callable(reward):
         raise BadInput(f"--reward_funcs {path}: is not a function")

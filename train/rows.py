@@ -1,8 +1,8 @@
-"""Rows of any data set as samples: those of the contract, and TRL's conversations with media.
+"""Convert rows of manifests, or of TRL's conversational data sets, to samples.
 
-A sample is a dict of what its prompt is made of, `prompt` (chat messages with placeholders),
-`images`, `videos`, `clips` and `media_root`, and of what its rewards read. Every image and video is
-a `{bytes, path}` item, as manifests hold them.
+A sample is a dict of its prompt, as `prompt` (chat messages with placeholders), `images`, `videos`,
+`clips` and `media_root`, and of the columns that its rewards read. Every image and video is a
+`{bytes, path}` item, as in manifests.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 Sample = dict[str, Any]
 
-# What of a sample makes its prompt; rewards get everything else.
+# Columns of a sample's media; rewards get the other columns.
 MEDIA = ("images", "videos", "clips", "media_root")
 KINDS = {"image": "images", "video": "videos"}
 
 
 class Rows(Sequence[Sample]):
-    """The rows of a data set as samples, made when they are asked for.
+    """The rows of a data set as samples, converted on access.
 
-    `least` repeats the rows, whole, until there are that many. Raises `BadInput` for a data set
+    The data set is repeated, whole, to at least `least` rows. Raises `BadInput` for a data set
     without rows, or one that can only be streamed.
     """
 
@@ -51,14 +51,15 @@ class Rows(Sequence[Sample]):
             return [self[n] for n in range(*number.indices(len(self)))]
         if not -len(self) <= number < len(self):
             raise IndexError(number)
-        own = number % len(self._rows)
-        return as_sample(self._rows[own], own, self._media_root)
+        row = number % len(self._rows)
+        return as_sample(self._rows[row], row, self._media_root)
 
 
 def as_sample(row: Mapping[str, Any], number: int, media_root: str | None = None) -> Sample:
-    """Return row `number` of a data set as a sample; `key` tells it from all other rows.
+    """Return row `number` of a data set as a sample, with its number as `key`.
 
-    Raises `BadInput` that names a row without chat messages or without a placeholder an item.
+    Raises `BadInput` that names the row if it has no chat messages, or if its placeholders do not
+    match its media.
     """
     name = str(row.get("id") or f"row {number}")
     media: Sample = {
@@ -76,13 +77,13 @@ def as_sample(row: Mapping[str, Any], number: int, media_root: str | None = None
 
 
 def columns(samples: Sequence[Sample]) -> list[dict[str, Any]]:
-    """Return what rewards are given of each sample: its columns but for media, and the sample.
+    """Return the columns that rewards get: all but media, and the sample itself as `sample`.
 
-    All have the same columns; one that a sample lacks is None.
+    Every sample has the same columns; one that it lacks is None.
     """
     names = dict.fromkeys(name for sample in samples for name in sample)
     kept = [name for name in names if name not in (*MEDIA, *KINDS, "key")]
-    return [{name: each.get(name) for name in kept} | {"sample": each} for each in samples]
+    return [{name: sample.get(name) for name in kept} | {"sample": sample} for sample in samples]
 
 
 def undecoded(dataset: Any) -> Any:
@@ -101,7 +102,7 @@ def undecoded(dataset: Any) -> Any:
 
 
 def _items(values: Any) -> list[dict[str, Any]]:
-    """Return images or videos as `{bytes, path}` items: items, paths, bytes, images of Pillow."""
+    """Convert images or videos (items, paths, bytes, Pillow images) to `{bytes, path}` items."""
     if values is None:
         return []
     values = values if isinstance(values, (list, tuple)) else [values]
@@ -113,15 +114,15 @@ def _item(value: Any) -> dict[str, Any]:
         return {"bytes": value.get("bytes"), "path": value.get("path")}
     if isinstance(value, bytes):
         return {"bytes": value, "path": None}
-    if hasattr(value, "getbands"):  # an image of Pillow
+    if hasattr(value, "getbands"):  # a Pillow image
         return {"bytes": encode_image(value.convert("RGB"), "PNG"), "path": None}
     return {"bytes": None, "path": str(value)}
 
 
 def _with_placeholders(prompt: Any, media: Sample, name: str) -> list[dict[str, Any]]:
-    """Return chat messages whose contents are parts, with a placeholder for each item of media.
+    """Return chat messages whose contents are parts, with a placeholder for each image and video.
 
-    Where a prompt has none its first user message gets them in front, as TRL does for images.
+    If the prompt has none, they are put before its first user message, as TRL does for images.
     """
     if isinstance(prompt, str) or not all(isinstance(turn, Mapping) for turn in prompt):
         raise BadInput(
@@ -144,7 +145,7 @@ def _with_placeholders(prompt: Any, media: Sample, name: str) -> list[dict[str, 
 
 
 def _parts(content: Any) -> list[dict[str, Any]]:
-    """Return a message's parts without the empty keys that Arrow gives them, and without media."""
+    """Return a message's parts without media, and without the null keys that Arrow adds."""
     if isinstance(content, str) or content is None:
         return [{"type": "text", "text": content or ""}]
     return [

@@ -1,10 +1,10 @@
-"""One prompt, encoded once: G completions share its vision features and its KV cache.
+"""Encode a prompt once: its completions share vision features and KV cache.
 
-GRPO asks every prompt G times, and the plain way sends G copies of its images and tokens through
-the network: once to sample, and again to score. Here all but the last token of each distinct prompt
-is prefilled once, its cache is selected for every row that asks it, and only the last prompt token
-and the completion run per row. Gradients flow back through the one prefill. Results equal the plain
-way to float tolerance.
+GRPO samples G completions of every prompt. The plain way sends G copies of its images and tokens
+through the network, once to sample and again to score. Here all but the last token of each distinct
+prompt is prefilled once, its cache is selected for each of its rows, and only the last prompt token
+and the completion run per row. Gradients flow back through the one prefill. Results equal those of
+the plain way to float tolerance.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from nontrivial.train.head import head_without
 if TYPE_CHECKING:
     from transformers import Cache, GenerationConfig, PreTrainedModel
 
-# What of a prompt's media its positions follow from.
+# Features of a prompt's media that determine its rotary positions.
 GRIDS = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")
 
 
@@ -36,9 +36,9 @@ def collate_distinct(
     *,
     unasked: Sequence[Prompt] = (),
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """The distinct objects among `prompts` as one batch, and the index (B,) of each row in it.
+    """Return the distinct objects among `prompts` as one batch, and each row's index (B,) in it.
 
-    `unasked` prompts (train.data.StandIns) join the batch, though no row is theirs.
+    `unasked` prompts (train.data.StandIns) join the batch without a row.
     """
     order: dict[int, int] = {}
     rows = [order.setdefault(id(prompt), len(order)) for prompt in prompts]
@@ -57,15 +57,17 @@ def generate(
     keep_hidden: bool = False,
     unasked: Sequence[Prompt] = (),
 ) -> tuple[Tensor, Tensor | None]:
-    """Sample one completion a row: tokens (B, T) and, if kept, hidden states (B, T, H).
+    """Sample one completion per row: tokens (B, T) and, if kept, hidden states (B, T, H).
 
-    `prompts` has one entry a row; those that are the same object are encoded once if `share`.
+    `prompts` has one entry per row; with `share` entries that are the same object are encoded once.
     `hidden[:, t]` is the state that predicted token t.
     """
     body = backbone(model)
     if share:
         batch, rows = collate_distinct(prompts, config.pad_token_id, body.device, unasked=unasked)
-        inputs = {name: batch[name][rows] for name in ("input_ids", "attention_mask")}
+        inputs: dict[str, Any] = {
+            name: batch[name][rows] for name in ("input_ids", "attention_mask")
+        }
         inputs["past_key_values"], offsets = _prefill(body, batch, rows)
         inputs["position_ids"] = _text_positions(inputs["attention_mask"], offsets)
     else:
@@ -78,7 +80,7 @@ def generate(
 
 @contextmanager
 def caught_states(body: PreTrainedModel, last: int) -> Iterator[list[Tensor]]:
-    """Hidden states (B, ≤ last, H) of the last positions of each pass through `body`, as made."""
+    """Collect hidden states (B, ≤ last, H) of the last positions of each pass through `body`."""
     caught: list[Tensor] = []
 
     def catch(_module: Any, _inputs: Any, output: Any) -> None:
@@ -102,9 +104,9 @@ def hidden_states(
     *,
     unasked: Sequence[Prompt] = (),
 ) -> Tensor:
-    """The states (B, T, H) that predict completions (B, T), by one forward pass.
+    """Return the states (B, T, H) that predict completions (B, T), by one forward pass.
 
-    They equal those that `generate` keeps, for completions that were sampled elsewhere.
+    They equal those that `generate` keeps; use it for completions that were sampled elsewhere.
     """
     body = backbone(model)
     batch, rows = collate_distinct(prompts, pad_token_id, completions.device, unasked=unasked)
@@ -129,7 +131,7 @@ def scoring_inputs(
     share: bool = True,
     unasked: Sequence[Prompt] = (),
 ) -> dict[str, Any]:
-    """Arguments with which a model that `accept_shared_prompts` scores completions (B, T).
+    """Return the arguments to score completions (B, T) by a model that `accept_shared_prompts`.
 
     `mask` (B, T) is 1 at tokens. The output's `log_probs[:B, -T:]` and `entropy[:B, -T:]` belong to
     the completions; both are 0 where the mask is.
@@ -142,7 +144,7 @@ def scoring_inputs(
     if share:
         batch, rows = collate_distinct(prompts, pad_token_id, completions.device, unasked=unasked)
         first = batch["input_ids"][rows, -1:]
-        inputs = {"prompts": batch, "rows": rows}
+        inputs: dict[str, Any] = {"prompts": batch, "rows": rows}
         before = batch["attention_mask"][rows]
     else:
         inputs = collate(prompts, pad_token_id, completions.device)
@@ -159,14 +161,14 @@ def scoring_inputs(
 
 
 def accept_shared_prompts(model: PreTrainedModel, forbidden_tokens: Sequence[int]) -> None:
-    """Let `model(**scoring_inputs(…))` prefill its prompts once and score without some tokens.
+    """Let `model(**scoring_inputs(…))` prefill its prompts once, and score without some tokens.
 
-    `model` already has TRL's fused head. The `forbidden_tokens` can't be sampled, so the scored
-    distribution leaves them out as well: sampled and scored log-probabilities agree.
+    `model` already has TRL's fused head. The `forbidden_tokens` can't be sampled, so they are left
+    out of the scored distribution too: sampled and scored log-probabilities agree.
     """
     plain_forward = model.forward
 
-    @functools.wraps(type(model).forward)  # generate() checks its arguments against the signature
+    @functools.wraps(type(model).forward)  # generate() checks its arguments by the signature
     def forward(
         self: PreTrainedModel, *args: Any, prompts: Any = None, rows: Any = None, **kwargs: Any
     ) -> Any:
@@ -187,7 +189,7 @@ def accept_shared_prompts(model: PreTrainedModel, forbidden_tokens: Sequence[int
 
 
 def backbone(model: PreTrainedModel) -> PreTrainedModel:
-    """The network below the head, inside an adapter or not."""
+    """Return the network below the head, also from inside an adapter."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     return inner.base_model
 
@@ -195,7 +197,7 @@ def backbone(model: PreTrainedModel) -> PreTrainedModel:
 def _prefill(body: PreTrainedModel, prompts: Prompt, rows: Tensor) -> tuple[Cache, Tensor]:
     """Return the cache of each row's prompt without its last token, and its rotary offset (B, 1).
 
-    Positions are computed here: `body` keeps offsets from whichever call came last.
+    Positions are computed here, because `body` keeps the offsets of the last call.
     """
     from transformers import DynamicCache
 
@@ -222,6 +224,6 @@ def _prompt_positions(body: PreTrainedModel, prompts: Prompt) -> tuple[Tensor, T
 
 
 def _text_positions(attention_mask: Tensor, offsets: Tensor) -> Tensor:
-    """Return rotary positions (3, B, L) of text behind a prompt; inside it only text is right."""
+    """Return rotary positions (3, B, L), valid for text behind a prompt and in text prompts."""
     positions = (attention_mask.long().cumsum(1) - 1).clamp_min(0) + offsets
     return positions.expand(3, *positions.shape)

@@ -1,4 +1,4 @@
-"""Supervised targets: what follows a sample's prompt, and which of its tokens are learned."""
+"""Supervised targets: the tokens behind a sample's prompt, and their labels."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from nontrivial.train.rows import Sample
 
 
 class TargetCollator:
-    """Samples -> a batch of prompts with their targets, and `labels` (B, L).
+    """A collator of samples into a batch of prompts with their targets, and `labels` (B, L).
 
-    Labels are −100 in prompts and padding; with `answer_only` also in front of the answer block.
-    `stand_ins` join the batch where it lacks a kind of media, and teach nothing.
+    Labels are −100 in prompts and padding, and with `answer_only` also before the answer block.
+    `stand_ins` returns prompts of missing kinds of media, which join the batch without labels.
     """
 
     def __init__(
@@ -31,14 +31,8 @@ class TargetCollator:
         self.tokenizer = prompts.processor.tokenizer
 
     def __call__(self, rows: Sequence[Sample]) -> dict[str, Tensor]:
-        answered = [
-            self._answered(row, prompt)
-            for row, prompt in zip(rows, self.prompts(rows), strict=True)
-        ]
-        blank = [
-            dict(prompt) | {"labels": torch.full_like(prompt["input_ids"], -100)}
-            for prompt in self.stand_ins(answered)
-        ]
+        answered = list(map(self._answered, rows, self.prompts(rows)))
+        blank = map(_unlearned, self.stand_ins(answered))
         return collate([*answered, *blank], self.tokenizer.pad_token_id)
 
     def _answered(self, row: Sample, prompt: Prompt) -> Prompt:
@@ -47,22 +41,26 @@ class TargetCollator:
         if self.answer_only:
             answer = self._tokens(format_answer(row["answer"]))
             labels[:, : -answer.shape[1]] = -100
-        types = prompt["mm_token_type_ids"]
-        unlearned = torch.full_like(prompt["input_ids"], -100)
-        return dict(prompt) | {
-            "input_ids": torch.cat([prompt["input_ids"], target], dim=1),
-            "attention_mask": torch.cat([prompt["attention_mask"], torch.ones_like(target)], dim=1),
-            "mm_token_type_ids": torch.cat([types, types.new_zeros(target.shape)], dim=1),
-            "labels": torch.cat([unlearned, labels], dim=1),
+        start = _unlearned(prompt)
+        parts = {
+            "input_ids": target,
+            "attention_mask": torch.ones_like(target),
+            "mm_token_type_ids": start["mm_token_type_ids"].new_zeros(target.shape),
+            "labels": labels,
         }
+        return start | {name: torch.cat([start[name], x], dim=1) for name, x in parts.items()}
 
     def _tokens(self, text: str) -> Tensor:
         text += self.tokenizer.eos_token
         return self.tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
 
 
+def _unlearned(prompt: Prompt) -> dict[str, Tensor]:
+    return {**prompt, "labels": torch.full_like(prompt["input_ids"], -100)}
+
+
 def balanced(rows: Sequence[Sample]) -> list[Sample]:
-    """Rows with pairs of the rarer verdict repeated, in order, until both are even.
+    """Return the rows with pairs of the rarer verdict repeated, in order, until both are even.
 
     >>> pairs = [{"task": "reid_pair", "options": ["Yes", "No"], "answer": [a]} for a in "ABBB"]
     >>> "".join(row["answer"][0] for row in balanced(pairs))

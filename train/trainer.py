@@ -1,9 +1,9 @@
-"""Token-weighted GRPO: advantages that grow where a group's predictions disagree.
+"""Token-weighted GRPO: larger advantages where a group's predictions disagree.
 
     trainer = TokenWeightedGRPOTrainer(model, reward_funcs, args, train_dataset)
     trainer.train()
 
-The method is here, and how TRL's trainer is opened for it in `train.trl_hooks`.
+The method is here; the overrides of TRL's trainer that it needs are in `train.trl_hooks`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from trl.trainer.utils import maybe_gather_lm_head_ctx
 
 from nontrivial.manifests.runs import GROUPS, JsonLines, SampledCompletion, SampledGroup
 from nontrivial.models.policy import load_policy, load_processor, locate
@@ -22,7 +23,7 @@ from nontrivial.train import batches
 from nontrivial.train.batches import Batch
 from nontrivial.train.config import TokenWeightedGRPOConfig
 from nontrivial.train.data import PromptEncoder
-from nontrivial.train.head import check_plain_logits, gathered, head_without
+from nontrivial.train.head import check_plain_logits, head_without
 from nontrivial.train.importance import token_weights, warmed_alpha
 from nontrivial.train.journal import spans
 from nontrivial.train.rows import Rows
@@ -32,21 +33,21 @@ logger = logging.getLogger(__name__)
 
 
 class TokenWeightedGRPOTrainer(GroupTrainer):
-    """GRPO whose advantages are weighted, token by token, by how much a prompt's group disagrees.
+    """GRPO with advantages weighted, token by token, by the disagreement of the prompt's group.
 
     A_it = A_i · w_t with w_t in [1, alpha] (train.importance), fixed when a group is sampled and
-    whole, so it doesn't matter how its rows are dealt to micro-batches afterwards. The loss is
-    TRL's own. Prompts hold text alone, or several images and videos, natively.
+    whole, so the assignment of rows to micro-batches does not matter. The loss is TRL's own.
+    Prompts hold text, or text with any number of images and videos.
 
     model             a policy, or its Hub name or folder
     reward_funcs      as TRL calls them: `reward(completions=…, **columns) -> list[float]`
-    train_dataset     rows of the contract (`nontrivial.read_samples`), or `prompt` (chat messages)
-                      with `images`, `videos` and what the rewards read: a `datasets.Dataset` or a
-                      list of dicts
-    processing_class  the policy's processor; None loads the one that belongs to it
+    train_dataset     a `datasets.Dataset` or list of dicts: rows of a manifest
+                      (`nontrivial.read_samples`), or `prompt` (chat messages) with `images`,
+                      `videos` and the columns that the rewards read
+    processing_class  the policy's processor; None loads it
 
-    Further arguments are those of `trl.GRPOTrainer`. Raises `BadInput` for rows that are neither,
-    and for a prompt that doesn't fit.
+    Further arguments are those of `trl.GRPOTrainer`. Raises `BadInput` for rows of another form,
+    and for a prompt that is too long.
     """
 
     _tag_names = ["trl", "grpo", "nontrivial"]  # noqa: RUF012  (TRL's own class attribute)
@@ -62,7 +63,7 @@ class TokenWeightedGRPOTrainer(GroupTrainer):
     ) -> None:
         args = args or TokenWeightedGRPOConfig()
         if train_dataset is None:
-            raise ValueError("train_dataset is missing: give rows of a manifest, or of your own")
+            raise ValueError("train_dataset is missing: give rows of a manifest, or your own")
         if isinstance(model, str):
             model, _ = load_policy(locate(model), **(args.model_init_kwargs or {}))
         config = model.config.get_text_config()
@@ -79,13 +80,13 @@ class TokenWeightedGRPOTrainer(GroupTrainer):
             model,
             reward_funcs,
             args,
-            # With fewer samples than one generation batch asks for, no step would be made.
+            # With fewer samples than prompts in a generation batch, there would be no step.
             samples=Rows(train_dataset, args.media_root, least=prompts),
             encode=PromptEncoder(processor, args, longest=longest),
             **kwargs,
         )
-        self._sampled_at: int | None = None  # the step of the last group in samples.jsonl
-        self._pieces: dict[int, str] = {}  # texts of tokens that were seen
+        self._sampled_at: int | None = None  # step of the last group in samples.jsonl
+        self._pieces: dict[int, str] = {}  # texts of the tokens seen so far
 
     def shaped(self, batch: Batch, flight: InFlight) -> Batch:
         """Weight the advantages of each token, unless weighting is off."""
@@ -96,21 +97,23 @@ class TokenWeightedGRPOTrainer(GroupTrainer):
         return batch | {"advantages": advantages, "token_weights": weights}
 
     def sampled(self, batch: Batch, rows: Sequence[int]) -> Batch:
-        """Keep a group for people to read, and draw groups without variance anew."""
+        """Write a group to samples.jsonl, and redraw groups without variance."""
         self._save_group(rows, batch)
         return self._with_redrawn_groups(batch) if self.args.max_redraws else batch
 
     def token_weights(self, batch: Batch, flight: InFlight) -> Tensor:
-        """Return the weight (B, T) of each token of whole groups, the same for all of a group."""
+        """Return token weights (B, T) of whole groups; all rows of a group have the same."""
         group, mask = self.num_generations, batch["completion_mask"]
-        hidden = self.hidden_of(batch, flight)
-        # The published code knows nothing of tokens that can't be sampled.
+        hidden = flight.hidden  # kept in sampling or scoring, or computed now
+        if hidden is None:
+            hidden = self._hidden_of_forward(batch, flight.prompts)
+        # The published code does not exclude tokens that can't be sampled.
         forbidden = () if self.args.token_weighting == "official" else self._vision_tokens
         head = head_without(self.accelerator.unwrap_model(self.model), forbidden)
         length = min(mask.shape[1], hidden.shape[1])  # the mask may be padded further
         live = mask[:, :length].reshape(-1, group, length)
         step, args = self.state.global_step, self.args
-        with gathered(head.weight, head.bias):
+        with maybe_gather_lm_head_ctx(head.weight, head.bias):
             weights, scores = token_weights(
                 hidden[:, :length].reshape(-1, group, length, hidden.shape[2]),
                 live,
@@ -128,14 +131,14 @@ class TokenWeightedGRPOTrainer(GroupTrainer):
         return rows
 
     def _with_redrawn_groups(self, batch: Batch) -> Batch:
-        """Return a batch whose groups without variance were drawn anew from other samples.
+        """Replace groups without variance by groups of other samples, drawn at random.
 
-        Metrics keep describing the first draw: those of the redrawn would be a selection.
+        Metrics keep describing the first draw; those of redrawn groups would be selected.
         """
         metrics = {name: list(values) for name, values in self._metrics["train"].items()}
         group, pad_token_id = self.num_generations, self._tokenizer.pad_token_id
         for _ in range(self.args.max_redraws):
-            # Every process draws as many as the neediest one: rewards are gathered over all.
+            # All processes draw as many as the one that needs most: rewards are gathered.
             missing = int(self.accelerator.gather((~batch["varied"]).sum()).max()) // group
             if missing == 0:
                 break
@@ -157,7 +160,7 @@ class TokenWeightedGRPOTrainer(GroupTrainer):
         self._log_mean("token_weight/score", scores.mean())
 
     def _log_shares(self, weights: Tensor, completions: Tensor, mask: Tensor) -> None:
-        """Log the share of all weight that lies on tokens of think and of answer blocks."""
+        """Log the share of all weight on the tokens of think and of answer blocks."""
         live = (weights * mask).tolist()
         inside = {"think": 0.0, "answer": 0.0}
         for row, ids in zip(live, completions.tolist(), strict=True):
@@ -190,7 +193,7 @@ class TokenWeightedGRPOTrainer(GroupTrainer):
             step=step,
             token_weighting=self.args.token_weighting,
             completions=[self._completion(row, batch) for row in range(self.num_generations)],
-            **_told(self._samples[rows[0]]),
+            **_record(self._samples[rows[0]]),
         )
         JsonLines(Path(self.args.output_dir, GROUPS)).append(group)
 
@@ -205,13 +208,13 @@ class TokenWeightedGRPOTrainer(GroupTrainer):
         )
 
 
-def _told(sample: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a group's record says of its sample, whichever kind of row that is."""
-    asked = [part["text"] for part in sample["prompt"][-1]["content"] if part["type"] == "text"]
+def _record(sample: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of `SampledGroup` that describe a sample, of either kind of row."""
+    texts = [part["text"] for part in sample["prompt"][-1]["content"] if part["type"] == "text"]
     return {
         "id": sample["id"],
         "task": sample.get("task") or "",
-        "question": sample.get("question") or "\n".join(asked),
+        "question": sample.get("question") or "\n".join(texts),
         "options": list(sample.get("options") or []),
         "answer": [str(letter) for letter in sample.get("answer") or []],
     }

@@ -1,28 +1,28 @@
-"""Every place where TRL's trainer is opened: what is overridden or patched, and what for.
+"""Override TRL's GRPO trainer: all overrides and patches, with their reasons.
 
 Overridden in `GroupTrainer`, because `trl.GRPOTrainer` 1.16
 
-_get_train_sampler                  draws one permutation after the other; a resumed run needs an
-                                    order that follows from seed and epoch (`ResumableSampler`)
+_get_train_sampler                  draws all permutations from one generator; a resumed run needs
+                                    an order that depends on seed and epoch (`ResumableSampler`)
 _generate_and_score_completions     takes rows of a table; here rows are numbers of samples, whose
-                                    prompts are encoded by us, and `shaped` sees groups while whole
-_tokenize_prompts                   tokenizes images only; here prompts are encoded already
-_generate_single_turn               sends a prompt G times; here once, and hidden states are kept
+                                    prompts are encoded here, and `shaped` gets whole groups
+_tokenize_prompts                   tokenizes images only; here prompts are already encoded
+_generate_single_turn               encodes a prompt G times; here once, and keeps hidden states
 _prepare_inputs                     shuffles rows; here whole groups, so that rows of one prompt
                                     stay in one micro-batch and share its encoding
-_compute_loss                       knows of no groups without variance, nor of encoded prompts
+_compute_loss                       ignores groups without variance and encoded prompts
 _get_per_token_logps_and_entropies  scores images only, each prompt G times
 
-Overridden elsewhere: `Trainer._load_from_checkpoint` (train.resume) passes over weights silently,
+Overridden elsewhere: `Trainer._load_from_checkpoint` (train.resume), which skips weights silently,
 `RepeatSampler.__iter__` (train.resume), `ProgressCallback.on_log` (train.progress).
 
 Patched on instances (`PATCHED`): the policy's `forward`, to which TRL has added its fused head, and
-`get_output_embeddings`, through which that head is read (train.shared_prompt); of vLLM's backend
-`llm`, `vllm_client.image_features`, `_place_features`, and the served model's
-`get_mrope_input_positions` (train.vllm_prompts).
+`get_output_embeddings`, which that head reads (train.shared_prompt); in vLLM's backend `llm`,
+`vllm_client.image_features` and `_place_features`, and `get_mrope_input_positions` of the model it
+serves (train.vllm_prompts).
 
-`tests/train/test_pins.py` holds a digest of every one of these methods of TRL and transformers: a
-new release is judged by reading what it names.
+`tests/train/test_pins.py` pins these methods of TRL and transformers by digest. When a release
+changes one, the test names it: read it before pinning it again.
 """
 
 from __future__ import annotations
@@ -41,22 +41,14 @@ from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import split_tensor_dict
 
 from nontrivial.models.policy import vision_token_ids
-from nontrivial.train import batches, vllm_prompts
+from nontrivial.train import batches, shared_prompt, vllm_prompts
 from nontrivial.train.batches import Batch
 from nontrivial.train.config import TokenWeightedGRPOConfig
 from nontrivial.train.data import Prompt, PromptEncoder, StandIns
 from nontrivial.train.resume import ResumableSampler, SaveWhenUsedUp, StrictResume
 from nontrivial.train.rows import Sample, columns
-from nontrivial.train.shared_prompt import (
-    accept_shared_prompts,
-    backbone,
-    caught_states,
-    generate,
-    hidden_states,
-    scoring_inputs,
-)
 
-# Methods that are replaced on instances; the test of pins reads them.
+# Methods that are replaced on instances; tests/train/test_pins.py pins them.
 PATCHED = (
     "trl.trainer.utils.add_fused_lm_head",
     "trl.generation.vllm_generation.VLLMGeneration._place_features",
@@ -67,9 +59,9 @@ PATCHED = (
 
 @dataclass
 class InFlight:
-    """The rows TRL is working on: what its hooks need and do not pass to each other.
+    """State of the rows TRL is working on, which its hooks do not pass to each other.
 
-    Lives from the start of one sampling, or of one micro-batch's loss, to its end.
+    Lives for one sampling, or for the loss of one micro-batch.
     """
 
     prompts: list[Prompt]
@@ -79,8 +71,10 @@ class InFlight:
 class GroupTrainer(StrictResume, GRPOTrainer):
     """GRPO on prompts with images and videos, each encoded once for its group.
 
-    Subclasses say in `shaped` what becomes of a sampled batch while its groups are whole.
+    Subclasses override `shaped` to change a sampled batch while its groups are whole.
     """
+
+    _buffered_inputs: list[Batch] | None
 
     def __init__(
         self,
@@ -95,14 +89,14 @@ class GroupTrainer(StrictResume, GRPOTrainer):
         forbidden: dict[str, Any] = {"suppress_tokens": self._vision_tokens}
         if args.use_vllm:
             vllm_prompts.check(model.config, args.vllm_mode, samples)
-            forbidden = vllm_prompts.sampling_options(self._vision_tokens)
+            forbidden = {"logit_bias": dict.fromkeys(self._vision_tokens, vllm_prompts.NEVER)}
         args.generation_kwargs = {**forbidden, **(args.generation_kwargs or {})}
         super().__init__(
             model,
             reward_funcs,
             args=args,
-            # Samples stay outside Arrow, which would give every part of a message all keys of the
-            # others: a text part with a null `video` counts as a video.
+            # Samples stay outside Arrow, which gives every part of a message all keys of the other
+            # parts: a text part with a null `video` would count as a video.
             train_dataset=Dataset.from_dict({"row": range(len(samples))}),
             processing_class=encode.processor,
             **kwargs,
@@ -110,25 +104,27 @@ class GroupTrainer(StrictResume, GRPOTrainer):
         for network in (self.model, self.ref_model):
             if network is not None:
                 inner = getattr(network, "get_base_model", lambda network=network: network)()
-                accept_shared_prompts(inner, self._vision_tokens)
+                shared_prompt.accept_shared_prompts(inner, self._vision_tokens)
         if self.use_vllm:
             version = partial(getattr, self, "_last_loaded_step")  # the weights vLLM has
-            vllm_prompts.take_encoded_prompts(self.vllm_generation, backbone(self.model), version)
+            vllm_prompts.take_encoded_prompts(
+                self.vllm_generation, shared_prompt.backbone(self.model), version
+            )
         self.add_callback(SaveWhenUsedUp(lambda: self._step % self._steps_per_sampling == 0))
         self._samples, self._encode = samples, encode
         self._stand_ins = StandIns(encode.processor, samples if self.sharded else ())
         self._flight: InFlight | None = None
 
     def shaped(self, batch: Batch, flight: InFlight) -> Batch:
-        """Return a sampled batch, whose groups are whole, as it is trained on."""
+        """Return a sampled batch of whole groups as it is trained on."""
         return batch
 
     def sampled(self, batch: Batch, rows: Sequence[int]) -> Batch:
-        """Return the batch that a sampling of `rows` ends with; called once for each."""
+        """Return the final batch of one sampling of `rows`."""
         return batch
 
     def rollout(self, rows: Sequence[int]) -> Batch:
-        """Return completions of samples, G rows each, with rewards and shaped advantages."""
+        """Return completions of samples (G consecutive rows each), rewards, shaped advantages."""
         chosen = [self._samples[row] for row in rows]
         with self._in_flight(self._encode(chosen)) as flight:
             batch = super()._generate_and_score_completions(columns(chosen))
@@ -138,25 +134,10 @@ class GroupTrainer(StrictResume, GRPOTrainer):
             }
             return self.shaped(batch, flight)
 
-    def hidden_of(self, batch: Batch, flight: InFlight) -> Tensor:
-        """Return the states (B, T, H) that predicted the completions of a batch.
-
-        They were kept when it was sampled, or scored; else forward passes make them.
-        """
-        if flight.hidden is None:
-            flight.hidden = self._hidden_of_forward(batch, flight.prompts)
-        return flight.hidden
-
     @property
     def _steps_per_sampling(self) -> int:
-        """Micro-batches that are trained on between one sampling and the next."""
+        """Number of micro-batches between one sampling and the next."""
         return self.args.steps_per_generation * self.num_iterations
-
-    @property
-    def _states_with_scores(self) -> bool:
-        """True where vLLM samples, which keeps its states, and samples are scored at once."""
-        scored_at_once = self.use_vllm and self.vllm_importance_sampling_correction
-        return scored_at_once and self.args.token_weighting != "none"
 
     @contextmanager
     def _in_flight(self, prompts: list[Prompt]) -> Iterator[InFlight]:
@@ -169,7 +150,7 @@ class GroupTrainer(StrictResume, GRPOTrainer):
     @property
     def _flying(self) -> InFlight:
         if self._flight is None:
-            raise RuntimeError("no rows are in flight: TRL called a hook outside of its step")
+            raise RuntimeError("no rows are in flight: TRL called a hook outside its step")
         return self._flight
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> ResumableSampler:
@@ -207,7 +188,7 @@ class GroupTrainer(StrictResume, GRPOTrainer):
             ) as model,
             self._dist.summon_full_params(self.model_wrapped, recurse=False),
         ):
-            tokens, flight.hidden = generate(
+            tokens, flight.hidden = shared_prompt.generate(
                 model,
                 flight.prompts,
                 self.generation_config,
@@ -248,13 +229,16 @@ class GroupTrainer(StrictResume, GRPOTrainer):
         flight, learning = self._flying, torch.is_grad_enabled()
         # A checkpointed forward keeps no cache to share.
         share = self.args.share_prompt and not (self.args.gradient_checkpointing and learning)
-        keep = self._states_with_scores and flight.hidden is None and not learning
-        body = backbone(self.accelerator.unwrap_model(model))
+        # vLLM returns no hidden states. Where its samples are scored at once, scoring keeps them.
+        scored_at_once = self.use_vllm and self.vllm_importance_sampling_correction
+        weighted = self.args.token_weighting != "none"
+        keep = scored_at_once and weighted and flight.hidden is None and not learning
+        body = shared_prompt.backbone(self.accelerator.unwrap_model(model))
         completions, mask = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:]
         log_probs, entropies, states = [], [], []
         for chunk in _chunks(len(completions), batch_size or len(completions)):
             prompts = flight.prompts[chunk]
-            inputs = scoring_inputs(
+            inputs = shared_prompt.scoring_inputs(
                 prompts,
                 completions[chunk],
                 mask[chunk],
@@ -263,7 +247,7 @@ class GroupTrainer(StrictResume, GRPOTrainer):
                 unasked=self._stand_ins(prompts),
             )
             last = logits_to_keep + 1 if keep else 0
-            with self.accelerator.autocast(), caught_states(body, last) as caught:
+            with self.accelerator.autocast(), shared_prompt.caught_states(body, last) as caught:
                 output = model(**inputs)
             if keep:
                 states.append(caught[-1][: len(prompts), :-1])
@@ -275,21 +259,21 @@ class GroupTrainer(StrictResume, GRPOTrainer):
         return torch.cat(log_probs), torch.cat(entropies) if compute_entropy else None, None
 
     def _hidden_of_forward(self, batch: Batch, prompts: Sequence[Prompt]) -> Tensor:
-        """Return the hidden states (B, T, H) of completions, a micro-batch at a time."""
+        """Return the hidden states (B, T, H) of completions, one micro-batch at a time."""
         model = self.accelerator.unwrap_model(self.model)
-        training, states = model.training, []
-        model.eval()  # gradient checkpointing, which keeps no cache, is for training
-        for chunk in _chunks(len(prompts), self.args.per_device_train_batch_size):
-            states.append(
-                hidden_states(
-                    model,
-                    prompts[chunk],
-                    batch["completion_ids"][chunk],
-                    batch["completion_mask"][chunk],
-                    self._tokenizer.pad_token_id,
-                    unasked=self._stand_ins(prompts[chunk]),
-                )
+        training = model.training
+        model.eval()  # turns off gradient checkpointing, which keeps no cache
+        states = [
+            shared_prompt.hidden_states(
+                model,
+                prompts[chunk],
+                batch["completion_ids"][chunk],
+                batch["completion_mask"][chunk],
+                self._tokenizer.pad_token_id,
+                unasked=self._stand_ins(prompts[chunk]),
             )
+            for chunk in _chunks(len(prompts), self.args.per_device_train_batch_size)
+        ]
         model.train(training)
         return torch.cat(states)
 
@@ -299,8 +283,8 @@ def _chunks(count: int, size: int) -> Iterator[slice]:
 
 
 def _up_to_end(tokens: Tensor, end_ids: Sequence[int]) -> list[list[int]]:
-    """Return each row of (B, T) tokens up to and with its first end token."""
+    """Return each row of tokens (B, T) up to and including its first end token."""
     ends = torch.isin(tokens, torch.tensor(end_ids, device=tokens.device))
-    before = ends.cumsum(1) - ends.int()  # end tokens seen before this position
+    before = ends.cumsum(1) - ends.int()  # number of end tokens before each position
     lengths = (before == 0).sum(1).tolist()
     return [row[:length] for row, length in zip(tokens.tolist(), lengths, strict=True)]

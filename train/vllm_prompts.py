@@ -1,13 +1,13 @@
-"""Sampling by vLLM from the very prompts that are trained on: the same tokens, pixels and rates.
+"""Sample with vLLM from encoded prompts: the tokens and pixels of training.
 
-TRL hands vLLM images to process anew, and no videos. Here vLLM is handed encoded prompts, so what
-it samples from and what is scored can't differ. They travel in the place of TRL's images: into the
-engine beside the trainer (`--vllm_mode colocate`), or as the features its client sends to a server
-(`--vllm_mode server`). TRL keeps what else there is to do: weights, devices, processes.
+TRL gives vLLM images to process again, and no videos. Here vLLM gets encoded prompts, so it samples
+from exactly the prompts that are scored. They take the place of TRL's images: in the engine beside
+the trainer (`--vllm_mode colocate`), or as the features that TRL's client sends to a server
+(`--vllm_mode server`). Weights, devices and processes are left to TRL.
 
-Of a prompt with a clip vLLM counts the words on from the clip's last moment, transformers 5 from
-its largest side. The engine is made to count as the trainer does; a server can't be, and gets no
-clips.
+The two place the words after a clip differently: vLLM counts positions on from the clip's last
+moment, transformers 5 from its largest side. The engine is patched to count as the trainer does. A
+server can't be, and gets no clips.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from nontrivial.train.data import PIXELS, Prompt
 from nontrivial.train.rows import Sample
@@ -32,40 +33,35 @@ if TYPE_CHECKING:
     from vllm.inputs import MultiModalInput
     from vllm.multimodal.inputs import MultiModalFeatureSpec, MultiModalKwargsItems
 
-# Policies whose placeholders are one run of equal tokens for each image and video.
+# Policies that represent each image and video by one run of equal placeholder tokens.
 FAMILIES = ("qwen2_vl", "qwen2_5_vl")
 
-# A bias of a logit that leaves a token no chance.
+# Bias on the logit of a token that must not be sampled.
 NEVER = -100.0
 
 
 def check(config: PretrainedConfig, mode: str, samples: Iterable[Sample]) -> None:
-    """Raise `ValueError` for what vLLM can't be made to sample as it is trained on."""
+    """Raise `ValueError` for policies and samples that vLLM encodes unlike the trainer."""
     if config.model_type not in FAMILIES:
         raise ValueError(
-            f"use_vllm: policies of {' and '.join(FAMILIES)} can be sampled by vLLM, this one is "
+            f"use_vllm: supports {' and '.join(FAMILIES)} policies, this one is "
             f"a {config.model_type}; leave --use_vllm off"
         )
     if mode == "server" and any(sample["videos"] for sample in samples):
         raise ValueError(
-            "use_vllm: a server places the words after a clip elsewhere than the trainer does; "
-            "take --vllm_mode colocate, or manifests without videos"
+            "use_vllm: a server gives the words after a clip other positions than the trainer; "
+            "use --vllm_mode colocate, or manifests without videos"
         )
-
-
-def sampling_options(forbidden_tokens: Sequence[int]) -> dict[str, Any]:
-    """What vLLM's sampling parameters call the tokens that can't be sampled."""
-    return {"logit_bias": dict.fromkeys(forbidden_tokens, NEVER)}
 
 
 def take_encoded_prompts(
     backend: VLLMGeneration, body: PreTrainedModel, version: Callable[[], int]
 ) -> None:
-    """Let `backend.generate` take an encoded prompt where TRL has the images of a row.
+    """Let `backend.generate` take an encoded prompt in place of the images of a row.
 
-    `body` is the policy below its head; `version` counts what its vision tower has become, since
-    vLLM keeps features of media it has seen. Raises `ValueError` for an engine whose weights stay
-    as they are.
+    `body` is the policy below its head. `version` returns the version of its vision tower, because
+    vLLM caches the features of media. Raises `ValueError` for an engine whose weights can't be
+    updated.
     """
     features = MediaFeatures(body.config, backend.processing_class, version)
     if backend.mode == "colocate":
@@ -74,11 +70,11 @@ def take_encoded_prompts(
         served = backend.llm.llm_engine.model_executor.driver_worker.model_runner.model
         if any(parameter.numel() == 0 for parameter in served.parameters()):
             raise ValueError(
-                "use_vllm: on a CPU vLLM packs its weights and takes no new ones; leave it off"
+                "use_vllm: on a CPU vLLM packs its weights, and they can't be updated; leave it off"
             )
         served.get_mrope_input_positions = partial(positions, body)
         backend.llm = Engine(backend.llm, features)
-    elif hasattr(backend, "vllm_client"):  # on the main process, which asks for all
+    elif hasattr(backend, "vllm_client"):  # on the main process, which samples for all
         media = backend.vllm_client.get_server_info()["model_config"].get("multimodal_config")
         features.raw = (media or {}).get("mm_device_do_normalize", False)
         backend.vllm_client.image_features = features.of_rows
@@ -87,9 +83,9 @@ def take_encoded_prompts(
 
 @dataclass
 class MediaFeatures:
-    """A prompt's media as vLLM describes what a processor made of them.
+    """Converts the media of encoded prompts to vLLM's inputs.
 
-    `raw` says that vLLM wants bytes, and normalises them itself.
+    `raw` is true where vLLM takes pixels as bytes and normalises them itself.
     """
 
     config: PretrainedConfig
@@ -98,53 +94,50 @@ class MediaFeatures:
     raw: bool = False
 
     def of_engine(self, prompt: Prompt) -> MultiModalInput:
-        """An encoded prompt, as the engine takes it."""
+        """Return an encoded prompt as the engine's input."""
         from vllm.inputs import MultiModalInput
         from vllm.multimodal.inputs import PlaceholderRange
 
-        def token(kind: str) -> int:
-            return getattr(self.config, f"{kind}_token_id")
-
         items, ids = self.items(prompt), prompt["input_ids"][0]
-        if not items:
-            raise ValueError(
-                "use_vllm: a prompt has neither images nor videos; leave --use_vllm off"
-            )
+        tokens = {kind: getattr(self.config, f"{kind}_token_id") for kind in items}
         return MultiModalInput(
             type="multimodal",
             prompt_token_ids=ids.tolist(),
             mm_kwargs=items,
             mm_hashes=self._names(items),
             mm_placeholders={
-                kind: [PlaceholderRange(*place) for place in runs_of(token(kind), ids)]
-                for kind in items
+                kind: [PlaceholderRange(*place) for place in runs_of(token, ids)]
+                for kind, token in tokens.items()
             },
         )
 
     def of_rows(self, rows: Sequence[Sequence[Prompt]]) -> list[dict[str, Any]]:
-        """The media of encoded prompts, one a row, as vLLM's server takes them beside tokens."""
+        """Return the media of encoded prompts, one per row, as vLLM's server takes them."""
         from vllm.v1.serial_utils import MsgpackEncoder
 
         encoder = MsgpackEncoder(size_threshold=1 << 62)  # all in one piece
 
-        def sent(item: Any) -> str:
+        def encoded(item: Any) -> str:
             return base64.b64encode(encoder.encode(item)[0]).decode()
 
-        def features(here: MultiModalInput) -> dict[str, Any]:
-            items, places = here["mm_kwargs"], here["mm_placeholders"]
-            return {
-                "mm_hashes": here["mm_hashes"],
+        media = [self.of_engine(prompt) for [prompt] in rows]
+        return [
+            {
+                "mm_hashes": row["mm_hashes"],
                 "mm_placeholders": {
-                    kind: [{"offset": place.offset, "length": place.length} for place in of_kind]
-                    for kind, of_kind in places.items()
+                    kind: [{"offset": place.offset, "length": place.length} for place in places]
+                    for kind, places in row["mm_placeholders"].items()
                 },
-                "kwargs_data": {kind: list(map(sent, of_kind)) for kind, of_kind in items.items()},
+                "kwargs_data": {
+                    kind: [encoded(item) for item in items]
+                    for kind, items in row["mm_kwargs"].items()
+                },
             }
-
-        return [features(self.of_engine(prompt)) for [prompt] in rows]
+            for row in media
+        ]
 
     def items(self, prompt: Prompt) -> MultiModalKwargsItems:
-        """What the processor made of each image and video of a prompt, one item each."""
+        """Return the processor's tensors of a prompt, one item per image and video."""
         from vllm.multimodal.inputs import MultiModalFieldConfig, MultiModalKwargsItems
 
         tensors, fields = dict(prompt), {}
@@ -159,12 +152,11 @@ class MediaFeatures:
                 processor = getattr(self.processor, f"{kind}_processor")
                 tensors[pixels] = raw_pixels(prompt[pixels], processor)
         if "second_per_grid_ts" in prompt:
-            seconds = MultiModalFieldConfig.batched("video", keep_on_cpu=True)
-            fields["second_per_grid_ts"] = seconds
+            fields["second_per_grid_ts"] = MultiModalFieldConfig.batched("video", keep_on_cpu=True)
         return MultiModalKwargsItems.from_hf_inputs(tensors, fields)
 
     def _names(self, items: MultiModalKwargsItems) -> dict[str, list[str]]:
-        """A name for each of the media that says what is in it, and who looks at it."""
+        """Return a digest of each item and of the version of the vision tower."""
         names: dict[str, list[str]] = {}
         for kind, of_kind in items.items():
             for item in of_kind:
@@ -176,7 +168,7 @@ class MediaFeatures:
 
 
 class Engine:
-    """vLLM's engine, asked as TRL asks it, but for encoded prompts."""
+    """vLLM's engine behind the interface that TRL calls, for encoded prompts."""
 
     def __init__(self, llm: LLM, features: MediaFeatures) -> None:
         self._llm, self._features = llm, features
@@ -190,12 +182,12 @@ class Engine:
         sampling_params: SamplingParams,
         use_tqdm: bool = False,
     ) -> list[RequestOutput]:
-        """One output a prompt, in order; a prompt's encoding stands where TRL puts its image."""
+        """Return one output per prompt, in order; the encoded prompt is in place of its image."""
         from vllm.sampling_params import RequestOutputKind
 
         engine = self._llm.llm_engine
         sampling_params.output_kind = RequestOutputKind.FINAL_ONLY
-        # Rows of one group are the same object, and described once.
+        # Rows of one group are the same object, and converted once.
         encoded: dict[int, MultiModalInput] = {}
         for number, row in enumerate(prompts):
             prompt = row["multi_modal_data"]["image"]
@@ -211,24 +203,23 @@ class Engine:
 def positions(
     body: PreTrainedModel, tokens: Sequence[int], media: Sequence[MultiModalFeatureSpec]
 ) -> tuple[Tensor, int]:
-    """Rotary positions (3, L) of a prompt and what follows is offset by, as `body` has them."""
+    """Return a prompt's rotary positions (3, L) in `body`, and the offset of the text behind it."""
     kinds = torch.zeros(1, len(tokens), dtype=torch.long)
     parts: dict[str, list[Tensor]] = {}
     for item in sorted(media, key=lambda item: item.mm_position.offset):
-        place = item.mm_position
-        number = 1 + list(PIXELS).index(item.modality)
-        kinds[0, place.offset : place.offset + place.length] = number
+        start, stop = item.mm_position.offset, item.mm_position.offset + item.mm_position.length
+        kinds[0, start:stop] = 1 + list(PIXELS).index(item.modality)
         for name in (f"{item.modality}_grid_thw", "second_per_grid_ts"):
             if name in item.data:
                 parts.setdefault(name, []).append(item.data[name].data)
     ids = torch.tensor([tokens])
     grids = {name: torch.stack(values) for name, values in parts.items()}
-    found, offset = body.get_rope_index(ids, mm_token_type_ids=kinds, **grids)
-    return found[:, 0], int(offset)
+    rotary, offset = body.get_rope_index(ids, mm_token_type_ids=kinds, **grids)
+    return rotary[:, 0], int(offset)
 
 
 def raw_pixels(values: Tensor, processor: Any) -> Tensor:
-    """The bytes (N, P) of patches (N, P), channels first, that a processor has normalised."""
+    """Return the bytes (N, P), uint8, of patches (N, P), channels first, that were normalised."""
     std, mean = (
         torch.tensor(each if processor.do_normalize else [default])[:, None]
         for each, default in ((processor.image_std, 1.0), (processor.image_mean, 0.0))
@@ -240,12 +231,11 @@ def raw_pixels(values: Tensor, processor: Any) -> Tensor:
 
 
 def runs_of(token: int, ids: Tensor) -> list[tuple[int, int]]:
-    """Start and length of each unbroken run of a token in ids (L,).
+    """Return start and length of each unbroken run of a token in ids (L,).
 
     >>> runs_of(7, torch.tensor([7, 7, 1, 7, 2]))
     [(0, 2), (3, 1)]
     """
-    inside = torch.nn.functional.pad((ids == token).int(), (1, 1))
-    change = inside.diff()
+    change = pad((ids == token).int(), (1, 1)).diff()
     starts, ends = (change == 1).nonzero()[:, 0], (change == -1).nonzero()[:, 0]
     return list(zip(starts.tolist(), (ends - starts).tolist(), strict=True))
