@@ -80,6 +80,12 @@ def weight_files(name_or_path: str) -> list[tuple[str, int, int]]:
     return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
+def freeze_vision(model: PreTrainedModel) -> None:
+    """Stop training of the vision tower; a tower with adapters is left as it is."""
+    if not hasattr(model, "peft_config"):
+        model.base_model.visual.requires_grad_(False)
+
+
 def vision_token_ids(model: PreTrainedModel) -> list[int]:
     """Return the tokens a policy must never emit: placeholders of media that are not there."""
     return [model.config.image_token_id, model.config.video_token_id]

@@ -51,6 +51,9 @@ def invert(
 
     if kind not in (SINGLE, EXCLUSIVE, INDEPENDENT):
         raise ValueError(f"kind is {kind!r}; one of {SINGLE}, {EXCLUSIVE}, {INDEPENDENT}")
+    labels = letters(len(options))
+    if not answer or not set(answer) <= set(labels):
+        raise ValueError(f"answer is {answer!r}; one or more of the letters {', '.join(labels)}")
     right = by_letters(options, answer)
     inverted = inversion.invert(question, options, right, kind)
     if isinstance(inverted, inversion.NotInverted):

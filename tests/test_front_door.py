@@ -94,3 +94,9 @@ def test_an_inversion_keeps_clevrers_truths():
     assert (made.question, made.answer) == ("What will not happen?", ["B"])
     with pytest.raises(ValueError, match="kind is 'multiple'"):
         nontrivial.invert("What?", ["a", "b"], "A", kind="multiple")
+
+
+@pytest.mark.parametrize("answer", ["", "a", "AC", ["A", 1]])
+def test_an_inversion_needs_letters_of_its_options(answer):
+    with pytest.raises(ValueError, match="one or more of the letters A, B"):
+        nontrivial.invert("What?", ["x", "y"], answer)

@@ -172,8 +172,6 @@ def load(job: Job) -> tuple[PreTrainedModel, ProcessorMixin]:
     )
     if args.model_name_or_path == EMBEDDED:
         setattr(model.config, ORIGIN, EMBEDDED)
-    if job.args.freeze_vision:
-        model.base_model.visual.requires_grad_(False)
     return model, processor
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from trl.trainer.utils import maybe_gather_lm_head_ctx
 
 from nontrivial.manifests.runs import GROUPS, JsonLines, SampledCompletion, SampledGroup
-from nontrivial.models.policy import load_policy, load_processor, locate
+from nontrivial.models.policy import freeze_vision, load_policy, load_processor, locate
 from nontrivial.train import batches
 from nontrivial.train.batches import Batch
 from nontrivial.train.config import TokenWeightedGRPOConfig
@@ -66,6 +66,8 @@ class TokenWeightedGRPOTrainer(GroupTrainer):
             raise ValueError("train_dataset is missing: give rows of a manifest, or your own")
         if isinstance(model, str):
             model, _ = load_policy(locate(model), **(args.model_init_kwargs or {}))
+        if args.freeze_vision:
+            freeze_vision(model)
         config = model.config.get_text_config()
         if args.token_weighting != "none":
             check_plain_logits(config)

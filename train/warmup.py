@@ -59,11 +59,14 @@ def build_trainer(job: launch.Job) -> StrictResume:
     from transformers import set_seed
     from trl import get_peft_config
 
+    from nontrivial.models.policy import freeze_vision
     from nontrivial.train.data import PromptEncoder, StandIns
     from nontrivial.train.resume import StrictResume
     from nontrivial.train.targets import TargetCollator, balanced
 
     model, processor = launch.load(job)
+    if job.args.freeze_vision:
+        freeze_vision(model)
     longest = model.config.get_text_config().max_position_embeddings
     adapter = get_peft_config(job.model_args)
     set_seed(job.args.seed)  # an adapter starts at random

@@ -75,6 +75,7 @@ def main(policy: str, media: str, out: str, loss_type: str, sharding: str = "non
         max_grad_norm=0.0,
         loss_type=loss_type,
         gradient_checkpointing=False,
+        freeze_vision=False,
         save_strategy="no",
         report_to="none",
         log_completions=False,

@@ -51,6 +51,7 @@ def make_trainer(tiny_policy_dir, with_root, tmp_path):
             "log_completions": False,
             "gradient_checkpointing": False,
             "disable_tqdm": True,
+            "freeze_vision": False,
             "nframes": 4,
         }
         return TokenWeightedGRPOTrainer(
@@ -193,6 +194,15 @@ def test_gradient_checkpointing_changes_memory_only(make_trainer):
         trainer.train()
         results.append(parameters(trainer))
     assert_equal(*results, tolerance=1e-6)
+
+
+def test_a_frozen_vision_tower_stays_as_it_is(make_trainer):
+    trainer = make_trainer(videos(4), freeze_vision=True)
+    before = parameters(trainer)
+    trainer.train()
+    moved = {name for name, value in parameters(trainer).items() if not value.equal(before[name])}
+    assert moved
+    assert not any("visual" in name for name in moved)
 
 
 def test_alpha_one_is_no_weighting(make_trainer):
