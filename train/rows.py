@@ -66,7 +66,7 @@ def as_sample(row: Mapping[str, Any], number: int, media_root: str | None = None
         "images": _items(row.get("images", row.get("image"))),
         "videos": _items(row.get("videos", row.get("video"))),
         "clips": row.get("clips") or [],
-        "media_root": row.get("media_root") or media_root,
+        "media_root": media_root or row.get("media_root"),
     }
     sample = {**row, **media, "id": name, "key": number}
     if row.get("prompt") is not None:

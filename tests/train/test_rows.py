@@ -40,11 +40,10 @@ def test_a_manifest_is_the_same_as_rows_and_as_a_data_set(write_manifest, media_
     assert isinstance(loaded.features["images"].feature, datasets.Image)
     for ours, theirs in zip(listed, Rows(loaded, str(media_root)), strict=True):
         assert ours["prompt"] == theirs["prompt"]
-        for view in (DataOptions(nframes=4),):
-            images, clips = load_media(ours, ours["media_root"], view)
-            others, more = load_media(theirs, theirs["media_root"], view)
-            assert [i.tobytes() for i in images] == [i.tobytes() for i in others]
-            assert [c.frames.tobytes() for c in clips] == [c.frames.tobytes() for c in more]
+        images, clips = load_media(ours, ours["media_root"], DataOptions(nframes=4))
+        others, more = load_media(theirs, theirs["media_root"], DataOptions(nframes=4))
+        assert [i.tobytes() for i in images] == [i.tobytes() for i in others]
+        assert [c.frames.tobytes() for c in clips] == [c.frames.tobytes() for c in more]
 
 
 def test_a_conversation_keeps_its_images_to_the_pixel(media_root):
@@ -62,6 +61,12 @@ def test_a_conversation_keeps_its_images_to_the_pixel(media_root):
     assert len(as_sample(rows[1], 1)["images"]) == 1
     sample = as_sample(rows[2], 2, str(media_root))
     assert len(load_media(sample, sample["media_root"], DataOptions(nframes=4))[1]) == 1
+
+
+def test_a_media_root_that_is_given_wins_over_that_of_the_row():
+    row = {"prompt": USER, "media_root": "recorded"}
+    assert as_sample(row, 0)["media_root"] == "recorded"
+    assert as_sample(row, 0, "given")["media_root"] == "given"
 
 
 def test_placeholders_stay_where_they_are_and_are_counted():
