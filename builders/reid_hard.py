@@ -346,7 +346,7 @@ def _shortfalls(counts: Mapping[str, Mapping[str, int]], kinds: Mapping[str, int
     from nontrivial.builders.reid.pairs import POSITIVE
 
     texts = [
-        f"{name}: {count['chosen']} pairs for a budget of {count['budget']}; raise --per_image, "
+        f"{name}: {count['chosen']} of a budget of {count['budget']}; raise --per_image, "
         "--per_identity or --top_k"
         for name, count in counts.items()
         if count.get("chosen", 0) < count.get("budget", 0)

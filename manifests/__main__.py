@@ -69,7 +69,7 @@ def _validate(options: Options) -> int:
     for path in expand(options.files):
         try:
             rows.append(_check_file(path, splits))
-        except ManifestError as error:
+        except (BadInput, FileNotFoundError) as error:
             problems.append(error)
     if rows:
         print(table(rows, header=("file", "table", "rows", "content digest")))

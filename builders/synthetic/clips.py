@@ -53,12 +53,10 @@ class Motion:
     """A simulated stretch of a world.
 
     positions   (frames, n, 2) float64 pixels
-    path        (n,) pixels travelled
     collisions  (frame, i, j) with i < j, ascending in time
     """
 
     positions: np.ndarray
-    path: np.ndarray
     collisions: tuple[tuple[float, int, int], ...]
 
     def hits(self, start: float = 0, end: float = np.inf) -> set[tuple[int, int]]:
@@ -71,7 +69,7 @@ def simulate(start: np.ndarray, velocity: np.ndarray, frames: int) -> Motion:
     position, velocity = start.astype(np.float64).copy(), velocity.astype(np.float64).copy()
     pairs = list(combinations(range(len(position)), 2))
     positions, collisions = np.empty((frames, *position.shape)), []
-    path, now, shown = np.zeros(len(position)), 0.0, 0
+    now, shown = 0.0, 0
     while shown < frames:
         step, event = _next_event(position, velocity, pairs)
         while shown < frames and shown <= now + step:
@@ -79,13 +77,12 @@ def simulate(start: np.ndarray, velocity: np.ndarray, frames: int) -> Motion:
             shown += 1
         step = min(step, frames - 1 - now) if shown == frames else step
         position = position + velocity * step
-        path += np.linalg.norm(velocity, axis=1) * step
         now += step
         if shown < frames and event is not None:
             _bounce(position, velocity, event)
             if event[0] == "pair":
                 collisions.append((now, *event[1]))
-    return Motion(positions, path, tuple(collisions))
+    return Motion(positions, tuple(collisions))
 
 
 def _next_event(position: np.ndarray, velocity: np.ndarray, pairs: list[tuple[int, int]]) -> tuple:

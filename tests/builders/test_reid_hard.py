@@ -191,7 +191,7 @@ def test_a_budget_beyond_the_data_is_filled_as_far_as_it_goes_and_said(data, tmp
     printed = capsys.readouterr().out
     count = len(rows_of(tmp_path / TRAIN))
     assert count < 5000
-    assert f"market1501: {count} pairs for a budget of 5000; raise --per_image" in printed
+    assert f"market1501: {count} of a budget of 5000; raise --per_image" in printed
     assert "hard positives ran out" in printed
 
 

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nontrivial.builders.qa.benches import Bench, Place, Question
+from nontrivial.builders.qa.benches import Bench, Place, Question, records_of_a_list
 from nontrivial.builders.qa.benches.question import Record, choices, marked, position, text
 
 
 def records(content: Any, folder: Path) -> Iterator[Any]:
     """Yield one record per question; the Hub's form is such a list already."""
     if not isinstance(content, Mapping):
-        yield from content
+        yield from records_of_a_list(content, folder)
         return
     for video, known in content.items():
         questions = known.get("mc_question") if isinstance(known, Mapping) else None

@@ -6,7 +6,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nontrivial.builders.qa.benches import SHORT, Bench, Place, Question, Unusable
+from nontrivial.builders.qa.benches import (
+    SHORT,
+    Bench,
+    Place,
+    Question,
+    Unusable,
+    records_of_a_list,
+)
 from nontrivial.builders.qa.benches.question import Record, by_text, text
 from nontrivial.manifests.answers import unlabel
 
@@ -14,7 +21,7 @@ from nontrivial.manifests.answers import unlabel
 def records(content: Any, folder: Path) -> Iterator[Any]:
     """Yield one record per question of `{video: {dimension: [question]}}`, or of the Hub's list."""
     if not isinstance(content, Mapping):
-        yield from content
+        yield from records_of_a_list(content, folder)
         return
     for video, dimensions in content.items():
         known = dimensions if isinstance(dimensions, Mapping) else {"": None}

@@ -330,7 +330,11 @@ def test_real_files_are_read_whole(shared_data, tmp_path):
         assert not any(refused.damaged for refused in loaded.refused)
 
 
-def test_a_list_is_required_where_a_list_is_read(tmp_path):
-    path = write_json(tmp_path / "x.json", {"scenes": []})
-    with pytest.raises(BadInput, match="clevrer annotations are"):
-        load("clevrer", tmp_path, "train", annotations=path)
+@pytest.mark.parametrize(
+    ("bench", "content"),
+    [("clevrer", {"scenes": []}), ("tempcompass", 1), ("perception_test", "questions")],
+)
+def test_a_list_is_required_where_a_list_is_read(tmp_path, bench, content):
+    path = write_json(tmp_path / "x.json", content)
+    with pytest.raises(BadInput, match=f"{bench} annotations are"):
+        load(bench, tmp_path, "train", annotations=path)
