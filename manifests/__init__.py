@@ -11,5 +11,5 @@ command    command lines from dataclasses, their errors and tables
 files      atomic writes, locks and globs
 errors     errors that the user can fix
 
-`python -m manifests validate | stats | show | gallery | card` inspects files.
+`python -m manifests validate|stats|show|gallery|card FILE` inspects files.
 """

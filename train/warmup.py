@@ -1,6 +1,6 @@
 """Teach a policy the answers of manifests by supervision, before GRPO.
 
-    python -m train.warmup manifests/market1501_random.parquet --output_dir runs/warmup
+    python -m train.warmup manifests/market1501_reid_random.parquet --output_dir runs/warmup
     python -m train.grpo manifests/*.parquet --model_name_or_path runs/warmup
 
 The target is the sample's rationale, or an empty think block where it has none, and the answer.
