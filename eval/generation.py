@@ -53,8 +53,7 @@ class Sampling:
 class Generator:
     """A loaded policy that completes prompts.
 
-    It never emits placeholder tokens and ignores the policy's own generation settings, such as a
-    repetition penalty, so that two policies are compared under the same rules.
+    It never emits vision tokens.
     """
 
     def __init__(
@@ -87,7 +86,6 @@ class Generator:
             "temperature": self.sampling.temperature if sampled else None,
             "top_p": self.sampling.top_p if sampled else None,
             "top_k": 0 if sampled else None,
-            "repetition_penalty": 1.0,
             "suppress_tokens": vision_token_ids(self.model),
         }
 

@@ -1,8 +1,12 @@
 """Use the policy as a verifier: P(same person) of pairs of images.
 
-direct     one forward pass: the logits of the two letters after an empty think block
-reasoned   the policy thinks first, greedily; then the logits of the letters after its reasoning
+direct     the probabilities of the two letters after an empty think block
+reasoned   the policy thinks first, greedily; then the probabilities after its reasoning
 votes      the share of Yes among the sampled completions that give an answer
+
+A tokenizer may join a letter with what is before it: Qwen's splits `<answer>A` into `<`, `answer`,
+`>A`. So answers are encoded with the text before them, and compared from the first token that
+differs.
 
 Each pair is asked as (query, candidate) with Yes first and, with `swap`, as (candidate, query) with
 No first, so that a preference for a place or a letter cancels out.
@@ -19,11 +23,13 @@ from nontrivial.eval.generation import Generator, Media, Sample, load_batch
 from nontrivial.manifests.answers import LETTERS, read_answer
 from nontrivial.manifests.errors import BadInput
 from nontrivial.manifests.runs import JsonLines, read_records
-from nontrivial.models.inputs import encode
+from nontrivial.models.inputs import continued, encode
 from nontrivial.models.prompts import NO, SAME_PERSON, YES, messages
 
 if TYPE_CHECKING:
     import torch
+
+Ids = list[int]  # token ids
 
 NO_THOUGHT = "<think></think><answer>"
 
@@ -49,10 +55,6 @@ class Verifier:
 
     def __init__(self, generator: Generator, judge: str, votes: int = 5) -> None:
         self.generator, self.judge, self.votes = generator, judge, votes
-        tokens = [generator.processor.tokenizer.encode(c, add_special_tokens=False) for c in "AB"]
-        if any(len(token) != 1 for token in tokens):
-            raise BadInput("the policy's tokenizer splits single letters; use --judge votes")
-        self._letters = [token[0] for token in tokens]
 
     def ask(self, samples: Sequence[Sample], media: Sequence[Media]) -> list[tuple[float, str]]:
         """Return (P(same), reasoning) of each pair."""
@@ -69,19 +71,51 @@ class Verifier:
     ) -> list[float]:
         import torch
 
-        model, processor = self.generator.model, self.generator.processor
+        processor, view = self.generator.processor, self.generator.view
         images, clips = zip(*media, strict=True)
         turns = [messages(sample) for sample in samples]
-        options: dict[str, Any] = {
-            "targets": prefixes,
-            "open_turn": True,
-            **self.generator.view.limits,
-        }
-        batch = encode(processor, turns, images, clips, **options).to(model.device)
-        with torch.inference_mode():
-            logits: torch.Tensor = model(**batch, logits_to_keep=1).logits[:, -1]  # (B, V)
-        letters = logits[:, self._letters].float().softmax(-1).tolist()  # (B, 2): P(A), P(B)
+        prompts = encode(processor, turns, images, clips, **view.limits)
+        answers = [
+            processor.tokenizer([prefix + letter for letter in "AB"], add_special_tokens=False)
+            for prefix in prefixes
+        ]
+        befores, endings = zip(*(branches(both["input_ids"]) for both in answers), strict=True)
+        if all(len(ending) == 1 for both in endings for ending in both):
+            firsts = torch.tensor(endings)[..., 0]  # (B, 2)
+            scores = self._log_probs(prompts, befores, 1)[:, 0].gather(1, firsts)
+        else:
+            scores = torch.stack(
+                [
+                    self._sums(prompts, befores, of_letter)
+                    for of_letter in zip(*endings, strict=True)
+                ],
+                dim=1,
+            )
+        letters = scores.softmax(-1).tolist()  # (B, 2): P(A), P(B)
         return [p[s["options"].index(YES)] for p, s in zip(letters, samples, strict=True)]
+
+    def _sums(self, prompts: Any, befores: Sequence[Ids], endings: Sequence[Ids]) -> torch.Tensor:
+        """Return log-probabilities (B,) of endings behind the prompts and the tokens before."""
+        import torch
+
+        longest = max(map(len, endings))
+        tails = [before + ending[:-1] for before, ending in zip(befores, endings, strict=True)]
+        log_probs = self._log_probs(prompts, tails, longest)  # (B, longest, V)
+        sums = [
+            row[-len(ending) :].gather(1, torch.tensor(ending)[:, None]).sum()
+            for row, ending in zip(log_probs, endings, strict=True)
+        ]
+        return torch.stack(sums)
+
+    def _log_probs(self, prompts: Any, tails: Sequence[Ids], last: int) -> torch.Tensor:
+        """Return float32 log-probabilities (B, last, V) of what follows each of the last tokens."""
+        import torch
+
+        model, tokenizer = self.generator.model, self.generator.processor.tokenizer
+        batch = continued(prompts, tails, tokenizer.pad_token_id).to(model.device)
+        with torch.inference_mode():
+            logits = model(**batch, logits_to_keep=last).logits
+            return logits.float().log_softmax(-1).cpu()
 
     def _count_votes(
         self, samples: Sequence[Sample], media: Sequence[Media]
@@ -99,6 +133,19 @@ class Verifier:
     def _draw(self, samples: Sequence[Sample], media: Sequence[Media], vote: int) -> list[str]:
         """Sample one completion of each pair; the id seeds the generator."""
         return self.generator.complete([{**s, "id": f"{s['id']}#{vote}"} for s in samples], media)
+
+
+def branches(encodings: Sequence[Ids]) -> tuple[Ids, list[Ids]]:
+    """Split encodings into the tokens before the first difference, and the rest of each.
+
+    >>> branches([[5, 7, 1], [5, 7, 2]])
+    ([5, 7], [[1], [2]])
+    """
+    columns = enumerate(zip(*encodings, strict=False))
+    common = next((at for at, tokens in columns if len(set(tokens)) > 1), None)
+    if common is None:
+        raise BadInput("the policy's tokenizer can't tell A from B; use --judge votes")
+    return encodings[0][:common], [encoding[common:] for encoding in encodings]
 
 
 def pair_id(query: str, candidate: str) -> str:

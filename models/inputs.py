@@ -58,25 +58,18 @@ def encode(
     conversations: Sequence[Sequence[Mapping[str, Any]]],
     images: Sequence[Sequence[Image]],
     clips: Sequence[Sequence[Clip]],
-    *,
-    targets: Sequence[str] | None = None,
-    open_turn: bool = False,
     **kwargs: Any,
 ) -> BatchFeature:
     """Encode a batch of prompts with their media, padded to one length.
 
     Returns `input_ids`, `attention_mask` and `mm_token_type_ids` (B, L) and, if the batch has such
     media, `pixel_values`, `image_grid_thw`, `pixel_values_videos`, `video_grid_thw` and
-    `second_per_grid_ts` in the order of their placeholders. `targets` are appended to the prompts
-    as the assistant's turns, with `open_turn` without their end; `kwargs` go to the processor
+    `second_per_grid_ts` in the order of their placeholders. `kwargs` go to the processor
     (`max_pixels`, …).
     """
     texts = processor.apply_chat_template(
         [list(turns) for turns in conversations], add_generation_prompt=True, tokenize=False
     )
-    if targets is not None:
-        end = "" if open_turn else processor.tokenizer.eos_token
-        texts = [text + target + end for text, target in zip(texts, targets, strict=True)]
     if flat_images := [image for group in images for image in group]:
         kwargs["images"] = flat_images
     if flat_clips := [clip for group in clips for clip in group]:
@@ -84,6 +77,29 @@ def encode(
         kwargs["video_metadata"] = [metadata(clip) for clip in flat_clips]
         kwargs["do_sample_frames"] = False
     return processor(text=texts, padding=True, padding_side="left", return_tensors="pt", **kwargs)
+
+
+def continued(
+    prompts: BatchFeature, tails: Sequence[Sequence[int]], pad_token_id: int
+) -> BatchFeature:
+    """Return encoded prompts (B, L) with more tokens behind each row, padded on the left again."""
+    import torch
+    from transformers import BatchFeature
+
+    def joined(name: str, of_tail: Any, padding: int) -> torch.Tensor:
+        rows = [
+            torch.cat([row[live], torch.as_tensor(of_tail(tail)).to(row)])
+            for row, live, tail in zip(prompts[name], mask, tails, strict=True)
+        ]
+        return torch.nn.utils.rnn.pad_sequence(rows, True, padding, padding_side="left")
+
+    mask = prompts["attention_mask"].bool()
+    text = {
+        "input_ids": joined("input_ids", list, pad_token_id),
+        "attention_mask": joined("attention_mask", lambda tail: [1] * len(tail), 0),
+        "mm_token_type_ids": joined("mm_token_type_ids", lambda tail: [0] * len(tail), 0),
+    }
+    return BatchFeature({**prompts, **text})
 
 
 def metadata(clip: Clip) -> dict[str, Any]:

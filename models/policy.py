@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 EMBEDDED = "embedded"
 EMBEDDED_DIR = Path(__file__).with_name("embedded")
+# Names of config entries for special tokens; `vision` is Qwen's padding of media.
+VISION = ("image", "video", "vision_start", "vision_end", "vision")
+KEPT = ("bos_token_id", "eos_token_id", "pad_token_id")  # of a policy's settings of generation
 SUPPORTED = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
 
 logger = logging.getLogger(__name__)
@@ -56,9 +59,11 @@ def load_policy(
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
     """Load a policy and its processor, by Hub name, local folder or `embedded`.
 
+    Its settings of generation become neutral, so that what is trained, scored and saved is the
+    distribution of the logits: Qwen2.5-VL's own have a repetition penalty.
     Raises `BadInput` for a model of another family or a folder without weights.
     """
-    from transformers import AutoConfig, AutoModelForImageTextToText
+    from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
 
     kind = _from_pretrained(AutoConfig, name_or_path).model_type
     if kind not in SUPPORTED:
@@ -68,6 +73,8 @@ def load_policy(
     # revert all renamings that it knows, and write names that only it can read.
     if renamings := getattr(model, "_weight_conversions", None):
         model._weight_conversions = [item for item in renamings if item.was_used()]
+    special = {name: getattr(model.generation_config, name) for name in KEPT}
+    model.generation_config = GenerationConfig(**special)
     if device is not None:
         model.to(device)
     return model, load_processor(name_or_path)
@@ -87,8 +94,11 @@ def freeze_vision(model: PreTrainedModel) -> None:
 
 
 def vision_token_ids(model: PreTrainedModel) -> list[int]:
-    """Return the tokens a policy must never emit: placeholders of media that are not there."""
-    return [model.config.image_token_id, model.config.video_token_id]
+    """Return the tokens a policy must never emit: those that stand for media or surround them."""
+    config, size = model.config, model.config.get_text_config().vocab_size
+    tokens = (getattr(config, f"{name}_token_id", None) for name in VISION)
+    # A config without an entry has the id of another vocabulary as its default.
+    return [token for token in tokens if token is not None and token < size]
 
 
 def _from_pretrained(factory: Any, name_or_path: str, **kwargs: Any) -> Any:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from transformers import Qwen2_5_VLProcessor
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -20,6 +25,21 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real data slices are not at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def real_processor() -> Callable[[], Qwen2_5_VLProcessor]:
+    """Qwen2.5-VL's own processor, from beside the checkout; its first use skips without."""
+
+    def load() -> Qwen2_5_VLProcessor:
+        from nontrivial.models.policy import load_processor
+
+        folder = CHECKOUT.parent / "shared" / "real" / "qwen2_5_vl_7b"
+        if not folder.is_dir():
+            pytest.skip(f"the processor of Qwen2.5-VL is not at {folder}")
+        return load_processor(str(folder))
+
+    return load
 
 
 @pytest.fixture(scope="session")

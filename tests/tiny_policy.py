@@ -1,10 +1,12 @@
 """A Qwen2.5-VL with random weights, made from nothing in a second, to test what surrounds a model.
 
 Text is split into bytes, the four tags of an answer are single tokens, images cost 4 to 16 tokens.
+Without whole tags, they are split as Qwen's tokenizer splits them: `<`, `answer`, `>A`.
 """
 
 from __future__ import annotations
 
+from string import ascii_uppercase
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,13 +33,19 @@ CHAT_TEMPLATE = """
 
 
 def build(
-    *, hidden: int = 32, layers: int = 2, seed: int = 0
+    *,
+    hidden: int = 32,
+    layers: int = 2,
+    seed: int = 0,
+    whole_tags: bool = True,
+    processor: Qwen2_5_VLProcessor | None = None,
 ) -> tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]:
-    """A float32 model of `layers` text layers of width `hidden`, and its processor."""
+    """A float32 model of `layers` text layers of width `hidden`, and its processor or the given."""
     import torch
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-    text_tokenizer = tokenizer()
+    processor = processor or _processor(tokenizer(whole_tags))
+    text_tokenizer = processor.tokenizer
     text = {
         "vocab_size": len(text_tokenizer),
         "hidden_size": hidden,
@@ -78,20 +86,33 @@ def build(
         model = Qwen2_5_VLForConditionalGeneration(config)
     model.generation_config.eos_token_id = text_tokenizer.eos_token_id
     model.generation_config.pad_token_id = text_tokenizer.pad_token_id
-    return model, _processor(text_tokenizer)
+    return model, processor
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    """One token a byte, and the special tokens and tags whole; padded on the left."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+def tokenizer(whole_tags: bool = True) -> PreTrainedTokenizerFast:
+    """One token a byte, and the special tokens and tags whole; padded on the left.
+
+    Without whole tags, `think`, `answer` and every letter behind a `>` are tokens.
+    """
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    bytewise = Tokenizer(models.BPE({byte: i for i, byte in enumerate(alphabet)}, []))
-    bytewise.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokens = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [] if whole_tags else _merges()
+    tokens += dict.fromkeys("".join(pair) for pair in merges)
+    bytewise = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
+    bytewise.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(
+                Regex(r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|[^\p{L}\p{N}]+"), "isolated"
+            ),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     bytewise.decoder = decoders.ByteLevel()
     bytewise.add_special_tokens([AddedToken(token) for token in (PAD, TURN, END, *VISION)])
-    bytewise.add_tokens([AddedToken(tag) for tag in TAGS])
+    if whole_tags:
+        bytewise.add_tokens([AddedToken(tag) for tag in TAGS])
     return PreTrainedTokenizerFast(
         tokenizer_object=bytewise,
         eos_token=END,
@@ -99,6 +120,12 @@ def tokenizer() -> PreTrainedTokenizerFast:
         padding_side="left",
         model_max_length=4096,
     )
+
+
+def _merges() -> list[tuple[str, str]]:
+    """The pairs of tokens to join for the words of the tags, and for letters behind a `>`."""
+    words = [(word[:end], word[end]) for word in ("think", "answer") for end in range(1, len(word))]
+    return [*words, *((">", letter) for letter in ascii_uppercase)]
 
 
 def _processor(text_tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLProcessor:

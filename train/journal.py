@@ -6,7 +6,7 @@ A resumed run first removes the records after its checkpoint, so that every step
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -35,20 +35,23 @@ class Journal(TrainerCallback):
 
 
 def spans(pieces: Sequence[str]) -> dict[str, range]:
-    """Return the tokens inside the think block and the last answer block, without their tags.
+    """Return the tokens with text of the think block, and of the last answer block.
 
-    `pieces` are the texts of a completion's tokens. A block without a closing tag reaches to the
-    end; a missing block is empty.
+    `pieces` are the texts of a completion's tokens. A token that also holds part of a tag, such as
+    `>A`, is inside. A block without a closing tag reaches to the end; a missing block is empty.
 
     >>> spans(["<think>", "red", " hat", "</think>", "<answer>", "A", "</answer>", "<end>"])
     {'think': range(1, 3), 'answer': range(5, 6)}
+    >>> spans(["<", "answer", ">A", "</", "answer", ">"])["answer"]
+    range(2, 3)
     """
     text = "".join(pieces)
-    starts = list(accumulate(map(len, pieces), initial=0))[:-1]
+    ends = list(accumulate(map(len, pieces)))
+    starts = [0, *ends[:-1]]
     blocks = {}
     for name, tag in (("think", text.find("<think>")), ("answer", text.rfind("<answer>"))):
         begin = len(text) if tag < 0 else tag + len(f"<{name}>")
         closed = text.find(f"</{name}>", begin)
         end = len(text) if closed < 0 else closed
-        blocks[name] = range(bisect_left(starts, begin), bisect_left(starts, end))
+        blocks[name] = range(bisect_right(ends, begin), bisect_left(starts, end))
     return blocks
