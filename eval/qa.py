@@ -95,7 +95,7 @@ def _answer_manifests(
     sampling = Sampling(
         options.max_new_tokens, options.sample, options.temperature, options.top_p, options.seed
     )
-    view = View(options.nframes, options.fps, options.max_pixels)
+    view = View(options.nframes, options.fps, options.min_pixels, options.max_pixels)
     name = options.model_name_or_path
     settings = {"model": name, **asdict(sampling), **asdict(view)}
     if options.server:

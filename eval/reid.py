@@ -70,6 +70,7 @@ class Options(PolicyOptions):
     swap: bool = option("ask each pair in both orders and take the mean", default=True)
     votes: int = option("sampled completions of each pair, for --judge votes", default=5)
     limit: int | None = option("most queries, picked by path", default=None)
+    min_pixels: int | None = option("scale smaller images up to this", default=None)
     max_pixels: int | None = option("scale larger images down to this", default=None)
     seed: int = option("seed of single-shot galleries and votes", default=0)
     out: str = option("folder for numbers, lists and judgements", default="runs/reid")
@@ -177,7 +178,7 @@ def _judge(
     """Judge each pair in the heads of all lists once; skip those that an earlier run judged."""
     from nontrivial.manifests.parquet import read_about
 
-    view = View(max_pixels=options.max_pixels)
+    view = View(min_pixels=options.min_pixels, max_pixels=options.max_pixels)
     sampled, size = options.judge == "votes", options.batch_size
     sampling = Sampling(
         options.max_new_tokens, sampled, temperature=options.temperature, seed=options.seed

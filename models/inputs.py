@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from nontrivial.manifests.errors import BadInput
 from nontrivial.manifests.media import Clip, Root, read_image, sample_frames, source_of
 
 if TYPE_CHECKING:
@@ -28,14 +29,23 @@ class View:
     fps: float | None = field(
         default=None, metadata={"help": "Rate at which clips are sampled, up to nframes."}
     )
+    min_pixels: int | None = field(
+        default=None, metadata={"help": "Scale smaller images and frames up to this many pixels."}
+    )
     max_pixels: int | None = field(
         default=None, metadata={"help": "Scale larger images and frames down to this many pixels."}
     )
 
     @property
     def limits(self) -> dict[str, Any]:
-        """Arguments for the processor."""
-        return {} if self.max_pixels is None else {"max_pixels": self.max_pixels}
+        """Arguments for the processor; raises `BadInput` for limits that contradict each other."""
+        limits = {"min_pixels": self.min_pixels, "max_pixels": self.max_pixels}
+        given = {name: pixels for name, pixels in limits.items() if pixels is not None}
+        if len(given) == 2 and given["min_pixels"] > given["max_pixels"]:
+            raise BadInput(
+                f"--min_pixels {self.min_pixels} is more than --max_pixels {self.max_pixels}"
+            )
+        return given
 
 
 def load_media(

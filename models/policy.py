@@ -42,11 +42,17 @@ def locate(name_or_path: str) -> str:
 
 
 def load_processor(name_or_path: str = EMBEDDED) -> ProcessorMixin:
-    """Load the processor of a policy, with prompts padded on the left, as generation needs."""
+    """Load the processor of a policy, with prompts padded on the left, as generation needs.
+
+    Where a processor leaves it open, the frames of a long clip share a budget of pixels, as in
+    Qwen's own code (qwen-vl-utils).
+    """
     from transformers import AutoProcessor
 
     processor = _from_pretrained(AutoProcessor, name_or_path)
     processor.tokenizer.padding_side = "left"
+    if getattr(processor.video_processor, "cap_pixels_per_frame", False) is None:
+        processor.video_processor.cap_pixels_per_frame = True
     return processor
 
 

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
-from nontrivial.models.policy import freeze_vision, load_policy, vision_token_ids
+import pytest
+import yaml
+from PIL import Image
+
+from nontrivial.manifests.command import RECIPES
+from nontrivial.models.inputs import View, encode
+from nontrivial.models.policy import freeze_vision, load_policy, load_processor, vision_token_ids
 from tests import tiny_policy
 
 
@@ -42,3 +49,24 @@ def test_only_the_vision_tower_is_frozen():
     freeze_vision(model)
     frozen = {name for name, value in model.named_parameters() if not value.requires_grad}
     assert frozen == {name for name, _ in model.named_parameters() if ".visual." in name}
+
+
+@pytest.mark.parametrize("recipe", ["reid_r", "reid_r_warmup", "joint"])
+def test_recipes_give_a_crop_128_tokens(recipe, real_processor):
+    options = yaml.safe_load((RECIPES / f"{recipe}.yaml").read_text(encoding="utf-8"))
+    view = View(min_pixels=options["min_pixels"], max_pixels=options["max_pixels"])
+    turn = {"role": "user", "content": [{"type": "image"}]}
+    for size in ((64, 128), (48, 160), (128, 256), (300, 900)):
+        crop = Image.new("RGB", size)
+        batch = encode(real_processor(), [[turn]], [[crop]], [[]], **view.limits)
+        limit = options["max_pixels"] // 28**2
+        assert 128 <= batch["image_grid_thw"].prod() // 4 <= limit, size
+
+
+def test_the_pixels_of_long_clips_are_capped_unless_the_processor_says_otherwise(tmp_path: Path):
+    _, processor = tiny_policy.build()
+    for own, loaded in ((None, True), (True, True), (False, False)):
+        processor.video_processor.cap_pixels_per_frame = own
+        processor.save_pretrained(tmp_path / str(own))
+        known = load_processor(str(tmp_path / str(own)))
+        assert known.video_processor.cap_pixels_per_frame is loaded

@@ -125,6 +125,21 @@ def test_max_pixels_makes_prompts_shorter(with_root, tiny_policy_dir, sample):
     assert lengths[1] < lengths[0]
 
 
+@pytest.mark.parametrize("sample", [pairs(1), videos(1)], ids=["image", "video"])
+def test_min_pixels_makes_prompts_longer(with_root, tiny_policy_dir, sample):
+    processor = load_processor(str(tiny_policy_dir))
+    lengths = []
+    for pixels in (None, 16 * 28 * 28):
+        encode = PromptEncoder(processor, DataOptions(min_pixels=pixels), longest=4000)
+        lengths.append(encode(with_root(sample))[0]["input_ids"].shape[1])
+    assert lengths[1] > lengths[0]
+
+
+def test_limits_that_contradict_each_other_are_refused():
+    with pytest.raises(BadInput, match="--min_pixels 200 is more than --max_pixels 100"):
+        _ = DataOptions(min_pixels=200, max_pixels=100).limits
+
+
 def test_a_batch_holds_each_prompts_own_tokens_and_media(encode, with_root):
     prompts = encode(with_root(pairs(2) + videos(1)))
     batch = collate(prompts, pad_token_id=7)
