@@ -49,6 +49,7 @@ class TrainingDefaults(options.DataOptions):
 
     freeze_vision: bool = option(True, options.FREEZE_VISION)
     report_to: str | None = option("tensorboard", "Where metrics are logged.")
+    save_total_limit: int | None = option(3, "Checkpoints to keep; the oldest are removed.")
 
     def __post_init__(self) -> None:
         if not torch.accelerator.is_available():

@@ -43,10 +43,8 @@ HARMLESS = {
     "log_level",
     "logging_steps",
     "max_bad",
-    "max_steps",
     "media_cache_mb",
     "num_completions_to_print",
-    "num_train_epochs",
     "output_dir",
     "report_to",
     "restart",
@@ -57,7 +55,8 @@ HARMLESS = {
     "save_strategy",
     "save_total_limit",
 }
-
+# Options of a run's length, which affect every step unless the learning rate is constant.
+LENGTH = {"max_steps", "num_train_epochs"}
 
 Words = Sequence[str]  # a command line
 
@@ -102,6 +101,9 @@ def prepare(
     own, args, model_args, manifests = read_options(
         words, [script, config, ModelConfig], prog=prog, embedded=embedded
     )
+    if model_args.dtype is None:
+        adapted = model_args.use_peft and not is_embedded(model_args.model_name_or_path)
+        model_args.dtype = "bfloat16" if adapted else "float32"
     samples = check_media(read_manifests(manifests, media_root=args.media_root), args)
     if args.process_index == 0:
         samples.report()
@@ -131,7 +133,11 @@ def read_options(
     given, rest = early.parse_known_args(words)
     config = command.read_yaml(given.config) if given.config else {}
     policy = given.model_name_or_path or config.get("model_name_or_path") or EMBEDDED
-    defaults = {"lora_target_modules": LORA_TARGETS, **(embedded if is_embedded(policy) else {})}
+    defaults = {
+        "lora_target_modules": LORA_TARGETS,
+        "dtype": None,
+        **(embedded if is_embedded(policy) else {}),
+    }
     unknown = parser.set_defaults_with_config(
         **{**defaults, **config, "model_name_or_path": policy}
     )
@@ -227,7 +233,11 @@ def resume_point(output_dir: str, run: Mapping[str, Any], *, restart: bool = Fal
 def describe(job: Job) -> dict[str, str]:
     """Return all options that affect what a run computes, and a digest of its samples."""
     options = job.args.to_sanitized_dict() | vars(job.model_args) | vars(job.script)
-    run = {name: str(value) for name, value in options.items() if name not in HARMLESS}
+    # A constant rate after a fixed number of steps does not depend on the run's length.
+    constant = job.args.lr_scheduler_type in ("constant", "constant_with_warmup")
+    fixed = constant and not 0 < job.args.warmup_steps < 1
+    left_out = HARMLESS | LENGTH if fixed else HARMLESS
+    run = {name: str(value) for name, value in options.items() if name not in left_out}
     ids = "\n".join(row["id"] for row in job.samples.rows)
     return run | {"samples": hashlib.sha256(ids.encode()).hexdigest()}
 

@@ -91,7 +91,11 @@ class TrainingOptions:
     per_device_train_batch_size: int | None = option(None, "Rows per micro-batch and device.")
     gradient_accumulation_steps: int = option(1, "Micro-batches per optimiser step.")
     freeze_vision: bool = option(True, FREEZE_VISION)
+    dtype: str | None = option(
+        None, "Type of the weights: float32, or bfloat16 under an adapter, if it is not given."
+    )
     use_peft: bool = option(False, "Train a LoRA adapter.")
     lora_r: int = option(16, "Rank of the adapter.")
     save_steps: float = option(500, "Steps between checkpoints.")
+    save_total_limit: int = option(3, "Checkpoints to keep; the oldest are removed.")
     seed: int = option(42, "Seed of everything random.")

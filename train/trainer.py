@@ -26,6 +26,7 @@ from nontrivial.train.data import PromptEncoder
 from nontrivial.train.head import check_plain_logits, head_without
 from nontrivial.train.importance import token_weights, warmed_alpha
 from nontrivial.train.journal import spans
+from nontrivial.train.precision import require_float32
 from nontrivial.train.rows import Rows
 from nontrivial.train.trl_hooks import GroupTrainer, InFlight
 
@@ -47,7 +48,7 @@ class TokenWeightedGRPOTrainer(GroupTrainer):
     processing_class  the policy's processor; None loads it
 
     Further arguments are those of `trl.GRPOTrainer`. Raises `BadInput` for rows of another form,
-    and for a prompt that is too long.
+    for a prompt that is too long, and for half-precision weights without float32 copies.
     """
 
     _tag_names = ["trl", "grpo", "nontrivial"]  # noqa: RUF012  (TRL's own class attribute)
@@ -87,6 +88,7 @@ class TokenWeightedGRPOTrainer(GroupTrainer):
             encode=PromptEncoder(processor, args, longest=longest),
             **kwargs,
         )
+        require_float32(self)
         self._sampled_at: int | None = None  # step of the last group in samples.jsonl
         self._pieces: dict[int, str] = {}  # texts of the tokens seen so far
 

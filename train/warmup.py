@@ -61,6 +61,7 @@ def build_trainer(job: launch.Job) -> StrictResume:
 
     from nontrivial.models.policy import freeze_vision
     from nontrivial.train.data import PromptEncoder, StandIns
+    from nontrivial.train.precision import require_float32
     from nontrivial.train.resume import StrictResume
     from nontrivial.train.targets import TargetCollator, balanced
 
@@ -81,6 +82,7 @@ def build_trainer(job: launch.Job) -> StrictResume:
         data_collator=collator,
         processing_class=processor,
     )
+    require_float32(trainer)
     if trainer.sharded:
         collator.stand_ins = StandIns(processor, rows)
     return trainer

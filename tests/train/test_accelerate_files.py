@@ -8,7 +8,12 @@ import pytest
 from accelerate.commands.config import load_config_from_file
 
 FILES = sorted((Path(__file__).resolve().parents[2] / "configs" / "accelerate").glob("*.yaml"))
-KINDS = {"ddp": "MULTI_GPU", "zero3": "DEEPSPEED", "fsdp2": "FSDP"}
+KINDS = {
+    "ddp": "MULTI_GPU",
+    "zero3": "DEEPSPEED",
+    "zero3_offload": "DEEPSPEED",
+    "fsdp2": "FSDP",
+}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

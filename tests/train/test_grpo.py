@@ -36,6 +36,7 @@ def run(tiny_policy_dir, tmp_path, monkeypatch):
             "max_completion_length": 8,
             "learning_rate": 1e-3,
             "lr_scheduler_type": "constant",
+            "dtype": "float32",
             "logging_steps": 1,
             "gradient_checkpointing": "false",
             "freeze_vision": "false",
@@ -104,6 +105,14 @@ def test_sampled_groups_are_told_token_by_token(run, write_manifest, tiny_policy
         assert completion["advantage"] == pytest.approx(row["advantage"], abs=1e-3)
         plain = "".join(completion["tokens"]).replace("<|im_end|>", "")
         assert row["completion"][0]["content"].strip("\ufffd")[:2] in plain or "\ufffd" in plain
+
+
+def test_a_run_is_not_made_longer_where_its_rates_follow_its_length(run, write_manifest, capsys):
+    manifest = write_manifest(pairs(4))
+    assert run(manifest, "--lr_scheduler_type=linear", steps=2) == 0
+    assert run(manifest, "--lr_scheduler_type=linear", steps=4) == 2
+    assert "max_steps: 2 -> 4" in capsys.readouterr().err
+    assert run(manifest, "--lr_scheduler_type=linear", steps=2) == 0
 
 
 def test_an_adapter_is_merged_into_a_policy_that_loads(run, write_manifest, tiny_policy_dir):

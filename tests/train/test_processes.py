@@ -87,6 +87,7 @@ def test_two_kills_leave_no_trace(write_manifest, tiny_policy_dir, tmp_path, ada
         "--logging_steps=1",
         "--gradient_checkpointing=false",
         "--freeze_vision=false",
+        "--dtype=float32",
         "--reward_funcs=tests.train.test_trainer.distinct_letters",
     ]
     whole, killed = tmp_path / "whole", tmp_path / "killed"

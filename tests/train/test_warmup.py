@@ -32,10 +32,13 @@ def run(tiny_policy_dir, tmp_path, monkeypatch):
             "per_device_train_batch_size": 4,
             "learning_rate": 1e-2,
             "lr_scheduler_type": "constant",
+            "dtype": "float32",
             "logging_steps": 1,
             "freeze_vision": "false",
         }
-        return main([*words, *(f"--{name}={value}" for name, value in fixed.items())])
+        given = {word.split("=")[0] for word in words}
+        options = [f"--{k}={v}" for k, v in fixed.items() if f"--{k}" not in given]
+        return main([*words, *options])
 
     return call
 
