@@ -90,7 +90,7 @@ def encode(
 
 
 def continued(
-    prompts: BatchFeature, tails: Sequence[Sequence[int]], pad_token_id: int
+    prompts: Mapping[str, Any], tails: Sequence[Sequence[int]], pad_token_id: int
 ) -> BatchFeature:
     """Return encoded prompts (B, L) with more tokens behind each row, padded on the left again."""
     import torch

@@ -190,8 +190,12 @@ def accept_shared_prompts(model: PreTrainedModel, forbidden_tokens: Sequence[int
 
 def backbone(model: PreTrainedModel) -> PreTrainedModel:
     """Return the network below the head, also from inside an adapter."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return inner.base_model
+    return without_adapter(model).base_model
+
+
+def without_adapter(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the policy that an adapter wraps, or a policy without one as it is."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _prefill(body: PreTrainedModel, prompts: Prompt, rows: Tensor) -> tuple[Cache, Tensor]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nontrivial.manifests.answers import LETTERS, format_answer
+from nontrivial.models.inputs import continued
 from nontrivial.models.prompts import target_text
 from nontrivial.train.data import Prompt, PromptEncoder, collate
 from nontrivial.train.rows import Sample
@@ -37,22 +38,15 @@ class TargetCollator:
 
     def _answered(self, row: Sample, prompt: Prompt) -> Prompt:
         target = self._tokens(target_text(row["answer"], row["rationale"]))
-        labels = target.clone()
-        if self.answer_only:
-            answer = self._tokens(format_answer(row["answer"]))
-            labels[:, : -answer.shape[1]] = -100
-        start = _unlearned(prompt)
-        parts = {
-            "input_ids": target,
-            "attention_mask": torch.ones_like(target),
-            "mm_token_type_ids": start["mm_token_type_ids"].new_zeros(target.shape),
-            "labels": labels,
-        }
-        return start | {name: torch.cat([start[name], x], dim=1) for name, x in parts.items()}
+        learned = self._tokens(format_answer(row["answer"])) if self.answer_only else target
+        answered = dict(continued(prompt, [target], self.tokenizer.pad_token_id))
+        labels = answered["input_ids"].clone()
+        labels[:, : -len(learned)] = -100
+        return answered | {"labels": labels}
 
-    def _tokens(self, text: str) -> Tensor:
+    def _tokens(self, text: str) -> list[int]:
         text += self.tokenizer.eos_token
-        return self.tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 def _unlearned(prompt: Prompt) -> dict[str, Tensor]:

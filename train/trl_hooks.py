@@ -103,8 +103,8 @@ class GroupTrainer(StrictResume, GRPOTrainer):
         )
         for network in (self.model, self.ref_model):
             if network is not None:
-                inner = getattr(network, "get_base_model", lambda network=network: network)()
-                shared_prompt.accept_shared_prompts(inner, self._vision_tokens)
+                policy = shared_prompt.without_adapter(network)
+                shared_prompt.accept_shared_prompts(policy, self._vision_tokens)
         if self.use_vllm:
             version = partial(getattr, self, "_last_loaded_step")  # the weights vLLM has
             vllm_prompts.take_encoded_prompts(
