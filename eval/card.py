@@ -21,6 +21,9 @@ from nontrivial.manifests.files import atomic_path
 from nontrivial.manifests.runs import OPTIONS, STATE, read_json
 
 PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "README.md"]
+USE = """Load it with `nontrivial.models.policy.load_policy`, or serve it with vLLM. If it is a Qwen2-VL
+or Qwen2.5-VL, plain transformers from 5.3 to at least 5.23 numbers the text behind a clip otherwise
+than it was trained with."""
 # Parts of the names of options that say nothing about the policy or that hold private paths.
 PRIVATE = ("dir", "token", "report_to", "run_name", "hub")
 
@@ -77,9 +80,9 @@ def model_card(training: Mapping[str, Any], evaluations: Sequence[Run]) -> str:
     head = yaml.safe_dump(facts, sort_keys=False)
     tables = [t for run in evaluations for t in (*answer_tables([run]), *ranking_tables([run]))]
     scores = "\n\n".join(map(_markdown, tables)) or "None were recorded.\n"
-    return (
-        f"---\n{head}---\n\n# Policy\n\n## Scores\n\n{scores}\n\n## Training\n\n{rows_of(shown)}\n"
-    )
+    parts = {"Scores": scores, "Use": USE, "Training": rows_of(shown)}
+    sections = "\n\n".join(f"## {title}\n\n{text}" for title, text in parts.items())
+    return f"---\n{head}---\n\n# Policy\n\n{sections}\n"
 
 
 def push_policy(folder: Path, repo: str, *, private: bool = True) -> str:

@@ -4,6 +4,7 @@ encoders         image -> unit vector: CLIP (open_clip), OSNet (torchreid), stri
 stripes          the weight-free descriptor of people
 policy           load a vision-language policy and its processor; the embedded policy
 inputs           samples with media -> tensors for the policy
+positions        rotary positions of prompts; text starts behind a clip's last position
 prompts          sample -> chat messages; one instruction for each task
 torchvision_cpu  `import torchvision` beside a CPU build of torch
 """

@@ -66,10 +66,13 @@ def load_policy(
     """Load a policy and its processor, by Hub name, local folder or `embedded`.
 
     Its settings of generation become neutral, so that what is trained, scored and saved is the
-    distribution of the logits: Qwen2.5-VL's own have a repetition penalty.
+    distribution of the logits: Qwen2.5-VL's own have a repetition penalty. Prompts are numbered as
+    the weights were trained (models.positions).
     Raises `BadInput` for a model of another family or a folder without weights.
     """
     from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
+
+    from nontrivial.models.positions import start_text_behind_clips
 
     kind = _from_pretrained(AutoConfig, name_or_path).model_type
     if kind not in SUPPORTED:
@@ -81,6 +84,7 @@ def load_policy(
         model._weight_conversions = [item for item in renamings if item.was_used()]
     special = {name: getattr(model.generation_config, name) for name in KEPT}
     model.generation_config = GenerationConfig(**special)
+    start_text_behind_clips(model.base_model)
     if device is not None:
         model.to(device)
     return model, load_processor(name_or_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,12 @@ def write_image(path: Path, seed: int = 0, size: tuple[int, int] = (64, 128)) ->
 
 
 def write_clip(
-    path: Path, frames: int = 24, fps: int = 12, *, codec: str = "libx264", **options: str
+    path: Path,
+    frames: int = 24,
+    fps: int | Fraction = 12,
+    *,
+    codec: str = "libx264",
+    **options: str,
 ) -> Path:
     """A clip of 96×64 whose frame number t is told by its brightness, 10·t modulo 250."""
     import av

@@ -19,18 +19,26 @@ from nontrivial.manifests.errors import BadInput
 from nontrivial.manifests.media import Clip, MediaError
 from nontrivial.manifests.parquet import read_about, read_samples
 from nontrivial.models.inputs import encode, load_media
+from nontrivial.models.positions import prompt_positions
 from nontrivial.train.options import DataOptions
 from nontrivial.train.rows import Sample, as_sample
 
 if TYPE_CHECKING:
-    from transformers import ProcessorMixin
+    from transformers import PreTrainedModel, ProcessorMixin
 
-# One encoded prompt: the features that models.inputs.encode returns for a single conversation.
+# One encoded prompt: the features that models.inputs.encode returns for a single conversation, and
+# its `position_ids` (3, 1, L).
 Prompt = Mapping[str, torch.Tensor]
 
 # Features with one entry per token, and their padding (None: the tokenizer's). All others belong to
 # images or videos.
-TOKENWISE = {"input_ids": None, "attention_mask": 0, "mm_token_type_ids": 0, "labels": -100}
+TOKENWISE = {
+    "input_ids": None,
+    "attention_mask": 0,
+    "mm_token_type_ids": 0,
+    "position_ids": 0,
+    "labels": -100,
+}
 
 # The processor's name for the patches of each kind of media.
 PIXELS = {"image": "pixel_values", "video": "pixel_values_videos"}
@@ -108,12 +116,20 @@ def check_media(samples: Samples, options: DataOptions) -> Samples:
 class PromptEncoder:
     """An encoder of prompts that keeps the most recently used ones, up to `media_cache_mb`.
 
-    `longest` is the largest number of tokens of a prompt. Raises `BadInput` that names the sample
-    of a longer one.
+    `body` is the policy below its head, which numbers the tokens. `longest` is the largest number
+    of tokens of a prompt. Raises `BadInput` that names the sample of a longer one.
     """
 
-    def __init__(self, processor: ProcessorMixin, options: DataOptions, *, longest: int) -> None:
-        self.processor, self.longest, self.options = processor, longest, options
+    def __init__(
+        self,
+        processor: ProcessorMixin,
+        body: PreTrainedModel,
+        options: DataOptions,
+        *,
+        longest: int,
+    ) -> None:
+        self.processor, self.body, self.options = processor, body, options
+        self.longest = longest
         self._kept: OrderedDict[int, Prompt] = OrderedDict()
         self._size, self._limit = 0, options.media_cache_mb << 20
 
@@ -138,7 +154,7 @@ class PromptEncoder:
                 f"{self.longest}, and prompts are not cut; lower --max_pixels, --nframes or "
                 "--max_completion_length"
             )
-        return {name: torch.as_tensor(value) for name, value in features.items()}
+        return _numbered(self.body, features)
 
     def _keep(self, key: int, prompt: Prompt) -> None:
         if key not in self._kept:
@@ -157,9 +173,9 @@ class StandIns:
     places. With stand-ins every batch sends the same kinds through the vision tower.
     """
 
-    def __init__(self, processor: ProcessorMixin, rows: Iterable[Sample]) -> None:
+    def __init__(self, encode: PromptEncoder, rows: Iterable[Sample]) -> None:
         kinds = {kind for row in rows for kind in PIXELS if row[f"{kind}s"]}
-        self._blank = {kind: _blank(processor, kind) for kind in PIXELS if kind in kinds}
+        self._blank = {kind: _blank(encode, kind) for kind in PIXELS if kind in kinds}
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """Return a blank prompt for each kind of media that none of `prompts` has."""
@@ -177,8 +193,8 @@ def collate(
         parts = [prompt[name] for prompt in prompts if name in prompt]
         if name in TOKENWISE:
             fill = pad_token_id if name == "input_ids" else TOKENWISE[name]
-            parts = [pad(part, (longest - part.shape[1], 0), value=fill) for part in parts]
-        batch[name] = torch.cat(parts).to(device)
+            parts = [pad(part, (longest - part.shape[-1], 0), value=fill) for part in parts]
+        batch[name] = torch.cat(parts, dim=1 if name == "position_ids" else 0).to(device)
     return batch
 
 
@@ -200,13 +216,18 @@ def _problems(rows: Sequence[Sample], options: DataOptions) -> dict[Any, str]:
         return {key: reason for key, reason in zip(items, reasons, strict=True) if reason}
 
 
-def _blank(processor: ProcessorMixin, kind: str) -> Prompt:
+def _blank(encoder: PromptEncoder, kind: str) -> Prompt:
     """Return a prompt without words about one small black image or clip."""
     frames = np.zeros((2, 56, 56, 3), np.uint8)
     images = [Image.fromarray(frames[0])] if kind == "image" else []
     clips = [Clip(frames, np.arange(2), fps=1.0, total=2)] if kind == "video" else []
     conversation = [{"role": "user", "content": [{"type": kind}]}]
-    return encode(processor, [conversation], [images], [clips])
+    return _numbered(encoder.body, encode(encoder.processor, [conversation], [images], [clips]))
+
+
+def _numbered(body: PreTrainedModel, features: Mapping[str, Any]) -> Prompt:
+    prompt = {name: torch.as_tensor(value) for name, value in features.items()}
+    return prompt | {"position_ids": prompt_positions(body, prompt)}
 
 
 def _bytes(prompt: Prompt) -> int:

@@ -19,14 +19,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from nontrivial.models.positions import positions_behind
 from nontrivial.train.data import TOKENWISE, Prompt, collate
 from nontrivial.train.head import head_without
 
 if TYPE_CHECKING:
     from transformers import Cache, GenerationConfig, PreTrainedModel
-
-# Features of a prompt's media that determine its rotary positions.
-GRIDS = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")
 
 
 def collate_distinct(
@@ -68,8 +66,8 @@ def generate(
         inputs: dict[str, Any] = {
             name: batch[name][rows] for name in ("input_ids", "attention_mask")
         }
-        inputs["past_key_values"], offsets = _prefill(body, batch, rows)
-        inputs["position_ids"] = _text_positions(inputs["attention_mask"], offsets)
+        inputs["past_key_values"] = _prefill(body, batch, rows)
+        inputs["position_ids"] = batch["position_ids"][:, rows]
     else:
         inputs = collate(prompts, config.pad_token_id, body.device)
     with caught_states(body, 1 if keep_hidden else 0) as caught:
@@ -110,13 +108,12 @@ def hidden_states(
     """
     body = backbone(model)
     batch, rows = collate_distinct(prompts, pad_token_id, completions.device, unasked=unasked)
-    cache, offsets = _prefill(body, batch, rows)
+    cache, seen = _prefill(body, batch, rows), mask[:, :-1]
     before = batch["attention_mask"][rows]
-    attention = torch.cat([before, mask[:, :-1].to(before.dtype)], dim=1)
     output = body(
         input_ids=torch.cat([batch["input_ids"][rows, -1:], completions[:, :-1]], dim=1),
-        attention_mask=attention,
-        position_ids=_text_positions(attention, offsets)[..., -completions.shape[1] :],
+        attention_mask=torch.cat([before, seen.to(before.dtype)], dim=1),
+        position_ids=_row_positions(batch, rows, seen),
         past_key_values=cache,
     )
     return output.last_hidden_state
@@ -145,16 +142,18 @@ def scoring_inputs(
         batch, rows = collate_distinct(prompts, pad_token_id, completions.device, unasked=unasked)
         first = batch["input_ids"][rows, -1:]
         inputs: dict[str, Any] = {"prompts": batch, "rows": rows}
-        before = batch["attention_mask"][rows]
+        before, positions = batch["attention_mask"][rows], _row_positions(batch, rows, mask)
     else:
         inputs = collate(prompts, pad_token_id, completions.device)
         first, before = inputs["input_ids"], inputs["attention_mask"]
-        types = inputs["mm_token_type_ids"]
+        types, asked = inputs["mm_token_type_ids"], inputs["position_ids"]
         inputs["mm_token_type_ids"] = torch.cat([types, types.new_zeros(mask.shape)], dim=1)
+        positions = torch.cat([asked, positions_behind(asked, mask)], dim=2)
     unscored = torch.full_like(first, -100)
     return inputs | {
         "input_ids": torch.cat([first, completions], dim=1),
         "attention_mask": torch.cat([before, mask.to(before.dtype)], dim=1),
+        "position_ids": positions,
         "labels": torch.cat([unscored, labels], dim=1),
         "fused_lm_head": True,
     }
@@ -175,9 +174,7 @@ def accept_shared_prompts(model: PreTrainedModel, forbidden_tokens: Sequence[int
         if not kwargs.get("fused_lm_head"):
             return plain_forward(*args, **kwargs)
         if prompts is not None:
-            kwargs["past_key_values"], offsets = _prefill(self.base_model, prompts, rows)
-            positions = _text_positions(kwargs["attention_mask"], offsets)
-            kwargs["position_ids"] = positions[..., -kwargs["input_ids"].shape[1] :]
+            kwargs["past_key_values"] = _prefill(self.base_model, prompts, rows)
         head = head_without(self, forbidden_tokens)
         self.get_output_embeddings = lambda: head
         try:
@@ -198,36 +195,20 @@ def without_adapter(model: PreTrainedModel) -> PreTrainedModel:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def _prefill(body: PreTrainedModel, prompts: Prompt, rows: Tensor) -> tuple[Cache, Tensor]:
-    """Return the cache of each row's prompt without its last token, and its rotary offset (B, 1).
-
-    Positions are computed here, because `body` keeps the offsets of the last call.
-    """
+def _prefill(body: PreTrainedModel, prompts: Prompt, rows: Tensor) -> Cache:
+    """Return the cache of each row's prompt without its last token."""
     from transformers import DynamicCache
 
     inputs = {
-        name: value[:, :-1] if name in TOKENWISE else value for name, value in prompts.items()
+        name: value[..., :-1] if name in TOKENWISE else value for name, value in prompts.items()
     }
-    positions, offsets = _prompt_positions(body, prompts)
     cache = DynamicCache(config=body.config.get_text_config())
-    body(**inputs, position_ids=positions[..., :-1], past_key_values=cache, use_cache=True)
+    body(**inputs, past_key_values=cache, use_cache=True)
     cache.batch_select_indices(rows)
-    return cache, offsets[rows]
+    return cache
 
 
-def _prompt_positions(body: PreTrainedModel, prompts: Prompt) -> tuple[Tensor, Tensor]:
-    """Return rotary positions (3, B, L) of prompts, and the offset (B, 1) of text behind them."""
-    mask = prompts["attention_mask"]
-    media = {name: prompts[name] for name in GRIDS if name in prompts}
-    if not media:
-        offsets = torch.zeros_like(mask[:, :1])
-        return _text_positions(mask, offsets), offsets
-    kinds = prompts["mm_token_type_ids"]
-    ids = prompts["input_ids"]
-    return body.get_rope_index(ids, mm_token_type_ids=kinds, attention_mask=mask, **media)
-
-
-def _text_positions(attention_mask: Tensor, offsets: Tensor) -> Tensor:
-    """Return rotary positions (3, B, L), valid for text behind a prompt and in text prompts."""
-    positions = (attention_mask.long().cumsum(1) - 1).clamp_min(0) + offsets
-    return positions.expand(3, *positions.shape)
+def _row_positions(prompts: Prompt, rows: Tensor, mask: Tensor) -> Tensor:
+    """Return positions (3, B, 1 + T) of each row's last prompt token and completion (B, T)."""
+    last = prompts["position_ids"][:, rows, -1:]
+    return torch.cat([last, positions_behind(last, mask)], dim=2)

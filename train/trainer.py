@@ -28,6 +28,7 @@ from nontrivial.train.importance import token_weights, warmed_alpha
 from nontrivial.train.journal import spans
 from nontrivial.train.precision import require_float32
 from nontrivial.train.rows import Rows
+from nontrivial.train.shared_prompt import backbone
 from nontrivial.train.trl_hooks import GroupTrainer, InFlight
 
 logger = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ class TokenWeightedGRPOTrainer(GroupTrainer):
             args,
             # With fewer samples than prompts in a generation batch, there would be no step.
             samples=Rows(train_dataset, args.media_root, least=prompts),
-            encode=PromptEncoder(processor, args, longest=longest),
+            encode=PromptEncoder(processor, backbone(model), args, longest=longest),
             **kwargs,
         )
         require_float32(self)

@@ -17,9 +17,9 @@ Overridden elsewhere: `Trainer._load_from_checkpoint` (train.resume), which skip
 `RepeatSampler.__iter__` (train.resume), `ProgressCallback.on_log` (train.progress).
 
 Patched on instances (`PATCHED`): the policy's `forward`, to which TRL has added its fused head, and
-`get_output_embeddings`, which that head reads (train.shared_prompt); in vLLM's backend `llm`,
-`vllm_client.image_features` and `_place_features`, and `get_mrope_input_positions` of the model it
-serves (train.vllm_prompts).
+`get_output_embeddings`, which that head reads (train.shared_prompt), and `get_rope_index` of its
+body (models.positions); in vLLM's backend `llm`, `vllm_client.image_features`, `_place_features`,
+and `get_mrope_input_positions` of the model it serves (train.vllm_prompts).
 
 `tests/train/test_pins.py` pins these methods of TRL and transformers by digest. When a release
 changes one, the test names it: read it before pinning it again.
@@ -41,6 +41,7 @@ from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import split_tensor_dict
 
 from nontrivial.models.policy import vision_token_ids
+from nontrivial.models.positions import start_text_behind_clips
 from nontrivial.train import batches, shared_prompt, vllm_prompts
 from nontrivial.train.batches import Batch
 from nontrivial.train.config import TokenWeightedGRPOConfig
@@ -54,6 +55,8 @@ PATCHED = (
     "trl.generation.vllm_generation.VLLMGeneration._place_features",
     "trl.generation.vllm_client.VLLMClient.image_features",
     "transformers.modeling_utils.EmbeddingAccessMixin.get_output_embeddings",
+    "transformers.models.qwen2_vl.modeling_qwen2_vl.Qwen2VLModel.get_rope_index",
+    "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl.Qwen2_5_VLModel.get_rope_index",
 )
 
 
@@ -88,7 +91,7 @@ class GroupTrainer(StrictResume, GRPOTrainer):
         self._vision_tokens = vision_token_ids(model)
         forbidden: dict[str, Any] = {"suppress_tokens": self._vision_tokens}
         if args.use_vllm:
-            vllm_prompts.check(model.config, args.vllm_mode, samples)
+            vllm_prompts.check(model.config)
             forbidden = {"logit_bias": dict.fromkeys(self._vision_tokens, vllm_prompts.NEVER)}
         args.generation_kwargs = {**forbidden, **(args.generation_kwargs or {})}
         super().__init__(
@@ -104,6 +107,7 @@ class GroupTrainer(StrictResume, GRPOTrainer):
         for network in (self.model, self.ref_model):
             if network is not None:
                 policy = shared_prompt.without_adapter(network)
+                start_text_behind_clips(policy.base_model)
                 shared_prompt.accept_shared_prompts(policy, self._vision_tokens)
         if self.use_vllm:
             version = partial(getattr, self, "_last_loaded_step")  # the weights vLLM has
@@ -112,7 +116,7 @@ class GroupTrainer(StrictResume, GRPOTrainer):
             )
         self.add_callback(SaveWhenUsedUp(lambda: self._step % self._steps_per_sampling == 0))
         self._samples, self._encode = samples, encode
-        self._stand_ins = StandIns(encode.processor, samples if self.sharded else ())
+        self._stand_ins = StandIns(encode, samples if self.sharded else ())
         self._flight: InFlight | None = None
 
     def shaped(self, batch: Batch, flight: InFlight) -> Batch:

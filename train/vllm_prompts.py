@@ -5,26 +5,24 @@ from exactly the prompts that are scored. They take the place of TRL's images: i
 the trainer (`--vllm_mode colocate`), or as the features that TRL's client sends to a server
 (`--vllm_mode server`). Weights, devices and processes are left to TRL.
 
-The two place the words after a clip differently: vLLM counts positions on from the clip's last
-moment, transformers 5 from its largest side. The engine is patched to count as the trainer does. A
-server can't be, and gets no clips.
+Both number a prompt alike (models.positions). The engine is given the trainer's positions, so that
+rounding of a clip's times is the same too.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
+from nontrivial.models.positions import FAMILIES, runs_of
 from nontrivial.train.data import PIXELS, Prompt
-from nontrivial.train.rows import Sample
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
@@ -33,24 +31,16 @@ if TYPE_CHECKING:
     from vllm.inputs import MultiModalInput
     from vllm.multimodal.inputs import MultiModalFeatureSpec, MultiModalKwargsItems
 
-# Policies that represent each image and video by one run of equal placeholder tokens.
-FAMILIES = ("qwen2_vl", "qwen2_5_vl")
-
 # Bias on the logit of a token that must not be sampled.
 NEVER = -100.0
 
 
-def check(config: PretrainedConfig, mode: str, samples: Iterable[Sample]) -> None:
-    """Raise `ValueError` for policies and samples that vLLM encodes unlike the trainer."""
+def check(config: PretrainedConfig) -> None:
+    """Raise `ValueError` for a policy whose prompts vLLM encodes unlike the trainer."""
     if config.model_type not in FAMILIES:
         raise ValueError(
             f"use_vllm: supports {' and '.join(FAMILIES)} policies, this one is "
             f"a {config.model_type}; leave --use_vllm off"
-        )
-    if mode == "server" and any(sample["videos"] for sample in samples):
-        raise ValueError(
-            "use_vllm: a server gives the words after a clip other positions than the trainer; "
-            "use --vllm_mode colocate, or manifests without videos"
         )
 
 
@@ -228,14 +218,3 @@ def raw_pixels(values: Tensor, processor: Any) -> Tensor:
     channels = values.reshape(len(values), len(std), -1)
     pixels = (channels * std + mean) / scale
     return pixels.round_().clamp_(0, 255).to(torch.uint8).view(values.shape)
-
-
-def runs_of(token: int, ids: Tensor) -> list[tuple[int, int]]:
-    """Return start and length of each unbroken run of a token in ids (L,).
-
-    >>> runs_of(7, torch.tensor([7, 7, 1, 7, 2]))
-    [(0, 2), (3, 1)]
-    """
-    change = pad((ids == token).int(), (1, 1)).diff()
-    starts, ends = (change == 1).nonzero()[:, 0], (change == -1).nonzero()[:, 0]
-    return list(zip(starts.tolist(), (ends - starts).tolist(), strict=True))

@@ -73,7 +73,8 @@ def build_trainer(job: launch.Job) -> StrictResume:
     set_seed(job.args.seed)  # an adapter starts at random
     rows = job.samples.rows
     collator = TargetCollator(
-        PromptEncoder(processor, job.args, longest=longest), answer_only=job.script.answer_only
+        PromptEncoder(processor, model.base_model, job.args, longest=longest),
+        answer_only=job.script.answer_only,
     )
     trainer = StrictResume(
         model=model if adapter is None else get_peft_model(model, adapter),
@@ -84,7 +85,7 @@ def build_trainer(job: launch.Job) -> StrictResume:
     )
     require_float32(trainer)
     if trainer.sharded:
-        collator.stand_ins = StandIns(processor, rows)
+        collator.stand_ins = StandIns(collator.prompts, rows)
     return trainer
 
 

@@ -24,6 +24,7 @@ from transformers import (
     Qwen2VLVideoProcessor,
 )
 
+from nontrivial.models.positions import start_text_behind_clips
 from nontrivial.models.prompts import INSTRUCTIONS
 
 PATCH, MERGE = 16, 2
@@ -99,6 +100,7 @@ def build(corpus: Iterable[str], seed: int, kept: Path) -> tuple[Any, Qwen2_5_VL
         build_tokenizer(corpus).backend_tokenizer.save(str(file))
     tokenizer = _fast_tokenizer(Tokenizer.from_file(str(file)))
     model = Qwen2_5_VLForConditionalGeneration(_config(tokenizer))
+    start_text_behind_clips(model.model)
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     return model, _processor(tokenizer)

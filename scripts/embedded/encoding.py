@@ -34,7 +34,7 @@ class Encoder:
 
     def __call__(self, row: Mapping[str, Any]) -> Encoded:
         media = [self._media(item, row) for item in (row["images"] or []) + (row["videos"] or [])]
-        pixels, grids, shown = zip(*media, strict=True)
+        pixels, grids, seconds, shown = zip(*media, strict=True)
         grid = torch.cat(grids)
         prompt = self._prompt_ids(row, grid)
         target = self._ids(target_text(row["answer"], row["rationale"]) + self.tokenizer.eos_token)
@@ -49,6 +49,7 @@ class Encoder:
             guessed=self._guessed(row, labels),
             pixels=pixels,
             grid=grid,
+            seconds=torch.cat(seconds),
             shown=torch.cat(shown),
             task=row["task"],
         )
@@ -85,9 +86,11 @@ class Encoder:
                 do_sample_frames=False,
                 return_tensors="pt",
             )
-            return out["pixel_values_videos"].half(), out["video_grid_thw"]
+            step = self.processor.video_processor.temporal_patch_size
+            seconds = torch.tensor([step / clip.sampled_fps for clip in clips])
+            return out["pixel_values_videos"].half(), out["video_grid_thw"], seconds
         out = self.processor.image_processor(images=images, return_tensors="pt")
-        return out["pixel_values"].half(), out["image_grid_thw"]
+        return out["pixel_values"].half(), out["image_grid_thw"], torch.empty(0)
 
     def _prompt_ids(self, row: Mapping[str, Any], grid: torch.Tensor) -> list[int]:
         text = self.processor.apply_chat_template(

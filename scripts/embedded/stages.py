@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
+from nontrivial.models.positions import prompt_positions
 from scripts.embedded.muon import Muon
 
 IGNORED = -100
@@ -38,6 +39,7 @@ class Encoded:
     guessed  (L,) bool: completion tokens that cannot be known without the picture
     pixels   (patches, features) float16 of each image or clip, shared between samples
     grid     (media, 3) int64
+    seconds  (clips,) float32: seconds per step of a clip's grid
     shown    (tokens, W) float32: 1 for each of W words that a vision token shows, else 0
     task     task of the sample
     """
@@ -48,6 +50,7 @@ class Encoded:
     guessed: torch.Tensor
     pixels: tuple[torch.Tensor, ...]
     grid: torch.Tensor
+    seconds: torch.Tensor
     shown: torch.Tensor
     task: str
 
@@ -243,7 +246,7 @@ def collate(samples: Sequence[Encoded]) -> tuple[dict[str, torch.Tensor], torch.
         inputs[pixels] = _pixels(samples)
         inputs[grid] = torch.cat([sample.grid for sample in samples])
         if video:
-            inputs["second_per_grid_ts"] = torch.ones(len(inputs[grid]))
+            inputs["second_per_grid_ts"] = torch.cat([sample.seconds for sample in samples])
     return inputs, pad("labels", IGNORED)
 
 
@@ -265,6 +268,7 @@ def _without_media(sample: Encoded) -> Encoded:
         kinds=sample.kinds[text],
         labels=sample.labels.masked_fill(sample.guessed, IGNORED)[text],
         grid=sample.grid[:0],
+        seconds=sample.seconds[:0],
     )
 
 
@@ -272,16 +276,11 @@ def _without_tower(
     model: nn.Module, inputs: dict[str, torch.Tensor], hidden: torch.Tensor
 ) -> dict[str, torch.Tensor]:
     """Return inputs with embeddings and with the positions that the media would have."""
-    positions, _ = model.model.get_rope_index(
-        inputs["input_ids"],
-        inputs["mm_token_type_ids"],
-        inputs.get("image_grid_thw"),
-        inputs.get("video_grid_thw"),
-        second_per_grid_ts=inputs.get("second_per_grid_ts"),
-        attention_mask=inputs["attention_mask"],
-    )
-    mask = inputs["attention_mask"]
-    return {"inputs_embeds": hidden, "attention_mask": mask, "position_ids": positions}
+    return {
+        "inputs_embeds": hidden,
+        "attention_mask": inputs["attention_mask"],
+        "position_ids": prompt_positions(model.model, inputs),
+    }
 
 
 def _loss(

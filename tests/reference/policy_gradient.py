@@ -19,7 +19,8 @@ def log_probs(
 ) -> Tensor:
     """log p of each token of one completion (T,) after one encoded prompt; -> (T,)."""
     ids, types = prompt["input_ids"], prompt["mm_token_type_ids"]
-    inputs = dict(prompt) | {
+    own = {name: value for name, value in prompt.items() if name != "position_ids"}
+    inputs = own | {
         "input_ids": torch.cat([ids, completion[None]], dim=1),
         "attention_mask": torch.ones(1, ids.shape[1] + len(completion), dtype=torch.long),
         "mm_token_type_ids": torch.cat([types, types.new_zeros(1, len(completion))], dim=1),

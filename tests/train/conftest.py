@@ -10,6 +10,9 @@ import pytest
 
 from nontrivial.manifests.parquet import write_samples
 from nontrivial.manifests.schema import samples_table
+from nontrivial.models.policy import load_policy
+from nontrivial.train.data import PromptEncoder
+from nontrivial.train.options import DataOptions
 from nontrivial.train.rows import as_sample
 from tests import media_files, rows
 
@@ -47,6 +50,17 @@ def videos(count: int, **changes: Any) -> list[Row]:
         rows.video_question(f"video-{n}", videos=[rows.media(f"{n % 2}.mp4")], **changes)
         for n in range(count)
     ]
+
+
+@pytest.fixture
+def make_encoder(tiny_policy_dir: Path) -> Callable[..., PromptEncoder]:
+    """Make an encoder of prompts for the tiny policy, with options of the data."""
+
+    def make(*, longest: int = 4000, **options: Any) -> PromptEncoder:
+        model, processor = load_policy(str(tiny_policy_dir))
+        return PromptEncoder(processor, model.base_model, DataOptions(**options), longest=longest)
+
+    return make
 
 
 @pytest.fixture

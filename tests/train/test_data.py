@@ -8,9 +8,7 @@ import pytest
 import torch
 
 from nontrivial.manifests.errors import BadInput, ManifestError
-from nontrivial.models.policy import load_processor
 from nontrivial.train.data import (
-    PromptEncoder,
     Samples,
     StandIns,
     check_media,
@@ -23,8 +21,8 @@ from tests.train.conftest import pairs, videos
 
 
 @pytest.fixture
-def encode(tiny_policy_dir):
-    return PromptEncoder(load_processor(str(tiny_policy_dir)), DataOptions(nframes=4), longest=4000)
+def encode(make_encoder):
+    return make_encoder(nframes=4)
 
 
 def test_only_train_rows_are_used_and_the_others_counted(write_manifest):
@@ -96,41 +94,37 @@ def test_damaged_media_are_listed_and_the_other_samples_stay(with_root, media_ro
         check_media(Samples(complete), DataOptions())
 
 
-def test_encoded_prompts_are_kept_within_their_memory(with_root, tiny_policy_dir):
+def test_encoded_prompts_are_kept_within_their_memory(with_root, make_encoder):
     first, second, third = with_root(pairs(3))
-    processor = load_processor(str(tiny_policy_dir))
-    roomy = PromptEncoder(processor, DataOptions(media_cache_mb=64), longest=4000)
+    roomy = make_encoder(media_cache_mb=64)
     assert roomy([first])[0] is roomy([second, first])[1]
-    none = PromptEncoder(processor, DataOptions(media_cache_mb=0), longest=4000)
+    none = make_encoder(media_cache_mb=0)
     before = none([first, first])
     assert before[0] is before[1]
     assert none([first])[0] is not before[0]
     assert torch.equal(none([third])[0]["pixel_values"], roomy([third])[0]["pixel_values"])
 
 
-def test_a_prompt_that_does_not_fit_is_refused_by_name(with_root, tiny_policy_dir):
-    processor = load_processor(str(tiny_policy_dir))
-    encode = PromptEncoder(processor, DataOptions(), longest=50)
+def test_a_prompt_that_does_not_fit_is_refused_by_name(with_root, make_encoder):
+    encode = make_encoder(longest=50)
     with pytest.raises(BadInput, match=r"sample 'video-0': its prompt takes \d+ tokens"):
         encode(with_root(videos(1)))
 
 
 @pytest.mark.parametrize("sample", [pairs(1), videos(1)], ids=["image", "video"])
-def test_max_pixels_makes_prompts_shorter(with_root, tiny_policy_dir, sample):
-    processor = load_processor(str(tiny_policy_dir))
+def test_max_pixels_makes_prompts_shorter(with_root, make_encoder, sample):
     lengths = []
     for pixels in (None, 4 * 28 * 28):
-        encode = PromptEncoder(processor, DataOptions(max_pixels=pixels), longest=4000)
+        encode = make_encoder(max_pixels=pixels)
         lengths.append(encode(with_root(sample))[0]["input_ids"].shape[1])
     assert lengths[1] < lengths[0]
 
 
 @pytest.mark.parametrize("sample", [pairs(1), videos(1)], ids=["image", "video"])
-def test_min_pixels_makes_prompts_longer(with_root, tiny_policy_dir, sample):
-    processor = load_processor(str(tiny_policy_dir))
+def test_min_pixels_makes_prompts_longer(with_root, make_encoder, sample):
     lengths = []
     for pixels in (None, 16 * 28 * 28):
-        encode = PromptEncoder(processor, DataOptions(min_pixels=pixels), longest=4000)
+        encode = make_encoder(min_pixels=pixels)
         lengths.append(encode(with_root(sample))[0]["input_ids"].shape[1])
     assert lengths[1] > lengths[0]
 
@@ -161,10 +155,10 @@ def test_a_clip_keeps_its_real_frame_rate(encode, with_root):
 
 def test_stand_ins_are_for_what_a_batch_lacks_and_the_run_has(encode, with_root):
     pair, video = with_root(pairs(1) + videos(1))
-    of_both = StandIns(encode.processor, [pair, video])
+    of_both = StandIns(encode, [pair, video])
     [blank] = of_both(encode([video]))
     assert blank["pixel_values"].unique().numel() <= 3  # one colour, in three channels
     assert [sorted(prompt) for prompt in of_both(encode([pair]))] == [sorted(encode([video])[0])]
     assert of_both(encode([pair, video])) == []
-    assert StandIns(encode.processor, [pair])(encode([pair])) == []
-    assert StandIns(encode.processor, [])(encode([pair])) == []
+    assert StandIns(encode, [pair])(encode([pair])) == []
+    assert StandIns(encode, [])(encode([pair])) == []

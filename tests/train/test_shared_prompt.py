@@ -2,45 +2,58 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 import torch
 from transformers import GenerationConfig
 from trl.trainer.utils import add_fused_lm_head
 
+from nontrivial.manifests.schema import samples_table
 from nontrivial.models.policy import load_policy, vision_token_ids
 from nontrivial.train.data import PromptEncoder, StandIns
 from nontrivial.train.options import DataOptions
+from nontrivial.train.rows import as_sample
 from nontrivial.train.shared_prompt import (
     accept_shared_prompts,
     collate_distinct,
     generate,
     scoring_inputs,
 )
+from tests import media_files, rows, tiny_policy
 from tests.reference import policy_gradient as naive
 from tests.train.conftest import pairs, videos
 
 GROUP, LENGTH = 4, 9
 
 
-@pytest.fixture
-def policy(tiny_policy_dir):
-    model, processor = load_policy(str(tiny_policy_dir))
+def shared(folder) -> tuple:
+    """The policy in a folder as the trainer prepares it, and its processor."""
+    model, processor = load_policy(str(folder))
     add_fused_lm_head(model, temperature=0.9, outputs=("log_probs", "entropy"))
     accept_shared_prompts(model, vision_token_ids(model))
     return model.eval(), processor
+
+
+@pytest.fixture
+def policy(tiny_policy_dir):
+    return shared(tiny_policy_dir)
 
 
 @pytest.fixture(params=["images", "videos", "mixed"])
 def prompts(request, policy, with_root):
     """Encoded prompts of different lengths, each asked by a group of rows."""
     samples = {"images": pairs(3), "videos": videos(2), "mixed": pairs(2) + videos(2)}
-    encode = PromptEncoder(policy[1], DataOptions(nframes=4), longest=4000)
+    encode = PromptEncoder(policy[1], policy[0].base_model, DataOptions(nframes=4), longest=4000)
     return encode([row for row in with_root(samples[request.param]) for _ in range(GROUP)])
 
 
 @pytest.fixture
 def config(policy):
-    model, processor = policy
+    return sampling(*policy)
+
+
+def sampling(model, processor) -> GenerationConfig:
     return GenerationConfig(
         do_sample=True,
         temperature=0.9,
@@ -60,8 +73,8 @@ def rollout(policy, prompts, config):
     return tokens, ((ends.cumsum(1) - ends.int()) == 0).long(), hidden
 
 
-def test_rows_of_one_sample_share_one_object(policy, with_root):
-    encode = PromptEncoder(policy[1], DataOptions(), longest=4000)
+def test_rows_of_one_sample_share_one_object(make_encoder, with_root):
+    encode = make_encoder()
     row, other = with_root(pairs(2))
     batch, index = collate_distinct(encode([row, other, row]), pad_token_id=0)
     assert index.tolist() == [0, 1, 0]
@@ -101,7 +114,8 @@ def test_scores_and_gradients_equal_those_of_single_samples(
     tokens, mask, _ = rollout
     weights = torch.linspace(-1, 1, tokens.numel()).view(tokens.shape) * mask
     pad = processor.tokenizer.pad_token_id
-    stand_ins = StandIns(processor, with_root(pairs(1) + videos(1)) if completed else ())
+    encode = PromptEncoder(processor, model.base_model, DataOptions(), longest=4000)
+    stand_ins = StandIns(encode, with_root(pairs(1) + videos(1)) if completed else ())
     unasked = stand_ins(prompts)
     inputs = scoring_inputs(prompts, tokens, mask, pad, share=share, unasked=unasked)
     if completed:  # both kinds of media are seen, whatever was asked
@@ -122,6 +136,44 @@ def test_scores_and_gradients_equal_those_of_single_samples(
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
             torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("seconds", [5, 60, 300])
+@pytest.mark.parametrize("tokenizer", ["bytes", "Qwen2.5-VL"])
+def test_long_clips_are_sampled_and_scored_alike(tokenizer, seconds, tmp_path, real_processor):
+    """However the prompt is shared, in sampling and in scoring, and by a plain forward pass."""
+    own = real_processor() if tokenizer == "Qwen2.5-VL" else None
+    for part in tiny_policy.build(processor=own):
+        part.save_pretrained(tmp_path)
+    model, processor = shared(tmp_path)
+    media_files.write_clip(tmp_path / "clip.mp4", frames=20, fps=Fraction(20, seconds))
+    row = rows.video_question("v", videos=[rows.media("clip.mp4")])
+    sample = as_sample(samples_table([row]).to_pylist()[0], 0, str(tmp_path))
+    options = DataOptions(nframes=16, max_pixels=64 * 28 * 28)
+    prompts = PromptEncoder(processor, model.base_model, options, longest=4000)([sample] * GROUP)
+    assert prompts[0]["position_ids"].max() >= 2 * seconds * 14 // 16
+    config, forbidden = sampling(model, processor), vision_token_ids(model)
+    torch.manual_seed(0)
+    tokens, _ = generate(model, prompts, config)
+    mask, head = torch.ones_like(tokens), model.get_output_embeddings()
+    expected = torch.stack(
+        [
+            naive.log_probs(model, prompt, row, temperature=0.9, forbidden=forbidden)
+            for prompt, row in zip(prompts, tokens, strict=True)
+        ]
+    ).detach()
+    for share in (True, False):
+        torch.manual_seed(0)
+        again, hidden = generate(model, prompts, config, share=share, keep_hidden=True)
+        assert torch.equal(again, tokens)
+        logits = head(hidden) / 0.9
+        logits[..., forbidden] = -torch.inf
+        told = logits.log_softmax(-1).gather(2, tokens[..., None])[..., 0].detach()
+        inputs = scoring_inputs(prompts, tokens, mask, config.pad_token_id, share=share)
+        with torch.no_grad():
+            scored = model(**inputs).log_probs[:, -tokens.shape[1] :]
+        torch.testing.assert_close(told, expected, rtol=0, atol=1e-4)
+        torch.testing.assert_close(scored, expected, rtol=0, atol=1e-4)
 
 
 def test_any_order_of_rows_is_scored_alike(policy, prompts, rollout):

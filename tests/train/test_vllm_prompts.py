@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from nontrivial.models.policy import EMBEDDED_DIR, load_policy, load_processor
+from nontrivial.models.policy import EMBEDDED_DIR, load_policy
+from nontrivial.models.positions import runs_of
 from nontrivial.train import vllm_prompts
 from nontrivial.train.config import TokenWeightedGRPOConfig
 from nontrivial.train.data import PIXELS, PromptEncoder
@@ -19,8 +20,8 @@ from tests.train.conftest import pairs, videos
 
 
 @pytest.fixture
-def encode(tiny_policy_dir):
-    return PromptEncoder(load_processor(str(tiny_policy_dir)), DataOptions(nframes=4), longest=4000)
+def encode(make_encoder):
+    return make_encoder(nframes=4)
 
 
 @pytest.mark.parametrize("sample", [pairs(1), videos(1)], ids=["image", "video"])
@@ -55,7 +56,7 @@ def test_positions_are_those_of_the_trainer(encode, with_root, tiny_policy_dir):
         )
         for kind in PIXELS
         for number, (offset, length) in enumerate(
-            vllm_prompts.runs_of(getattr(body.config, f"{kind}_token_id"), ids)
+            runs_of(getattr(body.config, f"{kind}_token_id"), ids)
         )
     ]
     assert len(media) == 3
@@ -68,24 +69,20 @@ def test_positions_are_those_of_the_trainer(encode, with_root, tiny_policy_dir):
     assert offset == deltas.item() != 0
 
 
-def test_what_cannot_be_sampled_as_it_is_trained_is_refused(tiny_policy_dir, with_root):
-    config = load_policy(str(tiny_policy_dir))[0].config
-    vllm_prompts.check(config, "server", with_root(pairs(1)))
-    vllm_prompts.check(config, "colocate", with_root(videos(1)))
-    with pytest.raises(ValueError, match="words after a clip"):
-        vllm_prompts.check(config, "server", with_root(videos(1)))
+def test_what_cannot_be_sampled_as_it_is_trained_is_refused(tiny_policy_dir):
+    vllm_prompts.check(load_policy(str(tiny_policy_dir))[0].config)
     with pytest.raises(ValueError, match="a qwen3_vl"):
-        vllm_prompts.check(SimpleNamespace(model_type="qwen3_vl"), "colocate", [])
+        vllm_prompts.check(SimpleNamespace(model_type="qwen3_vl"))
 
 
 def test_a_server_reads_the_features_that_are_sent(encode, with_root):
     """Decoded by vLLM's own reader, they are what the engine beside the trainer is given."""
     pytest.importorskip("vllm", reason="needs vllm")
     sent = pytest.importorskip("vllm.entrypoints.scale_out.token_in_token_out.mm_features")
-    config = load_policy(str(EMBEDDED_DIR))[0].config
-    processor = load_processor(str(EMBEDDED_DIR))
-    [prompt] = PromptEncoder(processor, DataOptions(), longest=4000)(with_root(pairs(1)))
-    features = vllm_prompts.MediaFeatures(config, processor, lambda: 3, raw=True)
+    model, processor = load_policy(str(EMBEDDED_DIR))
+    encode = PromptEncoder(processor, model.base_model, DataOptions(), longest=4000)
+    [prompt] = encode(with_root(pairs(1)))
+    features = vllm_prompts.MediaFeatures(model.config, processor, lambda: 3, raw=True)
     [told] = features.of_rows([[prompt]])
     told = sent.MultiModalFeatures.model_validate_json(json.dumps(told))
     here = features.of_engine(prompt)

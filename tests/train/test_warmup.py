@@ -9,10 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from nontrivial.models.policy import load_policy, load_processor
+from nontrivial.models.policy import load_policy
 from nontrivial.train import grpo
-from nontrivial.train.data import PromptEncoder, StandIns
-from nontrivial.train.options import DataOptions
+from nontrivial.train.data import StandIns
 from nontrivial.train.targets import TargetCollator, balanced
 from nontrivial.train.warmup import main
 from tests.train.conftest import pairs, videos
@@ -44,8 +43,8 @@ def run(tiny_policy_dir, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def prompts(tiny_policy_dir):
-    return PromptEncoder(load_processor(str(tiny_policy_dir)), DataOptions(nframes=4), longest=4000)
+def prompts(make_encoder):
+    return make_encoder(nframes=4)
 
 
 def learned(prompts, rows, **options) -> list[str]:
@@ -82,7 +81,7 @@ def test_a_batch_holds_the_pixels_of_all_its_samples(prompts, with_root):
 
 def test_stand_ins_bring_their_media_and_teach_nothing(prompts, with_root, tiny_policy_dir):
     rows = with_root(pairs(2))
-    stand_ins = StandIns(prompts.processor, [*rows, *with_root(videos(1))])
+    stand_ins = StandIns(prompts, [*rows, *with_root(videos(1))])
     batch = TargetCollator(prompts, stand_ins=stand_ins)(rows)
     plain = TargetCollator(prompts)(rows)
     assert "pixel_values_videos" in batch
