@@ -21,9 +21,11 @@ from nontrivial.manifests.files import atomic_path
 from nontrivial.manifests.runs import OPTIONS, STATE, read_json
 
 PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "README.md"]
-USE = """Load it with `nontrivial.models.policy.load_policy`, or serve it with vLLM. If it is a Qwen2-VL
-or Qwen2.5-VL, plain transformers from 5.3 to at least 5.23 numbers the text behind a clip otherwise
-than it was trained with."""
+USE = """
+Load it with `nontrivial.models.policy.load_policy`, or serve it with vLLM. For a Qwen2-VL or
+Qwen2.5-VL, plain transformers from 5.3 to at least 5.23 numbers the text behind a clip otherwise
+than it was trained with.
+"""
 # Parts of the names of options that say nothing about the policy or that hold private paths.
 PRIVATE = ("dir", "token", "report_to", "run_name", "hub")
 
@@ -80,7 +82,7 @@ def model_card(training: Mapping[str, Any], evaluations: Sequence[Run]) -> str:
     head = yaml.safe_dump(facts, sort_keys=False)
     tables = [t for run in evaluations for t in (*answer_tables([run]), *ranking_tables([run]))]
     scores = "\n\n".join(map(_markdown, tables)) or "None were recorded.\n"
-    parts = {"Scores": scores, "Use": USE, "Training": rows_of(shown)}
+    parts = {"Scores": scores, "Use": USE.strip(), "Training": rows_of(shown)}
     sections = "\n\n".join(f"## {title}\n\n{text}" for title, text in parts.items())
     return f"---\n{head}---\n\n# Policy\n\n{sections}\n"
 

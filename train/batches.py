@@ -68,10 +68,15 @@ def masked_to_varied(batch: Batch) -> Batch:
 
 
 def only_varied(batch: Batch) -> Batch:
-    """Return the rows of varied groups; if there are none, one row, whose gradient is zero."""
+    """Return the rows of varied groups; if there are none, one row of another."""
     chosen = batch["varied"].clone()
     chosen[0] |= ~chosen.any()
     return take(batch, chosen.nonzero()[:, 0])
+
+
+def varied_tokens(batch: Batch) -> Tensor:
+    """Return the number of completion tokens in varied groups."""
+    return (batch["completion_mask"] * batch["varied"][:, None]).sum()
 
 
 def _take(value: Any, rows: Tensor) -> Any:

@@ -42,6 +42,11 @@ EMBEDDED_WARMUP = {
     "freeze_vision": False,
 }
 
+# Losses that are means over rows, and over all tokens of a step. `bnpo` is one over the tokens of
+# a micro-batch; with `drop_zero_variance` over those of a step.
+ROW_MEANS = ("grpo", "dr_grpo", "luspo", "sapo")
+TOKEN_MEANS = ("cispo", "dapo", "vespo")
+
 
 @dataclass
 class TrainingDefaults(options.DataOptions):
@@ -94,6 +99,12 @@ class TokenWeightedGRPOConfig(options.WeightingOptions, TrainingDefaults, GRPOCo
                 f"max_redraws is {self.max_redraws}, but advantages scaled over a batch "
                 "(scale_rewards batch, multi_objective_aggregation normalize_then_sum) would "
                 "change with what is redrawn; turn one of the two off"
+            )
+        entropy = self.entropy_coef or self.use_adaptive_entropy
+        if entropy and self.drop_zero_variance and self.loss_type not in TOKEN_MEANS:
+            raise ValueError(
+                "drop_zero_variance rescales the loss, and would rescale the entropy bonus; use "
+                f"loss_type {', '.join(TOKEN_MEANS)}, or leave entropy_coef out"
             )
         if self.eval_strategy != "no":
             raise ValueError("leave eval_strategy off, and evaluate with `nontrivial qa`")

@@ -65,7 +65,7 @@ class WeightingOptions:
     token_weighting: str = option(
         "divergence",
         "Measure of a group's predictions that weights a token, or none; official is what "
-        "TW-GRPO's code computes.",
+        "TW-GRPO's code computes, and weights the KL term (beta) too.",
         choices=list(TOKEN_WEIGHTINGS),
     )
     alpha: float = option(1.7, "Largest weight of a token; the smallest is 1.")
@@ -73,7 +73,9 @@ class WeightingOptions:
     normalize_weights: bool = option(False, "Divide weights by their mean over a group's tokens.")
     share_prompt: bool = option(True, "Encode each prompt once per group, to sample and to score.")
     drop_zero_variance: bool = option(
-        False, "Leave groups whose rewards are all equal out of the loss and its mean."
+        False,
+        "Leave groups whose rewards are all equal out of the loss and of its mean, which then is that "
+        "of the whole step, however it is split.",
     )
     max_redraws: int = option(0, "Times that other samples replace groups with equal rewards.")
     sample_every: int = option(10, "Steps between groups in OUTPUT_DIR/samples.jsonl; 0 for none.")

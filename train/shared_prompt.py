@@ -58,6 +58,7 @@ def generate(
     """Sample one completion per row: tokens (B, T) and, if kept, hidden states (B, T, H).
 
     `prompts` has one entry per row; with `share` entries that are the same object are encoded once.
+    `unasked` prompts (train.data.StandIns) are encoded too, and their completions left out.
     `hidden[:, t]` is the state that predicted token t.
     """
     body = backbone(model)
@@ -69,11 +70,12 @@ def generate(
         inputs["past_key_values"] = _prefill(body, batch, rows)
         inputs["position_ids"] = batch["position_ids"][:, rows]
     else:
-        inputs = collate(prompts, config.pad_token_id, body.device)
+        inputs = collate([*prompts, *unasked], config.pad_token_id, body.device)
     with caught_states(body, 1 if keep_hidden else 0) as caught:
         tokens = model.generate(**inputs, generation_config=config)
-    hidden = torch.cat(caught, dim=1) if keep_hidden else None
-    return tokens[:, inputs["input_ids"].shape[1] :], hidden
+    asked = slice(len(prompts))
+    hidden = torch.cat(caught, dim=1)[asked] if keep_hidden else None
+    return tokens[asked, inputs["input_ids"].shape[1] :], hidden
 
 
 @contextmanager

@@ -44,7 +44,7 @@ from nontrivial.models.policy import vision_token_ids
 from nontrivial.models.positions import start_text_behind_clips
 from nontrivial.train import batches, shared_prompt, vllm_prompts
 from nontrivial.train.batches import Batch
-from nontrivial.train.config import TokenWeightedGRPOConfig
+from nontrivial.train.config import ROW_MEANS, TokenWeightedGRPOConfig
 from nontrivial.train.data import Prompt, PromptEncoder, StandIns
 from nontrivial.train.resume import ResumableSampler, SaveWhenUsedUp, StrictResume
 from nontrivial.train.rows import Sample, columns
@@ -58,6 +58,20 @@ PATCHED = (
     "transformers.models.qwen2_vl.modeling_qwen2_vl.Qwen2VLModel.get_rope_index",
     "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl.Qwen2_5_VLModel.get_rope_index",
 )
+
+
+class BetaOfTokens(float):
+    """The coefficient of the KL term, times a weight for each token (B, T)."""
+
+    weights: Tensor
+
+    def __new__(cls, beta: float, weights: Tensor) -> BetaOfTokens:
+        made = super().__new__(cls, beta)
+        made.weights = weights
+        return made
+
+    def __mul__(self, divergence: Any) -> Any:
+        return float(self) * self.weights * divergence
 
 
 @dataclass
@@ -207,15 +221,54 @@ class GroupTrainer(StrictResume, GRPOTrainer):
         if self._step % self._steps_per_sampling == 0 or self._buffered_inputs is None:
             batch = self._generate_and_score_completions(generation_batch)
             order = batches.shuffled_groups(len(batch["prompts"]), self.num_generations)
-            self._buffered_inputs = split_tensor_dict(batches.take(batch, order), steps)
+            parts = split_tensor_dict(batches.take(batch, order), steps)
+            self._buffered_inputs = self._counted(parts) if self.args.drop_zero_variance else parts
         return self._buffered_inputs[self._step % steps]
 
+    def _counted(self, parts: list[Batch]) -> list[Batch]:
+        """Add to micro-batches the share of varied rows, and their tokens, over all processes."""
+        rows = torch.stack([part["varied"].float().mean() for part in parts]).mean()
+        tokens = sum(batches.varied_tokens(part) for part in parts)
+        counted = {
+            "varied_rows": self.accelerator.gather(rows).mean(),
+            "num_items_in_batch": self.accelerator.gather(tokens).sum(),
+        }
+        return [part | counted for part in parts]
+
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        scale: float | Tensor = 1.0
         if self.args.drop_zero_variance:
-            together = self.accelerator.num_processes > 1
-            inputs = batches.masked_to_varied(inputs) if together else batches.only_varied(inputs)
-        with self._in_flight(inputs["prompts"]):
-            return super()._compute_loss(model, inputs)
+            rows = len(inputs["prompts"])
+            if self.accelerator.num_processes == 1:
+                inputs = batches.only_varied(inputs)
+            inputs = batches.masked_to_varied(inputs)
+            scale = self._share(inputs, len(inputs["prompts"]) / rows)
+        with self._in_flight(inputs["prompts"]), self._weighted_kl(inputs):
+            return super()._compute_loss(model, inputs) * scale
+
+    def _share(self, inputs: Batch, left: float) -> float | Tensor:
+        """Return the factor from a micro-batch's own mean to its share in that of varied groups.
+
+        `left` is the share of its rows that are still there.
+        """
+        if self.loss_type in ROW_MEANS:
+            return left / inputs["varied_rows"].clamp_min(1e-9)
+        if self.loss_type == "bnpo":
+            parts = self.args.steps_per_generation * self.accelerator.num_processes
+            tokens = inputs["num_items_in_batch"].clamp_min(1)
+            return batches.varied_tokens(inputs) * parts / tokens
+        return 1.0  # TRL divides by num_items_in_batch
+
+    @contextmanager
+    def _weighted_kl(self, inputs: Batch) -> Iterator[None]:
+        """Weight the KL term by token where the measure is the published one, as its code does."""
+        beta = self.args.beta
+        if self.args.token_weighting == "official" and beta:
+            self.beta: float = BetaOfTokens(beta, inputs["token_weights"])
+        try:
+            yield
+        finally:
+            self.beta = beta
 
     def _get_per_token_logps_and_entropies(
         self,

@@ -41,7 +41,7 @@ def test_a_card_holds_options_and_scores_and_nobodys_paths(policy, evaluation):
     assert yaml.safe_load(head)["base_model"] == "Qwen/Some"
     assert "| learning_rate | `1e-06` |" in text
     assert "| reid_pair | 1 |" in text
-    assert "Plain transformers" in text  # gives other positions behind a clip
+    assert "plain transformers" in text  # gives other positions behind a clip
     assert "/home/me" not in text
     assert "top_k" not in text
 

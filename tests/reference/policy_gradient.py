@@ -30,7 +30,16 @@ def log_probs(
     return logits.log_softmax(-1).gather(1, completion[:, None])[:, 0]
 
 
-def token_mean_loss(scores: Sequence[Tensor], advantages: Sequence[Tensor]) -> Tensor:
-    """− Σ A_it log p_it / number of tokens: the gradient of `bnpo` where the ratio is 1."""
-    total = sum((a * s).sum() for a, s in zip(advantages, scores, strict=True))
-    return -total / sum(len(score) for score in scores)
+def loss(
+    scores: Sequence[Tensor], advantages: Sequence[Tensor], loss_type: str, longest: int
+) -> Tensor:
+    """− Σ A_it log p_it, averaged as a loss of TRL does where the ratio is 1.
+
+    `longest` is the length of a completion in `dr_grpo`.
+    """
+    terms = [-(a * s) for a, s in zip(advantages, scores, strict=True)]
+    if loss_type == "grpo":
+        return torch.stack([term.mean() for term in terms]).mean()
+    if loss_type == "dr_grpo":
+        return torch.cat(terms).sum() / (len(terms) * longest)
+    return torch.cat(terms).mean()

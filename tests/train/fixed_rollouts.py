@@ -56,8 +56,10 @@ class FixedRollouts(TokenWeightedGRPOTrainer):
         return completions, None
 
 
-def reward(completion_ids: list[list[int]], **_: Any) -> list[float]:
-    return [sum(ids) % 7 / 7 for ids in completion_ids]
+def reward(completion_ids: list[list[int]], id: list[str], **_: Any) -> list[float]:
+    """The group of one sample has no variance, and is dropped."""
+    rows = zip(completion_ids, id, strict=True)
+    return [0.5 if name == "pair-1" else sum(ids) % 7 / 7 for ids, name in rows]
 
 
 def main(policy: str, media: str, out: str, loss_type: str, sharding: str = "none") -> None:
@@ -74,6 +76,7 @@ def main(policy: str, media: str, out: str, loss_type: str, sharding: str = "non
         optim="sgd",
         max_grad_norm=0.0,
         loss_type=loss_type,
+        drop_zero_variance=True,
         gradient_checkpointing=False,
         freeze_vision=False,
         save_strategy="no",

@@ -26,7 +26,7 @@ def weights(folder: Path) -> dict:
     return load_file(folder / "model.safetensors")
 
 
-@pytest.mark.parametrize("loss_type", ["dapo", "dr_grpo"])
+@pytest.mark.parametrize("loss_type", ["grpo", "dr_grpo", "bnpo", "dapo"])
 def test_two_processes_take_the_step_of_one(tiny_policy_dir, media_root, tmp_path, loss_type):
     steps = [
         one_step(tiny_policy_dir, media_root, tmp_path / str(processes), processes, loss_type)

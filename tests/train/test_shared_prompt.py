@@ -82,11 +82,24 @@ def test_rows_of_one_sample_share_one_object(make_encoder, with_root):
     assert len(batch["image_grid_thw"]) == 4
 
 
-def test_the_same_tokens_are_sampled_as_without_sharing(policy, prompts, config, rollout):
+@pytest.mark.parametrize("completed", [False, True], ids=["as asked", "with stand-ins"])
+def test_the_same_tokens_are_sampled_as_without_sharing(
+    policy, prompts, config, rollout, make_encoder, with_root, completed
+):
+    missing = StandIns(make_encoder(), with_root(pairs(1) + videos(1)) if completed else ())
+    seen, visual = [], policy[0].base_model.visual
+    visual.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    unasked, config.do_sample = missing(prompts), not completed  # more rows draw other tokens
+    expected = generate(policy[0], prompts, config, keep_hidden=True) if completed else rollout
     torch.manual_seed(0)
-    tokens, hidden = generate(policy[0], prompts, config, share=False, keep_hidden=True)
-    assert torch.equal(tokens, rollout[0])
-    torch.testing.assert_close(hidden, rollout[2], rtol=1e-4, atol=1e-5)
+    seen.clear()
+    tokens, hidden = generate(
+        policy[0], prompts, config, share=False, keep_hidden=True, unasked=unasked
+    )
+    kinds = {name for prompt in [*prompts, *unasked] for name in prompt if "pixel" in name}
+    assert len(seen) == len(kinds) >= 1 + completed
+    assert torch.equal(tokens, expected[0])
+    torch.testing.assert_close(hidden, expected[-1], rtol=1e-4, atol=1e-5)
 
 
 def test_hidden_states_of_sampling_are_those_of_a_forward_pass(policy, prompts, rollout):

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from nontrivial.models.policy import load_policy, vision_token_ids
-from nontrivial.train.batches import masked_to_varied
-from nontrivial.train.config import TokenWeightedGRPOConfig
+from nontrivial.train.config import ROW_MEANS, TOKEN_MEANS, TokenWeightedGRPOConfig
 from nontrivial.train.trainer import TokenWeightedGRPOTrainer
 from tests.reference import importance as naive_importance
 from tests.reference import policy_gradient as naive
@@ -90,7 +89,10 @@ def spy(trainer, name: str) -> list[Any]:
 
 
 def assert_update_is_naive(trainer) -> None:
-    """Train; the update must be the naive weighted policy gradient of what was sampled."""
+    """Train; the update must be the naive weighted policy gradient of what was sampled.
+
+    With `drop_zero_variance`, of the groups whose advantages are not all zero.
+    """
     rollouts = spy(trainer, "_generate_and_score_completions")
     before = parameters(trainer)
     trainer.train()
@@ -99,6 +101,10 @@ def assert_update_is_naive(trainer) -> None:
     scores, advantages = [], []
     for row, prompt in enumerate(rollout["prompts"]):
         live = rollout["completion_mask"][row] > 0
+        group = row // GROUP * GROUP
+        dull = not rollout["advantages"][group : group + GROUP].any()
+        if dull and trainer.args.drop_zero_variance:
+            continue
         scores.append(
             naive.log_probs(
                 reference,
@@ -108,7 +114,9 @@ def assert_update_is_naive(trainer) -> None:
             )
         )
         advantages.append(rollout["advantages"][row, live])
-    naive.token_mean_loss(scores, advantages).backward()
+    longest = trainer.args.max_completion_length
+    loss = naive.loss(scores, advantages, trainer.args.loss_type, longest=longest)
+    loss.backward()
     moved = parameters(trainer)
     rate = trainer.args.learning_rate
     for name, parameter in reference.named_parameters():
@@ -245,12 +253,14 @@ def test_rows_of_a_group_stay_in_one_micro_batch(make_trainer):
     assert all(len({id(prompt) for prompt in batch["prompts"]}) == 1 for batch in batches)
 
 
-def test_groups_without_variance_are_dropped_whole(make_trainer):
-    def reward(completions, id, **_):
-        varied = distinct_letters(completions)
-        return [0.5 if name == "pair-1" else r for name, r in zip(id, varied, strict=True)]
+def dull_pair_1(completions, id, **_) -> list[float]:
+    """A reward that is the same for all completions of one of the samples."""
+    varied = distinct_letters(completions)
+    return [0.5 if name == "pair-1" else r for name, r in zip(id, varied, strict=True)]
 
-    trainer = make_trainer(pairs(4), reward, drop_zero_variance=True)
+
+def test_groups_without_variance_are_dropped_whole(make_trainer):
+    trainer = make_trainer(pairs(4), dull_pair_1, drop_zero_variance=True)
     rows = []
     score = trainer._get_per_token_logps_and_entropies
 
@@ -264,16 +274,29 @@ def test_groups_without_variance_are_dropped_whole(make_trainer):
     assert trainer.state.log_history[0]["frac_reward_zero_std"] == 0.25
 
 
-def test_masking_groups_without_variance_equals_dropping_them(make_trainer, monkeypatch):
-    def reward(completions, id, **_):
-        varied = distinct_letters(completions)
-        return [0.5 if name == "pair-1" else r for name, r in zip(id, varied, strict=True)]
+@pytest.mark.parametrize("rows", [16, GROUP])
+@pytest.mark.parametrize("loss_type", ["grpo", "dr_grpo", "bnpo", "dapo"])
+def test_dropped_groups_are_in_no_mean(make_trainer, loss_type, rows):
+    trainer = make_trainer(
+        pairs(4),
+        dull_pair_1,
+        drop_zero_variance=True,
+        loss_type=loss_type,
+        per_device_train_batch_size=rows,
+        gradient_accumulation_steps=16 // rows,
+    )
+    assert_update_is_naive(trainer)
 
+
+@pytest.mark.parametrize("loss_type", [*ROW_MEANS, *TOKEN_MEANS, "bnpo"])
+def test_masking_groups_without_variance_equals_dropping_them(make_trainer, monkeypatch, loss_type):
     results = []
     for processes in (1, 2):
-        trainer = make_trainer(pairs(4), reward, drop_zero_variance=True)
+        trainer = make_trainer(
+            pairs(4), dull_pair_1, drop_zero_variance=True, loss_type=loss_type, beta=0.04
+        )
         if processes == 2:  # what each of several processes does
-            monkeypatch.setattr("nontrivial.train.batches.only_varied", masked_to_varied)
+            monkeypatch.setattr("nontrivial.train.batches.only_varied", lambda batch: batch)
         trainer.train()
         results.append(parameters(trainer))
     assert_equal(*results, tolerance=1e-6)
@@ -281,11 +304,45 @@ def test_masking_groups_without_variance_equals_dropping_them(make_trainer, monk
 
 def test_nothing_to_learn_moves_nothing(make_trainer):
     trainer = make_trainer(
-        pairs(4), lambda completions, **_: [1.0] * len(completions), drop_zero_variance=True
+        pairs(4),
+        lambda completions, **_: [1.0] * len(completions),
+        drop_zero_variance=True,
+        beta=0.04,
     )
     before = parameters(trainer)
     trainer.train()
     assert_equal(parameters(trainer), before, tolerance=0)
+
+
+def test_an_entropy_bonus_is_not_rescaled(make_trainer):
+    with pytest.raises(ValueError, match="rescale the entropy bonus"):
+        make_trainer(pairs(4), drop_zero_variance=True, entropy_coef=0.1, loss_type="grpo")
+    make_trainer(pairs(4), drop_zero_variance=True, entropy_coef=0.1, loss_type="dapo")
+
+
+@pytest.mark.parametrize("measure", ["official", "divergence"])
+def test_only_the_published_measure_weights_the_divergence_from_the_reference(
+    make_trainer, measure
+):
+    trainer = make_trainer(pairs(4), alpha=3.0, token_weighting=measure, beta=0.5)
+    batches = spy(trainer, "_prepare_inputs")
+    compute, losses = trainer._compute_loss, []
+
+    def with_other_reference(model, inputs):
+        inputs = {**inputs, "advantages": torch.zeros_like(inputs["advantages"])}
+        inputs["ref_per_token_logps"] = inputs["ref_per_token_logps"] + 0.3
+        losses.append(compute(model, inputs))
+        return losses[-1]
+
+    trainer._compute_loss = with_other_reference
+    trainer.train()
+    [batch] = batches
+    mask = batch["completion_mask"]
+    apart = torch.tensor(0.3)  # the reference is this far from the policy, at every token
+    weights = batch["token_weights"] if measure == "official" else torch.ones(mask.shape)
+    expected = 0.5 * (apart.exp() - apart - 1) * (weights * mask).sum() / mask.sum()
+    torch.testing.assert_close(losses[0], expected, rtol=1e-4, atol=1e-6)
+    assert batch["token_weights"].max() > 2
 
 
 def test_several_passes_over_one_batch_use_the_weights_of_its_sampling(make_trainer):
