@@ -74,8 +74,8 @@ class WeightingOptions:
     share_prompt: bool = option(True, "Encode each prompt once per group, to sample and to score.")
     drop_zero_variance: bool = option(
         False,
-        "Leave groups whose rewards are all equal out of the loss and of its mean, which then is that "
-        "of the whole step, however it is split.",
+        "Leave groups whose rewards are all equal out of the loss and its mean; the mean is then "
+        "that of the whole step, however it is split.",
     )
     max_redraws: int = option(0, "Times that other samples replace groups with equal rewards.")
     sample_every: int = option(10, "Steps between groups in OUTPUT_DIR/samples.jsonl; 0 for none.")
