@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nontrivial.manifests.errors import BadInput, first_line
+from nontrivial.manifests.runs import read_json
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +23,12 @@ EMBEDDED = "embedded"
 EMBEDDED_DIR = Path(__file__).with_name("embedded")
 # Names of config entries for special tokens; `vision` is Qwen's padding of media.
 VISION = ("image", "video", "vision_start", "vision_end", "vision")
+PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 KEPT = ("bos_token_id", "eos_token_id", "pad_token_id")  # of a policy's settings of generation
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER = "adapter"  # the folder of an adapter in that of a trained policy
+# The config entry of a policy trained from the embedded one, which keeps the embedded options.
+ORIGIN = "trained_from"
 SUPPORTED = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
 
 logger = logging.getLogger(__name__)
@@ -49,6 +55,9 @@ def load_processor(name_or_path: str = EMBEDDED) -> ProcessorMixin:
     """
     from transformers import AutoProcessor
 
+    if adapter := adapter_in(name_or_path):
+        own = any((adapter / name).is_file() for name in PROCESSOR_FILES)
+        name_or_path = str(adapter) if own else base_of(adapter)
     processor = _from_pretrained(AutoProcessor, name_or_path)
     processor.tokenizer.padding_side = "left"
     if getattr(processor.video_processor, "cap_pixels_per_frame", False) is None:
@@ -65,6 +74,7 @@ def load_policy(
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
     """Load a policy and its processor, by Hub name, local folder or `embedded`.
 
+    The folder of an adapter is a policy too: the adapter is merged into its base.
     Its settings of generation become neutral, so that what is trained, scored and saved is the
     distribution of the logits: Qwen2.5-VL's own have a repetition penalty. Prompts are numbered as
     the weights were trained (models.positions).
@@ -74,10 +84,14 @@ def load_policy(
 
     from nontrivial.models.positions import start_text_behind_clips
 
-    kind = _from_pretrained(AutoConfig, name_or_path).model_type
+    adapter = adapter_in(name_or_path)
+    base = base_of(adapter) if adapter else name_or_path
+    kind = _from_pretrained(AutoConfig, base).model_type
     if kind not in SUPPORTED:
         raise BadInput(f"{name_or_path} is a {kind} model; supported are {', '.join(SUPPORTED)}")
-    model = _from_pretrained(AutoModelForImageTextToText, name_or_path, dtype=dtype, **kwargs)
+    model = _from_pretrained(AutoModelForImageTextToText, base, dtype=dtype, **kwargs)
+    if adapter:
+        model = _with_adapter(model, adapter)
     # Saving reverts the renamings of weights that loading applied. Under ZeRO-3 transformers would
     # revert all renamings that it knows, and write names that only it can read.
     if renamings := getattr(model, "_weight_conversions", None):
@@ -93,6 +107,7 @@ def load_policy(
 def weight_files(name_or_path: str) -> list[tuple[str, int, int]]:
     """Return name, size and time of local weight files: further training changes them."""
     folder = EMBEDDED_DIR if name_or_path == EMBEDDED else Path(name_or_path)
+    folder = adapter_in(name_or_path) or folder
     files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
     return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
@@ -109,6 +124,35 @@ def vision_token_ids(model: PreTrainedModel) -> list[int]:
     tokens = (getattr(config, f"{name}_token_id", None) for name in VISION)
     # A config without an entry has the id of another vocabulary as its default.
     return [token for token in tokens if token is not None and token < size]
+
+
+def adapter_in(name_or_path: str) -> Path | None:
+    """Return the folder of an adapter that is not merged: the folder named, or `adapter` in it."""
+    folder = Path(name_or_path)
+    if (folder / "config.json").is_file():
+        return None
+    adapters = (each for each in (folder, folder / ADAPTER) if (each / ADAPTER_CONFIG).is_file())
+    return next(adapters, None)
+
+
+def base_of(adapter: Path) -> str:
+    """Return the Hub name or folder of the policy that an adapter was trained on."""
+    base = (read_json(adapter / ADAPTER_CONFIG) or {}).get("base_model_name_or_path")
+    if not isinstance(base, str):
+        raise BadInput(f"{adapter / ADAPTER_CONFIG} names no base_model_name_or_path")
+    return base
+
+
+def _with_adapter(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
+    """Merge an adapter into its base, which keeps the adapter's folder as its name."""
+    from peft import PeftModel
+
+    try:
+        merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise BadInput(f"{adapter}: does not fit its base ({first_line(error)})") from error
+    merged.config._name_or_path = str(adapter)
+    return merged.requires_grad_(True)  # the adapter had frozen its base
 
 
 def _from_pretrained(factory: Any, name_or_path: str, **kwargs: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -52,3 +52,25 @@ def tiny_policy_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def write_adapter(tiny_policy_dir: Path) -> Callable[[Path], tuple[Any, Path]]:
+    """Write a random adapter of the tiny policy; returns the policy with it, and the folder."""
+
+    def write(folder: Path) -> tuple[Any, Path]:
+        from nontrivial.models.policy import load_policy
+        from nontrivial.train.launch import LORA_TARGETS
+
+        model, _ = load_policy(str(tiny_policy_dir))
+
+        from peft import LoraConfig, get_peft_model
+
+        settings = LoraConfig(
+            r=4, target_modules=LORA_TARGETS[0], task_type="CAUSAL_LM", init_lora_weights=False
+        )
+        adapted = get_peft_model(model, settings).eval()
+        adapted.save_pretrained(folder)
+        return adapted, folder
+
+    return write

@@ -20,7 +20,7 @@ from nontrivial.manifests import command
 from nontrivial.manifests.errors import BadInput
 from nontrivial.manifests.files import claim
 from nontrivial.manifests.runs import OPTIONS, STATE, read_json, write_json
-from nontrivial.models.policy import EMBEDDED
+from nontrivial.models.policy import EMBEDDED, ORIGIN
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin, TrainingArguments
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
 # An adapter goes on the language model; `--lora_target_modules all-linear` adds the vision tower.
 LORA_TARGETS = [r".*language_model\..*_proj"]
-
-# The config entry of a policy trained from the embedded one, which keeps the embedded options.
-ORIGIN = "trained_from"
 
 # Options that do not affect what is computed, so a resumed run may change them.
 HARMLESS = {
@@ -188,6 +185,7 @@ def finish(trainer: StrictResume, job: Job, *, reported: Sequence[str]) -> None:
     to the same folder.
     """
     from nontrivial.train.progress import follow
+    from nontrivial.train.saving import save
 
     args, first = job.args, trainer.is_world_process_zero()
     follow(trainer)
@@ -240,19 +238,6 @@ def describe(job: Job) -> dict[str, str]:
     run = {name: str(value) for name, value in options.items() if name not in left_out}
     ids = "\n".join(row["id"] for row in job.samples.rows)
     return run | {"samples": hashlib.sha256(ids.encode()).hexdigest()}
-
-
-def save(trainer: StrictResume, output_dir: str) -> None:
-    """Write the policy so that `from_pretrained` loads it, and an adapter also by itself."""
-    from accelerate.utils import is_peft_model
-
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    if not is_peft_model(model) or trainer.sharded:
-        trainer.save_model(output_dir)
-    elif trainer.is_world_process_zero():
-        model.save_pretrained(Path(output_dir, "adapter"))
-        model.merge_and_unload().save_pretrained(output_dir)
-        trainer.processing_class.save_pretrained(output_dir)
 
 
 def summary(trainer: StrictResume, metrics: Sequence[str]) -> list[tuple[str, Any]]:

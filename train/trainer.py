@@ -17,8 +17,15 @@ import torch
 from torch import Tensor
 from trl.trainer.utils import maybe_gather_lm_head_ctx
 
+from nontrivial.manifests.errors import BadInput
 from nontrivial.manifests.runs import GROUPS, JsonLines, SampledCompletion, SampledGroup
-from nontrivial.models.policy import freeze_vision, load_policy, load_processor, locate
+from nontrivial.models.policy import (
+    adapter_in,
+    freeze_vision,
+    load_policy,
+    load_processor,
+    locate,
+)
 from nontrivial.train import batches
 from nontrivial.train.batches import Batch
 from nontrivial.train.config import TokenWeightedGRPOConfig
@@ -70,6 +77,14 @@ class TokenWeightedGRPOTrainer(GroupTrainer):
             model, _ = load_policy(locate(model), **(args.model_init_kwargs or {}))
         if args.freeze_vision:
             freeze_vision(model)
+        name = model.config._name_or_path
+        adapted = kwargs.get("peft_config") is not None or hasattr(model, "peft_config")
+        if args.beta and adapter_in(name) and not adapted:  # TRL can't load it as a reference
+            raise BadInput(
+                f"beta: {name} is an adapter, and can't be the reference of a policy that is "
+                "trained as a whole; train an adapter (--use_peft), or save the merged policy that "
+                "`load_policy` returns and start from it"
+            )
         config = model.config.get_text_config()
         if args.token_weighting != "none":
             check_plain_logits(config)
@@ -77,7 +92,7 @@ class TokenWeightedGRPOTrainer(GroupTrainer):
             logger.warning(
                 "gradient checkpointing keeps no cache: prompts are shared in sampling only"
             )
-        processor = processing_class or load_processor(model.config._name_or_path)
+        processor = processing_class or load_processor(name)
         longest = config.max_position_embeddings - args.max_completion_length
         prompts = args.generation_batch_size // args.num_generations
         super().__init__(

@@ -6,12 +6,20 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from PIL import Image
 
 from nontrivial.manifests.command import RECIPES
+from nontrivial.manifests.errors import BadInput
 from nontrivial.models.inputs import View, encode
-from nontrivial.models.policy import freeze_vision, load_policy, load_processor, vision_token_ids
+from nontrivial.models.policy import (
+    freeze_vision,
+    load_policy,
+    load_processor,
+    vision_token_ids,
+    weight_files,
+)
 from tests import tiny_policy
 
 
@@ -49,6 +57,31 @@ def test_only_the_vision_tower_is_frozen():
     freeze_vision(model)
     frozen = {name for name, value in model.named_parameters() if not value.requires_grad}
     assert frozen == {name for name, _ in model.named_parameters() if ".visual." in name}
+
+
+def test_the_folder_of_an_adapter_is_a_policy(tiny_policy_dir, write_adapter, tmp_path):
+    adapted, folder = write_adapter(tmp_path / "run" / "adapter")
+    ids = torch.arange(9)[None]
+    with torch.no_grad():
+        expected = adapted(ids).logits
+        own = load_policy(str(tiny_policy_dir))[0](ids).logits
+    assert (own - expected).abs().max() > 1e-3
+    for name in (folder, folder.parent):
+        model, processor = load_policy(str(name))
+        with torch.no_grad():
+            torch.testing.assert_close(model(ids).logits, expected, rtol=1e-4, atol=1e-5)
+        assert processor.tokenizer.padding_side == "left"
+        assert [file for file, _, _ in weight_files(str(name))] == ["adapter_model.safetensors"]
+
+
+def test_an_adapter_without_its_base_is_refused(write_adapter, tmp_path):
+    _, folder = write_adapter(tmp_path / "adapter")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    for base, message in (("no/such/base", "no/such/base: cannot be loaded"), (None, "names no")):
+        changed = config | {"base_model_name_or_path": base}
+        (folder / "adapter_config.json").write_text(json.dumps(changed))
+        with pytest.raises(BadInput, match=message):
+            load_policy(str(folder))
 
 
 @pytest.mark.parametrize("recipe", ["reid_r", "reid_r_warmup", "joint"])

@@ -1,9 +1,10 @@
 """One GRPO step on rollouts that don't depend on how many processes share them.
 
-    torchrun --nproc_per_node 2 -m tests.train.fixed_rollouts POLICY MEDIA OUT LOSS [SHARDING]
+    torchrun --nproc_per_node 2 -m tests.train.fixed_rollouts POLICY MEDIA OUT LOSS \
+        [SHARDING [ADAPTER]]
 
-Writes the policy after the step to OUT. Completions are drawn from the prompt and the row's place
-in its group, rewards from the completion alone.
+Writes the policy after the step to OUT; with ADAPTER `lora` an adapter is trained. Completions are
+drawn from the prompt and the row's place in its group, rewards from the completion alone.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import torch
 from nontrivial.manifests.schema import samples_table
 from nontrivial.models.policy import load_policy
 from nontrivial.train.config import TokenWeightedGRPOConfig
+from nontrivial.train.launch import LORA_TARGETS
+from nontrivial.train.saving import save
 from nontrivial.train.trainer import TokenWeightedGRPOTrainer
 from tests.train.conftest import pairs, videos
 
@@ -62,7 +65,12 @@ def reward(completion_ids: list[list[int]], id: list[str], **_: Any) -> list[flo
     return [0.5 if name == "pair-1" else sum(ids) % 7 / 7 for ids, name in rows]
 
 
-def main(policy: str, media: str, out: str, loss_type: str, sharding: str = "none") -> None:
+def main(
+    policy: str, media: str, out: str, loss_type: str, sharding: str = "none", adapter: str = ""
+) -> None:
+    from peft import LoraConfig
+    from transformers import set_seed
+
     rows = samples_table(pairs(3) + videos(1)).to_pylist()  # one process sees videos, too
     args = TokenWeightedGRPOConfig(
         output_dir=out,
@@ -71,7 +79,7 @@ def main(policy: str, media: str, out: str, loss_type: str, sharding: str = "non
         num_generations=GROUP,
         max_completion_length=LENGTH,
         max_steps=1,
-        learning_rate=1e-2,
+        learning_rate=1.0 if adapter else 1e-2,
         lr_scheduler_type="constant",
         optim="sgd",
         max_grad_norm=0.0,
@@ -89,16 +97,19 @@ def main(policy: str, media: str, out: str, loss_type: str, sharding: str = "non
     )
     processes = args.world_size
     model, processor = load_policy(policy)
+    lora = LoraConfig(r=4, target_modules=LORA_TARGETS[0], task_type="CAUSAL_LM")
+    set_seed(0)
     trainer = FixedRollouts(
         model,
         args=args,
         train_dataset=rows,
         processing_class=processor,
         reward_funcs=reward,
+        peft_config=lora if adapter else None,
     )
     trainer.train()
     assert trainer.accelerator.num_processes == processes
-    trainer.save_model(out)
+    save(trainer, out)
 
 
 if __name__ == "__main__":

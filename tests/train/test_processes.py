@@ -10,9 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from nontrivial.manifests.runs import JsonLines
+from nontrivial.models.policy import load_policy
 from tests.train.conftest import pairs, videos
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,6 +49,25 @@ def test_two_processes_that_share_the_weights_take_the_step_of_one(
         for processes, way in ((1, "none"), (2, sharding))
     ]
     assert_same_step(weights(tiny_policy_dir), *steps)
+
+
+@pytest.mark.parametrize("sharding", ["fsdp2", "zero3"])
+def test_an_adapter_of_shared_weights_is_written_as_one_process_writes_it(
+    tiny_policy_dir, media_root, tmp_path, sharding
+):
+    """By itself and merged; both load as one policy."""
+    if sharding == "zero3":
+        pytest.importorskip("deepspeed", reason="needs deepspeed")
+    steps = [
+        one_step(tiny_policy_dir, media_root, tmp_path / way, processes, "dapo", way, "lora")
+        for processes, way in ((1, "none"), (2, sharding))
+    ]
+    assert_same_step(weights(tiny_policy_dir), *steps)
+    ids = torch.arange(12)[None]
+    for way in ("none", sharding):
+        merged, again = (load_policy(str(tmp_path / way / part))[0] for part in ("", "adapter"))
+        with torch.no_grad():
+            torch.testing.assert_close(again(ids).logits, merged(ids).logits)
 
 
 def one_step(policy: Path, media: Path, out: Path, processes: int, *options: str) -> dict:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from nontrivial.manifests.errors import BadInput
 from nontrivial.models.policy import load_policy, vision_token_ids
 from nontrivial.train.config import ROW_MEANS, TOKEN_MEANS, TokenWeightedGRPOConfig
 from nontrivial.train.trainer import TokenWeightedGRPOTrainer
@@ -343,6 +344,17 @@ def test_only_the_published_measure_weights_the_divergence_from_the_reference(
     expected = 0.5 * (apart.exp() - apart - 1) * (weights * mask).sum() / mask.sum()
     torch.testing.assert_close(losses[0], expected, rtol=1e-4, atol=1e-6)
     assert batch["token_weights"].max() > 2
+
+
+def test_a_policy_with_an_adapter_is_trained_on(make_trainer, write_adapter, tmp_path):
+    _, folder = write_adapter(tmp_path / "adapter")
+    model, _ = load_policy(str(folder))
+    trainer = make_trainer(pairs(4), model=model, processor=None)
+    before = parameters(trainer)
+    trainer.train()
+    assert any(not value.equal(before[name]) for name, value in parameters(trainer).items())
+    with pytest.raises(BadInput, match="can't be the reference"):
+        make_trainer(pairs(4), model=model, processor=None, beta=0.04)
 
 
 def test_several_passes_over_one_batch_use_the_weights_of_its_sampling(make_trainer):
