@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import MethodType
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -56,6 +58,27 @@ def head_without(model: PreTrainedModel, forbidden_tokens: Sequence[int]) -> Hea
         # TRL checks every tensor of a head for whether it has to be gathered.
         bias.ds_status = ZeroParamStatus.AVAILABLE  # type: ignore[attr-defined]  # DeepSpeed's mark
     return Head(weight, bias)
+
+
+def leave_out(model: PreTrainedModel, tokens: Sequence[int]) -> None:
+    """Let TRL's fused head of `model` score without some tokens.
+
+    They can't be sampled, so that sampled and scored log-probabilities agree.
+    """
+    plain_forward = model.forward
+
+    @functools.wraps(type(model).forward)  # generate() checks its arguments by the signature
+    def forward(self: PreTrainedModel, *args: Any, **kwargs: Any) -> Any:
+        if not kwargs.get("fused_lm_head"):
+            return plain_forward(*args, **kwargs)
+        head = head_without(self, tokens)
+        self.get_output_embeddings = lambda: head
+        try:
+            return plain_forward(*args, **kwargs)
+        finally:
+            del self.get_output_embeddings
+
+    model.forward = MethodType(forward, model)
 
 
 def check_plain_logits(config: object) -> None:

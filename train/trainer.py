@@ -30,6 +30,7 @@ from nontrivial.train import batches
 from nontrivial.train.batches import Batch
 from nontrivial.train.config import TokenWeightedGRPOConfig
 from nontrivial.train.data import PromptEncoder
+from nontrivial.train.group_rows import NAME, PLAIN
 from nontrivial.train.head import check_plain_logits, head_without
 from nontrivial.train.importance import token_weights, warmed_alpha
 from nontrivial.train.journal import spans
@@ -88,9 +89,11 @@ class TokenWeightedGRPOTrainer(GroupTrainer):
         config = model.config.get_text_config()
         if args.token_weighting != "none":
             check_plain_logits(config)
-        if args.share_prompt and args.gradient_checkpointing:
+        if args.share_prompt and config._attn_implementation not in (PLAIN, NAME):
             logger.warning(
-                "gradient checkpointing keeps no cache: prompts are shared in sampling only"
+                "with attention %s, prompts are shared in sampling only; use "
+                "--attn_implementation sdpa",
+                config._attn_implementation,
             )
         processor = processing_class or load_processor(name)
         longest = config.max_position_embeddings - args.max_completion_length

@@ -17,7 +17,7 @@ Overridden elsewhere: `Trainer._load_from_checkpoint` (train.resume), which skip
 `RepeatSampler.__iter__` (train.resume), `ProgressCallback.on_log` (train.progress).
 
 Patched on instances (`PATCHED`): the policy's `forward`, to which TRL has added its fused head, and
-`get_output_embeddings`, which that head reads (train.shared_prompt), and `get_rope_index` of its
+`get_output_embeddings`, which that head reads (train.head), and `get_rope_index` of its
 body (models.positions); in vLLM's backend `llm`, `vllm_client.image_features`, `_place_features`,
 and `get_mrope_input_positions` of the model it serves (train.vllm_prompts).
 
@@ -42,10 +42,11 @@ from trl.trainer.utils import split_tensor_dict
 
 from nontrivial.models.policy import vision_token_ids
 from nontrivial.models.positions import start_text_behind_clips
-from nontrivial.train import batches, shared_prompt, vllm_prompts
+from nontrivial.train import batches, group_rows, shared_prompt, vllm_prompts
 from nontrivial.train.batches import Batch
 from nontrivial.train.config import ROW_MEANS, TokenWeightedGRPOConfig
 from nontrivial.train.data import Prompt, PromptEncoder, StandIns
+from nontrivial.train.head import leave_out
 from nontrivial.train.resume import ResumableSampler, SaveWhenUsedUp, StrictResume
 from nontrivial.train.rows import Sample, columns
 
@@ -122,7 +123,8 @@ class GroupTrainer(StrictResume, GRPOTrainer):
             if network is not None:
                 policy = shared_prompt.without_adapter(network)
                 start_text_behind_clips(policy.base_model)
-                shared_prompt.accept_shared_prompts(policy, self._vision_tokens)
+                leave_out(policy, self._vision_tokens)
+                group_rows.accept_group_rows(policy)
         if self.use_vllm:
             version = partial(getattr, self, "_last_loaded_step")  # the weights vLLM has
             vllm_prompts.take_encoded_prompts(
@@ -284,8 +286,6 @@ class GroupTrainer(StrictResume, GRPOTrainer):
         if compute_aux_loss:
             raise ValueError("the load-balancing loss of mixtures of experts is not supported")
         flight, learning = self._flying, torch.is_grad_enabled()
-        # A checkpointed forward keeps no cache to share.
-        share = self.args.share_prompt and not (self.args.gradient_checkpointing and learning)
         # vLLM returns no hidden states. Where its samples are scored at once, scoring keeps them.
         scored_at_once = self.use_vllm and self.vllm_importance_sampling_correction
         weighted = self.args.token_weighting != "none"
@@ -295,22 +295,21 @@ class GroupTrainer(StrictResume, GRPOTrainer):
         log_probs, entropies, states = [], [], []
         for chunk in _chunks(len(completions), batch_size or len(completions)):
             prompts = flight.prompts[chunk]
-            inputs = shared_prompt.scoring_inputs(
+            scoring = group_rows.scoring(
                 prompts,
                 completions[chunk],
                 mask[chunk],
                 self._tokenizer.pad_token_id,
-                share=share,
+                share=self._shares(body),
                 unasked=self._stand_ins(prompts),
             )
-            last = logits_to_keep + 1 if keep else 0
-            with self.accelerator.autocast(), shared_prompt.caught_states(body, last) as caught:
-                output = model(**inputs)
+            with self.accelerator.autocast(), shared_prompt.caught_states(body, keep) as caught:
+                output = model(**scoring.inputs)
             if keep:
-                states.append(caught[-1][: len(prompts), :-1])
-            log_probs.append(output.log_probs[: len(prompts), -logits_to_keep:])
+                states.append(scoring.of_tokens(caught[-1]))
+            log_probs.append(scoring.of_tokens(output.log_probs))
             if compute_entropy:
-                entropies.append(output.entropy[: len(prompts), -logits_to_keep:])
+                entropies.append(scoring.of_tokens(output.entropy))
         if keep:
             flight.hidden = torch.cat(states)
         return torch.cat(log_probs), torch.cat(entropies) if compute_entropy else None, None
@@ -318,21 +317,23 @@ class GroupTrainer(StrictResume, GRPOTrainer):
     def _hidden_of_forward(self, batch: Batch, prompts: Sequence[Prompt]) -> Tensor:
         """Return the hidden states (B, T, H) of completions, one micro-batch at a time."""
         model = self.accelerator.unwrap_model(self.model)
-        training = model.training
-        model.eval()  # turns off gradient checkpointing, which keeps no cache
         states = [
-            shared_prompt.hidden_states(
+            group_rows.hidden_states(
                 model,
                 prompts[chunk],
                 batch["completion_ids"][chunk],
                 batch["completion_mask"][chunk],
                 self._tokenizer.pad_token_id,
+                share=self._shares(shared_prompt.backbone(model)),
                 unasked=self._stand_ins(prompts[chunk]),
             )
             for chunk in _chunks(len(prompts), self.args.per_device_train_batch_size)
         ]
-        model.train(training)
         return torch.cat(states)
+
+    def _shares(self, body: Any) -> bool:
+        """True where groups are scored as one row."""
+        return self.args.share_prompt and group_rows.accepted_by(body)
 
 
 def _chunks(count: int, size: int) -> Iterator[slice]:

@@ -156,17 +156,17 @@ def test_fewer_samples_than_a_batch_has_prompts_are_asked_several_times(run, wri
 
 
 def test_a_real_clip_reaches_the_training_forward(run, write_manifest, shared_data, monkeypatch):
-    from nontrivial.train import shared_prompt
+    from nontrivial.train import group_rows
 
     seen = []
-    collect = shared_prompt.scoring_inputs
+    collect = group_rows.scoring
 
     def watch(prompts, *args, **kwargs):
         if torch.is_grad_enabled():
             seen.extend(prompts)
         return collect(prompts, *args, **kwargs)
 
-    monkeypatch.setattr(shared_prompt, "scoring_inputs", watch)
+    monkeypatch.setattr(group_rows, "scoring", watch)
     clip = rows.media("video_12176.mp4")
     manifest = write_manifest([rows.video_question("12176", videos=[clip], clips=[None])])
     root = f"--media_root={shared_data / 'videos'}"

@@ -12,14 +12,11 @@ from trl.trainer.utils import add_fused_lm_head
 from nontrivial.manifests.schema import samples_table
 from nontrivial.models.policy import load_policy, vision_token_ids
 from nontrivial.train.data import PromptEncoder, StandIns
+from nontrivial.train.group_rows import accept_group_rows, accepted_by, scoring
+from nontrivial.train.head import leave_out
 from nontrivial.train.options import DataOptions
 from nontrivial.train.rows import as_sample
-from nontrivial.train.shared_prompt import (
-    accept_shared_prompts,
-    collate_distinct,
-    generate,
-    scoring_inputs,
-)
+from nontrivial.train.shared_prompt import collate_distinct, generate
 from tests import media_files, rows, tiny_policy
 from tests.reference import policy_gradient as naive
 from tests.train.conftest import pairs, videos
@@ -31,7 +28,9 @@ def shared(folder) -> tuple:
     """The policy in a folder as the trainer prepares it, and its processor."""
     model, processor = load_policy(str(folder))
     add_fused_lm_head(model, temperature=0.9, outputs=("log_probs", "entropy"))
-    accept_shared_prompts(model, vision_token_ids(model))
+    leave_out(model, vision_token_ids(model))
+    accept_group_rows(model)
+    assert accepted_by(model.base_model)
     return model.eval(), processor
 
 
@@ -130,11 +129,10 @@ def test_scores_and_gradients_equal_those_of_single_samples(
     encode = PromptEncoder(processor, model.base_model, DataOptions(), longest=4000)
     stand_ins = StandIns(encode, with_root(pairs(1) + videos(1)) if completed else ())
     unasked = stand_ins(prompts)
-    inputs = scoring_inputs(prompts, tokens, mask, pad, share=share, unasked=unasked)
+    wanted = scoring(prompts, tokens, mask, pad, share=share, unasked=unasked)
     if completed:  # both kinds of media are seen, whatever was asked
-        assert {"pixel_values", "pixel_values_videos"} <= inputs.get("prompts", inputs).keys()
-    output = model(**inputs)
-    found = output.log_probs[: len(prompts), -tokens.shape[1] :]
+        assert {"pixel_values", "pixel_values_videos"} <= wanted.inputs.keys()
+    found = wanted.of_tokens(model(**wanted.inputs).log_probs)
     (found * weights).sum().backward()
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad(set_to_none=True)
@@ -182,9 +180,9 @@ def test_long_clips_are_sampled_and_scored_alike(tokenizer, seconds, tmp_path, r
         logits = head(hidden) / 0.9
         logits[..., forbidden] = -torch.inf
         told = logits.log_softmax(-1).gather(2, tokens[..., None])[..., 0].detach()
-        inputs = scoring_inputs(prompts, tokens, mask, config.pad_token_id, share=share)
+        wanted = scoring(prompts, tokens, mask, config.pad_token_id, share=share)
         with torch.no_grad():
-            scored = model(**inputs).log_probs[:, -tokens.shape[1] :]
+            scored = wanted.of_tokens(model(**wanted.inputs).log_probs)
         torch.testing.assert_close(told, expected, rtol=0, atol=1e-4)
         torch.testing.assert_close(scored, expected, rtol=0, atol=1e-4)
 
@@ -195,9 +193,11 @@ def test_any_order_of_rows_is_scored_alike(policy, prompts, rollout):
     pad = processor.tokenizer.pad_token_id
     order = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        expected = model(**scoring_inputs(prompts, tokens, mask, pad)).log_probs[order]
+        wanted = scoring(prompts, tokens, mask, pad)
+        expected = wanted.of_tokens(model(**wanted.inputs).log_probs)[order]
         shuffled = [prompts[row] for row in order.tolist()]
-        found = model(**scoring_inputs(shuffled, tokens[order], mask[order], pad)).log_probs
+        wanted = scoring(shuffled, tokens[order], mask[order], pad)
+        found = wanted.of_tokens(model(**wanted.inputs).log_probs)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
