@@ -1,13 +1,15 @@
 """Time a GRPO step on long visual prompts against TRL's own trainer.
 
   python -m benchmarks.step
-  python -m benchmarks.step --model Qwen/Qwen2.5-VL-7B-Instruct --cells 1296   # on a GPU
+  python -m benchmarks.step --model 7b --lora --cells 1024 --tokens 256   # on a GPU; random weights
 
-Every part takes the same steps in a process of its own, with the same weights, images, seeds and
-reward, and completions of one length. `TRL` is `trl.GRPOTrainer` from PyPI. `ours, plain` sends
+Gradient checkpointing is on, as training on real weights needs it; `--checkpointing false` turns it
+off. Every part takes the same steps in a process of its own, with the same weights, images, seeds
+and reward, and completions of one length. `TRL` is `trl.GRPOTrainer` from PyPI. `ours, plain` sends
 every prompt through the network G times, as TRL does; `ours` encodes it once; `ours, weighted` adds
-token weights, which change the loss. Loss and gradient norm are compared after the first step only,
-because later steps may sample another token through rounding.
+token weights, which change the loss. Memory is the most that a part took beyond the policy: of the
+GPU, or of the process. Loss and gradient norm are compared after the first step only, because later
+steps may sample another token through rounding.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import resource
 import statistics
 import sys
 import tempfile
@@ -23,6 +26,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import shapes
 from benchmarks.alone import alone
 from nontrivial.manifests.command import guard, option, parse, table
 from nontrivial.manifests.errors import WorkFailed
@@ -40,7 +44,10 @@ OPTIONS = ["red", "green", "blue"]
 class Options:
     """Options of `python -m benchmarks.step`."""
 
-    model: str = option("folder or Hub name of the policy", default="embedded")
+    model: str = option("folder or Hub name, or 7b: its shapes", default="embedded")
+    checkpointing: bool = option("gradient checkpointing, on both sides", default=True)
+    lora: bool = option("train an adapter of rank 16 on the language model", default=False)
+    rows: int = option("rows of a micro-batch; 0 takes all of a step", default=0)
     cells: int = option("vision tokens of a prompt's image", default=1024)
     prompts: int = option("prompts in a step", default=2)
     group: int = option("completions of a prompt", default=8)
@@ -70,10 +77,20 @@ def run(options: Options) -> None:
     measured = {part: alone("benchmarks.step", options, part=part) for part in PARTS}
     stock = measured["TRL"]
     rows = [
-        (part, run["seconds"], stock["seconds"] / run["seconds"], run["loss"], run["grad_norm"])
+        (
+            part,
+            run["seconds"],
+            stock["seconds"] / run["seconds"],
+            f"{run['memory']:,.0f}",
+            run["loss"],
+            run["grad_norm"],
+        )
         for part, run in measured.items()
     ]
-    print(table(rows, header=("", "seconds a step", "× as fast", "first loss", "gradient norm")))
+    header = ("", "seconds a step", "× as fast", "MiB", "first loss", "gradient norm")
+    print(table(rows, header=header))
+    if options.model == shapes.NAME:
+        return  # bfloat16
     for part in ("ours, plain", "ours"):
         for name in ("loss", "grad_norm"):
             if abs(measured[part][name] - stock[name]) > TOLERANCE * max(1, abs(stock[name])):
@@ -87,7 +104,8 @@ def measure(options: Options) -> dict[str, float]:
 
     from nontrivial.models.policy import load_policy
 
-    model, processor = load_policy(options.model)
+    own = options.model == shapes.NAME
+    model, processor = shapes.policy() if own else load_policy(options.model)
     side = 2 * processor.image_processor.patch_size
     room = options.cells * side**2
     processor.image_processor.size = {"shortest_edge": side**2, "longest_edge": room}
@@ -113,24 +131,48 @@ def measure(options: Options) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         trainer = make(model, processor, pictures, settings(options, folder), options)
         trainer.add_callback(Clock())
+        before = memory()
         trainer.train()
     first = next(entry for entry in trainer.state.log_history if "grad_norm" in entry)
     return {
         "seconds": statistics.median(times[1:]),
+        "memory": memory() - before,
         "loss": first["loss"],
         "grad_norm": first["grad_norm"],
     }
+
+
+def memory() -> float:
+    """Return the most MiB that were allocated on the GPU, or that this process has held."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def adapter(options: Options) -> Any:
+    """Return the settings of the adapter, or None."""
+    from peft import LoraConfig
+
+    from nontrivial.train.launch import LORA_TARGETS
+
+    if not options.lora:
+        return None
+    return LoraConfig(r=16, lora_alpha=32, target_modules=LORA_TARGETS[0], task_type="CAUSAL_LM")
 
 
 def settings(options: Options, folder: str) -> dict[str, Any]:
     """Return the arguments of both trainers."""
     import torch
 
+    whole = options.prompts * options.group
     return {
         "bf16": torch.cuda.is_available(),
         "use_cpu": not torch.cuda.is_available(),
         "output_dir": folder,
-        "per_device_train_batch_size": options.prompts * options.group,
+        "per_device_train_batch_size": options.rows or whole,
+        "gradient_accumulation_steps": whole // (options.rows or whole),
         "num_generations": options.group,
         "max_completion_length": options.tokens,
         "max_steps": options.steps + 1,
@@ -138,7 +180,8 @@ def settings(options: Options, folder: str) -> dict[str, Any]:
         "max_grad_norm": 1.0,
         "loss_type": "dapo",
         "beta": 0.0,
-        "gradient_checkpointing": False,
+        "gradient_checkpointing": options.checkpointing,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
         "shuffle_dataset": False,
         "logging_steps": 1,
         "save_strategy": "no",
@@ -169,6 +212,7 @@ def stock_trainer(
         train_dataset=Dataset.from_list([{"prompt": asked, "image": image} for image in pictures]),
         processing_class=processor,
         reward_funcs=variety,
+        peft_config=adapter(options),
     )
 
 
@@ -199,14 +243,18 @@ def our_trainer(
         log_completions=False,
     )
     return TokenWeightedGRPOTrainer(
-        model, variety, args, train_dataset=rows, processing_class=processor
+        model,
+        variety,
+        args,
+        train_dataset=rows,
+        processing_class=processor,
+        peft_config=adapter(options),
     )
 
 
-def variety(completions: Sequence[Any], **_: Any) -> list[float]:
-    """Reward different characters in a completion: any reward that varies serves here."""
-    texts = [c if isinstance(c, str) else c[0]["content"] for c in completions]
-    return [len(set(text)) / 26 for text in texts]
+def variety(completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
+    """Reward any property of a completion that varies."""
+    return [sum(ids) % 7 / 7 for ids in completion_ids]
 
 
 def picture(cells: int, side: int, seed: int) -> Image:

@@ -98,8 +98,7 @@ def test_pairs_are_judged(world, judge):
     assert len(verdicts) >= 10
     told = [verdict["p_same"] for verdict in verdicts]
     assert all(0 <= p <= 1 for p in told)
-    if judge == "reasoned":
-        assert any("<answer>" in verdict["reasoning"] for verdict in verdicts)
+    assert any(verdict["reasoning"] for verdict in verdicts) == (judge == "reasoned")
 
 
 def test_no_vision_token_is_sampled_even_by_a_policy_that_likes_them(world):
