@@ -7,8 +7,8 @@ gives the log-probabilities and gradients of G rows, [prompt, c_1] to [prompt, c
 its tokens, and needs no cache: gradient checkpointing may be on. Rows of several groups, and of
 parts of groups, follow each other without padding.
 
-A completion's tokens are predicted by the prompt's last token and by those before them. So the
-row's part for a completion is the prompt's last token and all but the last of its own.
+A token is predicted at the token before it. So the part of a completion begins with the prompt's
+last token, and ends before its own last one.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class Group:
 
     prompt  the prompt without its last token
     places  (G, T) int64, the place of each token of each completion; 0 where there is none
-    live    (G, T) bool, false where there is none
+    told    (tokens,) int64, the flattened places that hold a token
     seen    (T, P + T) bool: the prompt and, up to itself, the completion
     """
 
     prompt: slice
     places: Tensor
-    live: Tensor
+    told: Tensor
     seen: Tensor
 
 
@@ -211,7 +211,7 @@ def attention(
     for group in group_rows:
         q, k, v = (part[:, :, group.prompt] for part in (query, key, value))
         parts.append(sdpa_attention_forward(module, q, k, v, None, **kwargs)[0])
-        if not group.live.any():
+        if not len(group.told):
             continue
         own = [part[0][:, group.places].transpose(0, 1) for part in (query, key, value)]
         seen_k, seen_v = (
@@ -220,17 +220,18 @@ def attention(
         )
         mask = group.seen[None, None]
         found, _ = sdpa_attention_forward(module, own[0], seen_k, seen_v, mask, **kwargs)
-        parts.append(found[group.live][None])  # (1, tokens, heads, D)
+        parts.append(found.flatten(0, 1)[None, group.told])  # (1, tokens, heads, D)
     return torch.cat(parts, dim=1), None
 
 
 def _group(prompt: slice, places: Tensor, lengths: Sequence[int]) -> Group:
     longest = max(lengths, default=0)
     times = torch.arange(longest, device=places.device)
-    live = times < torch.tensor(lengths, device=places.device, dtype=torch.long)[:, None]
     before = torch.ones(longest, prompt.stop - prompt.start, dtype=torch.bool, device=places.device)
     seen = torch.cat([before, times <= times[:, None]], dim=1)
-    return Group(prompt, places[:, :longest], live, seen)
+    live = [row * longest + time for row, n in enumerate(lengths) for time in range(n)]
+    told = torch.tensor(live, dtype=torch.long, device=places.device)
+    return Group(prompt, places[:, :longest], told, seen)
 
 
 def _media(prompts: Sequence[Prompt], device: torch.device) -> dict[str, Tensor]:
