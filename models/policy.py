@@ -55,10 +55,11 @@ def load_processor(name_or_path: str = EMBEDDED) -> ProcessorMixin:
     """
     from transformers import AutoProcessor
 
-    if adapter := adapter_in(name_or_path):
-        own = any((adapter / name).is_file() for name in PROCESSOR_FILES)
-        name_or_path = str(adapter) if own else base_of(adapter)
-    processor = _from_pretrained(AutoProcessor, name_or_path)
+    source, adapters = lineage(name_or_path)
+    for adapter in adapters:  # the last one that holds a processor
+        if any((adapter / name).is_file() for name in PROCESSOR_FILES):
+            source = str(adapter)
+    processor = _from_pretrained(AutoProcessor, source)
     processor.tokenizer.padding_side = "left"
     if getattr(processor.video_processor, "cap_pixels_per_frame", False) is None:
         processor.video_processor.cap_pixels_per_frame = True
@@ -74,23 +75,22 @@ def load_policy(
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
     """Load a policy and its processor, by Hub name, local folder or `embedded`.
 
-    The folder of an adapter is a policy too: the adapter is merged into its base.
-    Its settings of generation become neutral, so that what is trained, scored and saved is the
-    distribution of the logits: Qwen2.5-VL's own have a repetition penalty. Prompts are numbered as
-    the weights were trained (models.positions).
-    Raises `BadInput` for a model of another family or a folder without weights.
+    The folder of an adapter is a policy too: the adapter is merged into its base. Settings of
+    generation become neutral, so that what is trained, scored and saved is the distribution of the
+    logits: Qwen2.5-VL's own have a repetition penalty. Prompts are numbered as the weights were
+    trained (models.positions). Raises `BadInput` for a model of another family, and for a folder
+    without weights.
     """
     from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
 
     from nontrivial.models.positions import start_text_behind_clips
 
-    adapter = adapter_in(name_or_path)
-    base = base_of(adapter) if adapter else name_or_path
+    base, adapters = lineage(name_or_path)
     kind = _from_pretrained(AutoConfig, base).model_type
     if kind not in SUPPORTED:
         raise BadInput(f"{name_or_path} is a {kind} model; supported are {', '.join(SUPPORTED)}")
     model = _from_pretrained(AutoModelForImageTextToText, base, dtype=dtype, **kwargs)
-    if adapter:
+    for adapter in adapters:
         model = _with_adapter(model, adapter)
     # Saving reverts the renamings of weights that loading applied. Under ZeRO-3 transformers would
     # revert all renamings that it knows, and write names that only it can read.
@@ -135,12 +135,20 @@ def adapter_in(name_or_path: str) -> Path | None:
     return next(adapters, None)
 
 
-def base_of(adapter: Path) -> str:
-    """Return the Hub name or folder of the policy that an adapter was trained on."""
-    base = (read_json(adapter / ADAPTER_CONFIG) or {}).get("base_model_name_or_path")
-    if not isinstance(base, str):
-        raise BadInput(f"{adapter / ADAPTER_CONFIG} names no base_model_name_or_path")
-    return base
+def lineage(name_or_path: str) -> tuple[str, list[Path]]:
+    """Return the policy below all adapters, and the adapters on it, in the order of training.
+
+    Raises `BadInput` for an adapter that names no base, or itself.
+    """
+    adapters: list[Path] = []
+    while adapter := adapter_in(name_or_path):
+        config = read_json(adapter / ADAPTER_CONFIG) or {}
+        base = config.get("base_model_name_or_path")
+        if not isinstance(base, str) or adapter in adapters:
+            raise BadInput(f"{adapter / ADAPTER_CONFIG} names no base_model_name_or_path")
+        adapters.insert(0, adapter)
+        name_or_path = base
+    return name_or_path, adapters
 
 
 def _with_adapter(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:

@@ -74,6 +74,24 @@ def test_the_folder_of_an_adapter_is_a_policy(tiny_policy_dir, write_adapter, tm
         assert [file for file, _, _ in weight_files(str(name))] == ["adapter_model.safetensors"]
 
 
+def test_an_adapter_on_an_adapter_is_a_policy(write_adapter, tmp_path):
+    _, first = write_adapter(tmp_path / "first")
+    adapted, second = write_adapter(tmp_path / "second")
+    config = json.loads((second / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = str(first)
+    (second / "adapter_config.json").write_text(json.dumps(config))
+    ids = torch.arange(9)[None]
+    with torch.no_grad():
+        once, twice = (load_policy(str(folder))[0](ids).logits for folder in (first, second))
+        alone = adapted(ids).logits
+    assert (once - twice).abs().max() > 1e-3
+    assert (alone - twice).abs().max() > 1e-3
+    config["base_model_name_or_path"] = str(second)
+    (second / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(BadInput, match="names no base"):
+        load_policy(str(second))
+
+
 def test_an_adapter_without_its_base_is_refused(write_adapter, tmp_path):
     _, folder = write_adapter(tmp_path / "adapter")
     config = json.loads((folder / "adapter_config.json").read_text())
