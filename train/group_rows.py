@@ -24,6 +24,7 @@ from torch.nn.functional import pad
 from nontrivial.models.positions import positions_behind
 from nontrivial.train.data import TOKENWISE, Prompt, collate
 from nontrivial.train.shared_prompt import backbone
+from nontrivial.train.vision import of_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -114,7 +115,7 @@ def _plain(
     pad_token_id: int,
 ) -> Scoring:
     """Lay out each completion behind a copy of its prompt, padded on both sides."""
-    inputs: dict[str, Any] = collate([*prompts, *unasked], pad_token_id, completions.device)
+    inputs = of_model(collate([*prompts, *unasked], pad_token_id, completions.device))
     more = (0, 0, 0, len(unasked))
     told, seen = pad(completions, more, value=pad_token_id), pad(mask, more)
     ids, kinds, positions = (
@@ -234,10 +235,12 @@ def _group(prompt: slice, places: Tensor, lengths: Sequence[int]) -> Group:
     return Group(prompt, places[:, :longest], told, seen)
 
 
-def _media(prompts: Sequence[Prompt], device: torch.device) -> dict[str, Tensor]:
+def _media(prompts: Sequence[Prompt], device: torch.device) -> dict[str, Any]:
     """Return the images and clips of prompts, in their order."""
     names = dict.fromkeys(name for prompt in prompts for name in prompt if name not in TOKENWISE)
-    return {
-        name: torch.cat([prompt[name] for prompt in prompts if name in prompt]).to(device)
-        for name in names
-    }
+    return of_model(
+        {
+            name: torch.cat([prompt[name] for prompt in prompts if name in prompt]).to(device)
+            for name in names
+        }
+    )

@@ -51,6 +51,7 @@ HARMLESS = {
     "save_steps",
     "save_strategy",
     "save_total_limit",
+    "vision_cache_mb",
 }
 # Options of a run's length, which affect every step unless the learning rate is constant.
 LENGTH = {"max_steps", "num_train_epochs"}

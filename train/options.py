@@ -72,6 +72,9 @@ class WeightingOptions:
     alpha_warmup_steps: int = option(0, "Steps in which the largest weight rises from 1 to alpha.")
     normalize_weights: bool = option(False, "Divide weights by their mean over a group's tokens.")
     share_prompt: bool = option(True, "Encode each prompt once per group, to sample and to score.")
+    vision_cache_mb: int = option(
+        512, "Memory for features of images and clips, kept for reuse; for a frozen tower."
+    )
     drop_zero_variance: bool = option(
         False,
         "Leave groups whose rewards are all equal out of the loss and its mean; the mean is then "

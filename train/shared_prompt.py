@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from nontrivial.train.data import TOKENWISE, Prompt, collate
+from nontrivial.train.vision import of_model
 
 if TYPE_CHECKING:
     from transformers import Cache, GenerationConfig, PreTrainedModel
@@ -63,7 +64,7 @@ def generate(
         inputs["past_key_values"] = _prefill(body, batch, rows)
         inputs["position_ids"] = batch["position_ids"][:, rows]
     else:
-        inputs = collate([*prompts, *unasked], config.pad_token_id, body.device)
+        inputs = of_model(collate([*prompts, *unasked], config.pad_token_id, body.device))
     with caught_states(body, keep_hidden, last=1) as caught:
         tokens = model.generate(**inputs, generation_config=config)
     asked = slice(len(prompts))
@@ -105,6 +106,6 @@ def _prefill(body: PreTrainedModel, prompts: Prompt, rows: Tensor) -> Cache:
         name: value[..., :-1] if name in TOKENWISE else value for name, value in prompts.items()
     }
     cache = DynamicCache(config=body.config.get_text_config())
-    body(**inputs, past_key_values=cache, use_cache=True)
+    body(**of_model(inputs), past_key_values=cache, use_cache=True)
     cache.batch_select_indices(rows)
     return cache

@@ -49,6 +49,7 @@ from nontrivial.train.data import Prompt, PromptEncoder, StandIns
 from nontrivial.train.head import leave_out
 from nontrivial.train.resume import ResumableSampler, SaveWhenUsedUp, StrictResume
 from nontrivial.train.rows import Sample, columns
+from nontrivial.train.vision import FrozenVision, can_be_kept
 
 # Methods that are replaced on instances; tests/train/test_pins.py pins them.
 PATCHED = (
@@ -83,6 +84,7 @@ class InFlight:
     """
 
     prompts: list[Prompt]
+    keys: Sequence[int] = ()  # of the samples, while completions are sampled
     hidden: Tensor | None = None  # (B, T, H) that predicted the sampled tokens
 
 
@@ -133,6 +135,10 @@ class GroupTrainer(StrictResume, GRPOTrainer):
         self.add_callback(SaveWhenUsedUp(lambda: self._step % self._steps_per_sampling == 0))
         self._samples, self._encode = samples, encode
         self._stand_ins = StandIns(encode, samples if self.sharded else ())
+        body = shared_prompt.backbone(self.model)
+        # Processes that shard the weights must call the tower together, whatever they have kept.
+        once = args.share_prompt and can_be_kept(body) and not self.sharded
+        self._vision = FrozenVision(body, args.vision_cache_mb << 20) if once else None
         self._flight: InFlight | None = None
 
     def shaped(self, batch: Batch, flight: InFlight) -> Batch:
@@ -146,7 +152,8 @@ class GroupTrainer(StrictResume, GRPOTrainer):
     def rollout(self, rows: Sequence[int]) -> Batch:
         """Return completions of samples (G consecutive rows each), rewards, shaped advantages."""
         chosen = [self._samples[row] for row in rows]
-        with self._in_flight(self._encode(chosen)) as flight:
+        keys = [row["key"] for row in chosen]
+        with self._in_flight(self._encode(chosen), keys) as flight:
             batch = super()._generate_and_score_completions(columns(chosen))
             batch |= {
                 "prompts": flight.prompts,
@@ -160,8 +167,8 @@ class GroupTrainer(StrictResume, GRPOTrainer):
         return self.args.steps_per_generation * self.num_iterations
 
     @contextmanager
-    def _in_flight(self, prompts: list[Prompt]) -> Iterator[InFlight]:
-        self._flight = InFlight(prompts)
+    def _in_flight(self, prompts: list[Prompt], keys: Sequence[int] = ()) -> Iterator[InFlight]:
+        self._flight = InFlight(prompts, keys)
         try:
             yield self._flight
         finally:
@@ -197,7 +204,10 @@ class GroupTrainer(StrictResume, GRPOTrainer):
         args, flight = self.args, self._flying
         if self.use_vllm:
             encoded = [[prompt] for prompt in flight.prompts]
-            return super()._generate_single_turn(prompt_ids, encoded, {}, self.num_generations)
+            sampled = super()._generate_single_turn(prompt_ids, encoded, {}, self.num_generations)
+            flight.prompts = self._seen(flight)
+            return sampled
+        flight.prompts = self._seen(flight)
         with (
             unwrap_model_for_generation(
                 self.model_wrapped,
@@ -217,6 +227,13 @@ class GroupTrainer(StrictResume, GRPOTrainer):
                 unasked=self._stand_ins(flight.prompts),
             )
         return _up_to_end(tokens, self.eos_token_ids), None
+
+    def _seen(self, flight: InFlight) -> list[Prompt]:
+        """Return the prompts with features of their media, if these can be computed once."""
+        if self._vision is None:
+            return flight.prompts
+        with self.accelerator.autocast():
+            return self._vision(flight.keys, flight.prompts)
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         steps = self.args.steps_per_generation

@@ -40,7 +40,7 @@ def run(tiny_policy_dir, tmp_path, monkeypatch):
             "logging_steps": 1,
             "gradient_checkpointing": "false",
             "freeze_vision": "false",
-            "reward_funcs": "tests.train.test_trainer.distinct_letters",
+            "reward_funcs": "tests.train.conftest.distinct_letters",
         }
         given = {word.split("=")[0] for word in words}
         options = [f"--{k}={v}" for k, v in fixed.items() if f"--{k}" not in given]

@@ -109,7 +109,7 @@ def test_two_kills_leave_no_trace(write_manifest, tiny_policy_dir, tmp_path, ada
         "--gradient_checkpointing=false",
         "--freeze_vision=false",
         "--dtype=float32",
-        "--reward_funcs=tests.train.test_trainer.distinct_letters",
+        "--reward_funcs=tests.train.conftest.distinct_letters",
     ]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for reached in (7, 23):

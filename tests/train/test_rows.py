@@ -14,7 +14,7 @@ from nontrivial.models.inputs import load_media
 from nontrivial.train.options import DataOptions
 from nontrivial.train.rows import Rows, as_sample, columns
 from tests.train.conftest import pairs, videos
-from tests.train.test_trainer import assert_update_is_naive, make_trainer  # noqa: F401
+from tests.train.test_trainer import assert_update_is_naive
 
 USER = [{"role": "user", "content": "Is the cat on the mat?"}]
 
@@ -108,7 +108,7 @@ def test_few_rows_are_repeated_whole():
 
 @pytest.mark.parametrize("share", [True, False])
 @pytest.mark.parametrize("kind", ["text", "text beside images and clips"])
-def test_prompts_of_text_are_trained_on_as_they_should_be(make_trainer, with_root, kind, share):  # noqa: F811
+def test_prompts_of_text_are_trained_on_as_they_should_be(make_trainer, with_root, kind, share):
     """Their update is the naive policy gradient, whatever batch was encoded before."""
     mixed = text_rows(2) + with_root(pairs(1) + videos(1))
     trainer = make_trainer(text_rows(4) if kind == "text" else mixed, share_prompt=share)
@@ -117,7 +117,7 @@ def test_prompts_of_text_are_trained_on_as_they_should_be(make_trainer, with_roo
     assert_update_is_naive(trainer)
 
 
-def test_a_policy_is_loaded_by_its_name_and_rewards_get_the_columns(make_trainer, tiny_policy_dir):  # noqa: F811
+def test_a_policy_is_loaded_by_its_name_and_rewards_get_the_columns(make_trainer, tiny_policy_dir):
     asked = []
 
     def reward(completions, answer, solution, **others):

@@ -8,8 +8,8 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from nontrivial.models.policy import load_policy
-from tests.train.conftest import pairs
-from tests.train.test_trainer import GROUP, distinct_letters, make_trainer, spy  # noqa: F401
+from tests.train.conftest import GROUP, distinct_letters, pairs
+from tests.train.test_trainer import spy
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def as_stock(batch: dict) -> dict:
 
 
 @pytest.mark.parametrize("loss_type", ["bnpo", "dapo", "grpo"])
-def test_alpha_one_gives_stock_loss_and_gradient(make_trainer, stock, loss_type):  # noqa: F811
+def test_alpha_one_gives_stock_loss_and_gradient(make_trainer, stock, loss_type):
     ours = make_trainer(pairs(4), alpha=1.0, loss_type=loss_type)
     batches = spy(ours, "_prepare_inputs")
     losses, gradients = [], {}

@@ -9,60 +9,16 @@ import torch
 
 from nontrivial.manifests.errors import BadInput
 from nontrivial.models.policy import load_policy, vision_token_ids
-from nontrivial.train.config import ROW_MEANS, TOKEN_MEANS, TokenWeightedGRPOConfig
-from nontrivial.train.trainer import TokenWeightedGRPOTrainer
+from nontrivial.train.config import ROW_MEANS, TOKEN_MEANS
 from tests.reference import importance as naive_importance
 from tests.reference import policy_gradient as naive
-from tests.train.conftest import pairs, videos
+from tests.train.conftest import GROUP, distinct_letters, pairs, videos
 
-GROUP = 4
 KINDS = {
     "images": lambda: pairs(4),
     "videos": lambda: videos(4),
     "mixed": lambda: pairs(2) + videos(2),
 }
-
-
-def distinct_letters(completions: list, **_: Any) -> list[float]:
-    """A reward that differs within nearly every group of random completions."""
-    return [len(set(completion[0]["content"])) / 30 for completion in completions]
-
-
-@pytest.fixture
-def make_trainer(tiny_policy_dir, with_root, tmp_path):
-    def make(samples, reward=distinct_letters, logit_cap=None, **options):
-        model, processor = load_policy(str(tiny_policy_dir))
-        model.config.get_text_config().final_logit_softcapping = logit_cap
-        model, processor = options.pop("model", model), options.pop("processor", processor)
-        complete = any("prompt" in row for row in samples)
-        defaults = {
-            "output_dir": str(tmp_path / "run"),
-            "per_device_train_batch_size": 16,
-            "num_generations": GROUP,
-            "max_completion_length": 10,
-            "max_steps": 1,
-            "learning_rate": 1e-2,
-            "lr_scheduler_type": "constant",
-            "optim": "sgd",
-            "max_grad_norm": 0.0,
-            "logging_steps": 1,
-            "save_strategy": "no",
-            "report_to": "none",
-            "log_completions": False,
-            "gradient_checkpointing": False,
-            "disable_tqdm": True,
-            "freeze_vision": False,
-            "nframes": 4,
-        }
-        return TokenWeightedGRPOTrainer(
-            model,
-            args=TokenWeightedGRPOConfig(**(defaults | options)),
-            train_dataset=samples if complete else with_root(samples),
-            processing_class=processor,
-            reward_funcs=reward,
-        )
-
-    return make
 
 
 def parameters(trainer) -> dict[str, torch.Tensor]:
