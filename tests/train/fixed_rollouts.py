@@ -41,7 +41,7 @@ SHARDING: dict[str, dict[str, Any]] = {
         "fsdp_config": {
             "version": 2,
             "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
-            "state_dict_type": "FULL_STATE_DICT",
+            "state_dict_type": "SHARDED_STATE_DICT",  # as accelerate asks by default
         },
     },
 }
