@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from transformers import BatchFeature, ProcessorMixin
 
+# The processors' names for the fewest and the most pixels of an image or frame.
+EDGES = {"min_pixels": "shortest_edge", "max_pixels": "longest_edge"}
+
 
 @dataclass
 class View:
@@ -68,15 +71,18 @@ def encode(
     conversations: Sequence[Sequence[Mapping[str, Any]]],
     images: Sequence[Sequence[Image]],
     clips: Sequence[Sequence[Clip]],
-    **kwargs: Any,
+    **limits: int,
 ) -> BatchFeature:
     """Encode a batch of prompts with their media, padded to one length.
 
     Returns `input_ids`, `attention_mask` and `mm_token_type_ids` (B, L) and, if the batch has such
     media, `pixel_values`, `image_grid_thw`, `pixel_values_videos`, `video_grid_thw` and
-    `second_per_grid_ts` in the order of their placeholders. `kwargs` go to the processor
-    (`max_pixels`, …).
+    `second_per_grid_ts` in the order of their placeholders. `limits` are `View.limits`.
     """
+    kwargs: dict[str, Any] = {
+        f"{kind}s_kwargs": {"size": _size(getattr(processor, f"{kind}_processor"), limits)}
+        for kind in ("image", "video")
+    }
     texts = processor.apply_chat_template(
         [list(turns) for turns in conversations], add_generation_prompt=True, tokenize=False
     )
@@ -110,6 +116,12 @@ def continued(
         "mm_token_type_ids": joined("mm_token_type_ids", lambda tail: [0] * len(tail), 0),
     }
     return BatchFeature({**prompts, **text})
+
+
+def _size(of_media: Any, limits: Mapping[str, int]) -> dict[str, int]:
+    """Return the pixels that a processor of media scales to, within limits."""
+    size = {name: of_media.size[name] for name in EDGES.values()}
+    return size | {EDGES[name]: pixels for name, pixels in limits.items()}
 
 
 def metadata(clip: Clip) -> dict[str, Any]:
