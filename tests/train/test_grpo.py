@@ -123,6 +123,11 @@ def test_an_adapter_is_merged_into_a_policy_that_loads(run, write_manifest, tiny
     changed = {name for name in before if not after[name].equal(before[name])}
     assert changed
     assert all("_proj" in name and "visual" not in name for name in changed)
+    merged = load_policy("run")[0].state_dict()
+    for folder in ("run/adapter", "run/checkpoint-2"):
+        again = load_policy(folder)[0].state_dict()
+        for name, value in merged.items():
+            torch.testing.assert_close(again[name], value, msg=lambda m, n=name: f"{n}: {m}")
 
 
 def test_the_frozen_vision_tower_does_not_move(run, write_manifest, tiny_policy_dir):
