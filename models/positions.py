@@ -64,9 +64,9 @@ def prompt_positions(body: PreTrainedModel, prompt: Mapping[str, Tensor]) -> Ten
     return positions
 
 
-def positions_behind(positions: Tensor, mask: Tensor) -> Tensor:
-    """Return the positions (3, B, T) of text with a mask (B, T) behind prompts (3, B, L)."""
-    return positions[..., -1:] + mask.cumsum(1)
+def with_text_behind(positions: Tensor, mask: Tensor) -> Tensor:
+    """Return the positions (3, B, L + T) of prompts (3, B, L) and text with a mask (B, T)."""
+    return torch.cat([positions, positions[..., -1:] + mask.cumsum(1)], dim=2)
 
 
 def behind_clips(positions: Tensor, kinds: Tensor) -> Tensor:

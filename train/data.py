@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -42,6 +42,10 @@ TOKENWISE = {
 
 # The processor's name for the patches of each kind of media.
 PIXELS = {"image": "pixel_values", "video": "pixel_values_videos"}
+# The name of what a vision tower made of them (train.vision).
+FEATURES = {kind: f"{kind}_features" for kind in PIXELS}
+
+Tensors = TypeVar("Tensors", bound=Mapping[str, torch.Tensor])
 
 # Threads that check media: decoders release the interpreter lock.
 PREFLIGHT_THREADS = 8
@@ -113,6 +117,28 @@ def check_media(samples: Samples, options: DataOptions) -> Samples:
     return Samples(good, samples.other_splits, damaged)
 
 
+class Recent(Generic[Tensors]):
+    """Tensors by the key of a sample: the most recently used ones, up to `limit` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.size = limit, 0
+        self._items: OrderedDict[int, Tensors] = OrderedDict()
+
+    def get(self, key: int) -> Tensors | None:
+        """Return the tensors of a sample, if they are kept."""
+        return self._items.get(key)
+
+    def keep(self, items: Mapping[int, Tensors]) -> None:
+        """Keep the tensors of samples, as the last ones that were used."""
+        for key, tensors in items.items():
+            if key not in self._items:
+                self.size += _bytes(tensors)
+            self._items[key] = tensors
+            self._items.move_to_end(key)
+            while self.size > self.limit:
+                self.size -= _bytes(self._items.popitem(last=False)[1])
+
+
 class PromptEncoder:
     """An encoder of prompts that keeps the most recently used ones, up to `media_cache_mb`.
 
@@ -130,8 +156,7 @@ class PromptEncoder:
     ) -> None:
         self.processor, self.body, self.options = processor, body, options
         self.longest = longest
-        self._kept: OrderedDict[int, Prompt] = OrderedDict()
-        self._size, self._limit = 0, options.media_cache_mb << 20
+        self._kept: Recent[Prompt] = Recent(options.media_cache_mb << 20)
 
     def __call__(self, rows: Sequence[Sample]) -> list[Prompt]:
         """Return one encoded prompt per row, the same object for rows of the same sample."""
@@ -139,8 +164,7 @@ class PromptEncoder:
         for row in rows:
             key = row["key"]
             batch[key] = batch.get(key) or self._kept.get(key) or self._encode(row)
-        for key, prompt in batch.items():
-            self._keep(key, prompt)
+        self._kept.keep(batch)
         return [batch[row["key"]] for row in rows]
 
     def _encode(self, row: Sample) -> Prompt:
@@ -155,14 +179,6 @@ class PromptEncoder:
                 "--max_completion_length"
             )
         return _numbered(self.body, features)
-
-    def _keep(self, key: int, prompt: Prompt) -> None:
-        if key not in self._kept:
-            self._size += _bytes(prompt)
-        self._kept[key] = prompt
-        self._kept.move_to_end(key)
-        while self._size > self._limit:
-            self._size -= _bytes(self._kept.popitem(last=False)[1])
 
 
 class StandIns:
@@ -185,17 +201,45 @@ class StandIns:
 
 def collate(
     prompts: Sequence[Prompt], pad_token_id: int, device: torch.device | str | None = None
-) -> dict[str, torch.Tensor]:
+) -> dict[str, Any]:
     """Join prompts as one batch: tokens padded on the left to one length, media concatenated."""
     longest = max(prompt["input_ids"].shape[1] for prompt in prompts)
-    batch = {}
-    for name in dict.fromkeys(name for prompt in prompts for name in prompt):
-        parts = [prompt[name] for prompt in prompts if name in prompt]
-        if name in TOKENWISE:
-            fill = pad_token_id if name == "input_ids" else TOKENWISE[name]
-            parts = [pad(part, (longest - part.shape[-1], 0), value=fill) for part in parts]
-        batch[name] = torch.cat(parts, dim=1 if name == "position_ids" else 0).to(device)
+    batch = joined_media(prompts, device)
+    for name in (name for name in TOKENWISE if name in prompts[0]):
+        fill = pad_token_id if name == "input_ids" else TOKENWISE[name]
+        parts = (prompt[name] for prompt in prompts)
+        padded = [pad(part, (longest - part.shape[-1], 0), value=fill) for part in parts]
+        batch[name] = torch.cat(padded, dim=1 if name == "position_ids" else 0).to(device)
     return batch
+
+
+def joined_media(
+    prompts: Sequence[Prompt], device: torch.device | str | None = None
+) -> dict[str, Any]:
+    """Return the images and clips of prompts as arguments of a policy, in the prompts' order.
+
+    Features of media (train.vision) take the place of pixels.
+    """
+    from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+    names = dict.fromkeys(name for prompt in prompts for name in prompt if name not in TOKENWISE)
+    media = {
+        name: torch.cat([prompt[name] for prompt in prompts if name in prompt]).to(device)
+        for name in names
+    }
+    features = {
+        kind: BaseModelOutputWithPooling(pooler_output=(media.pop(name),))
+        for kind, name in FEATURES.items()
+        if name in media
+    }
+    return media | ({"mm_encoder_outputs": features} if features else {})
+
+
+def distinct(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[int]]:
+    """Return the distinct objects among `prompts`, and for each of `prompts` its place in them."""
+    order: dict[int, int] = {}
+    places = [order.setdefault(id(prompt), len(order)) for prompt in prompts]
+    return [prompts[places.index(place)] for place in range(len(order))], places
 
 
 def _problems(rows: Sequence[Sample], options: DataOptions) -> dict[Any, str]:
@@ -230,8 +274,8 @@ def _numbered(body: PreTrainedModel, features: Mapping[str, Any]) -> Prompt:
     return prompt | {"position_ids": prompt_positions(body, prompt)}
 
 
-def _bytes(prompt: Prompt) -> int:
-    return sum(value.numel() * value.element_size() for value in prompt.values())
+def _bytes(tensors: Prompt) -> int:
+    return sum(value.nbytes for value in tensors.values())
 
 
 def _media(row: Sample) -> Iterable[tuple[Any, Sample]]:

@@ -21,10 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from nontrivial.models.positions import positions_behind
-from nontrivial.train.data import TOKENWISE, Prompt, collate
-from nontrivial.train.shared_prompt import backbone
-from nontrivial.train.vision import of_model
+from nontrivial.models.positions import with_text_behind
+from nontrivial.train.data import Prompt, collate, distinct, joined_media
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -88,23 +86,14 @@ def scoring(
 
 
 @torch.no_grad()
-def hidden_states(
-    model: PreTrainedModel,
-    prompts: Sequence[Prompt],
-    completions: Tensor,
-    mask: Tensor,
-    pad_token_id: int,
-    *,
-    share: bool = True,
-    unasked: Sequence[Prompt] = (),
-) -> Tensor:
+def hidden_states(body: PreTrainedModel, wanted: Scoring) -> Tensor:
     """Return the states (B, T, H) that predict completions (B, T), by one forward pass.
 
-    They equal those that `shared_prompt.generate` keeps; for completions sampled elsewhere.
+    `body` is the policy below its head. The states equal those that `shared_prompt.generate` keeps;
+    this is for completions that were sampled elsewhere.
     """
-    wanted = scoring(prompts, completions, mask, pad_token_id, share=share, unasked=unasked)
     inputs = {name: wanted.inputs[name] for name in wanted.inputs if name not in OF_HEAD}
-    return wanted.of_tokens(backbone(model)(**inputs, use_cache=False).last_hidden_state)
+    return wanted.of_tokens(body(**inputs, use_cache=False).last_hidden_state)
 
 
 def _plain(
@@ -115,7 +104,7 @@ def _plain(
     pad_token_id: int,
 ) -> Scoring:
     """Lay out each completion behind a copy of its prompt, padded on both sides."""
-    inputs = of_model(collate([*prompts, *unasked], pad_token_id, completions.device))
+    inputs = collate([*prompts, *unasked], pad_token_id, completions.device)
     more = (0, 0, 0, len(unasked))
     told, seen = pad(completions, more, value=pad_token_id), pad(mask, more)
     ids, kinds, positions = (
@@ -127,7 +116,7 @@ def _plain(
         "input_ids": torch.cat([ids, told[:, :-1]], dim=1),
         "attention_mask": torch.cat([inputs["attention_mask"], seen[:, :-1]], dim=1),
         "mm_token_type_ids": pad(kinds, (0, length - 1)),
-        "position_ids": torch.cat([positions, positions_behind(positions, seen[:, :-1])], dim=2),
+        "position_ids": with_text_behind(positions, seen[:, :-1]),
         "shift_labels": torch.cat([unscored, told.masked_fill(seen == 0, UNSCORED)], dim=1),
         "fused_lm_head": True,
     }
@@ -141,15 +130,13 @@ def _grouped(
 ) -> Scoring:
     """Lay out all completions in one row, behind their prompts."""
     device, lengths = completions.device, mask.sum(1).tolist()
-    members: dict[int, list[int]] = {}
-    for row, prompt in enumerate(prompts):
-        members.setdefault(id(prompt), []).append(row)
-    asked = {id(prompt): prompt for prompt in [*prompts, *unasked]}
+    objects, of_row = distinct(prompts)
+    asked = [*objects, *unasked]
     ids, positions, labels, groups = [], [], [], []
     places = torch.zeros(mask.shape, dtype=torch.long, device=device)
     end = 0
-    for key, prompt in asked.items():
-        rows = members.get(key, [])
+    for number, prompt in enumerate(asked):
+        rows = [row for row, place in enumerate(of_row) if place == number]
         tokens, numbers = prompt["input_ids"][0].to(device), prompt["position_ids"][:, 0].to(device)
         ids.append(tokens[:-1])
         positions.append(numbers[:, :-1])
@@ -172,7 +159,7 @@ def _grouped(
         "shift_labels": torch.cat(labels)[None],
         "group_rows": groups,
         "fused_lm_head": True,
-        **_media(list(asked.values()), device),
+        **joined_media(asked, device),
     }
     return Scoring(inputs, places, mask.bool())
 
@@ -233,14 +220,3 @@ def _group(prompt: slice, places: Tensor, lengths: Sequence[int]) -> Group:
     live = [row * longest + time for row, n in enumerate(lengths) for time in range(n)]
     told = torch.tensor(live, dtype=torch.long, device=places.device)
     return Group(prompt, places[:, :longest], told, seen)
-
-
-def _media(prompts: Sequence[Prompt], device: torch.device) -> dict[str, Any]:
-    """Return the images and clips of prompts, in their order."""
-    names = dict.fromkeys(name for prompt in prompts for name in prompt if name not in TOKENWISE)
-    return of_model(
-        {
-            name: torch.cat([prompt[name] for prompt in prompts if name in prompt]).to(device)
-            for name in names
-        }
-    )

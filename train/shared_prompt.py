@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from nontrivial.train.data import TOKENWISE, Prompt, collate
-from nontrivial.train.vision import of_model
+from nontrivial.train.data import TOKENWISE, Prompt, collate, distinct
 
 if TYPE_CHECKING:
     from transformers import Cache, GenerationConfig, PreTrainedModel
@@ -27,15 +26,13 @@ def collate_distinct(
     device: Any = None,
     *,
     unasked: Sequence[Prompt] = (),
-) -> tuple[dict[str, Tensor], Tensor]:
+) -> tuple[dict[str, Any], Tensor]:
     """Return the distinct objects among `prompts` as one batch, and each row's index (B,) in it.
 
     `unasked` prompts (train.data.StandIns) join the batch without a row.
     """
-    order: dict[int, int] = {}
-    rows = [order.setdefault(id(prompt), len(order)) for prompt in prompts]
-    objects = {id(prompt): prompt for prompt in prompts}
-    batch = collate([*(objects[key] for key in order), *unasked], pad_token_id, device)
+    objects, rows = distinct(prompts)
+    batch = collate([*objects, *unasked], pad_token_id, device)
     return batch, torch.tensor(rows, device=device)
 
 
@@ -64,7 +61,7 @@ def generate(
         inputs["past_key_values"] = _prefill(body, batch, rows)
         inputs["position_ids"] = batch["position_ids"][:, rows]
     else:
-        inputs = of_model(collate([*prompts, *unasked], config.pad_token_id, body.device))
+        inputs = collate([*prompts, *unasked], config.pad_token_id, body.device)
     with caught_states(body, keep_hidden, last=1) as caught:
         tokens = model.generate(**inputs, generation_config=config)
     asked = slice(len(prompts))
@@ -106,6 +103,6 @@ def _prefill(body: PreTrainedModel, prompts: Prompt, rows: Tensor) -> Cache:
         name: value[..., :-1] if name in TOKENWISE else value for name, value in prompts.items()
     }
     cache = DynamicCache(config=body.config.get_text_config())
-    body(**of_model(inputs), past_key_values=cache, use_cache=True)
+    body(**inputs, past_key_values=cache, use_cache=True)
     cache.batch_select_indices(rows)
     return cache

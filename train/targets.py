@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nontrivial.manifests.answers import LETTERS, format_answer
 from nontrivial.models.inputs import continued
-from nontrivial.models.positions import positions_behind
+from nontrivial.models.positions import with_text_behind
 from nontrivial.models.prompts import target_text
 from nontrivial.train.data import Prompt, PromptEncoder, collate
 from nontrivial.train.rows import Sample
@@ -43,8 +43,8 @@ class TargetCollator:
         answered = dict(continued(prompt, [target], self.tokenizer.pad_token_id))
         labels = answered["input_ids"].clone()
         labels[:, : -len(learned)] = -100
-        asked, told = prompt["position_ids"], torch.ones(1, len(target), dtype=torch.long)
-        positions = torch.cat([asked, positions_behind(asked, told)], dim=2)
+        told = torch.ones(1, len(target), dtype=torch.long)
+        positions = with_text_behind(prompt["position_ids"], told)
         return answered | {"labels": labels, "position_ids": positions}
 
     def _tokens(self, text: str) -> list[int]:

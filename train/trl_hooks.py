@@ -46,6 +46,7 @@ from nontrivial.train import batches, group_rows, shared_prompt, vllm_prompts
 from nontrivial.train.batches import Batch
 from nontrivial.train.config import ROW_MEANS, TokenWeightedGRPOConfig
 from nontrivial.train.data import Prompt, PromptEncoder, StandIns
+from nontrivial.train.group_rows import Scoring
 from nontrivial.train.head import leave_out
 from nontrivial.train.resume import ResumableSampler, SaveWhenUsedUp, StrictResume
 from nontrivial.train.rows import Sample, columns
@@ -312,14 +313,7 @@ class GroupTrainer(StrictResume, GRPOTrainer):
         log_probs, entropies, states = [], [], []
         for chunk in _chunks(len(completions), batch_size or len(completions)):
             prompts = flight.prompts[chunk]
-            scoring = group_rows.scoring(
-                prompts,
-                completions[chunk],
-                mask[chunk],
-                self._tokenizer.pad_token_id,
-                share=self._shares(body),
-                unasked=self._stand_ins(prompts),
-            )
+            scoring = self._scoring(body, prompts, completions[chunk], mask[chunk])
             with self.accelerator.autocast(), shared_prompt.caught_states(body, keep) as caught:
                 output = model(**scoring.inputs)
             if keep:
@@ -333,24 +327,25 @@ class GroupTrainer(StrictResume, GRPOTrainer):
 
     def _hidden_of_forward(self, batch: Batch, prompts: Sequence[Prompt]) -> Tensor:
         """Return the hidden states (B, T, H) of completions, one micro-batch at a time."""
-        model = self.accelerator.unwrap_model(self.model)
-        states = [
-            group_rows.hidden_states(
-                model,
-                prompts[chunk],
-                batch["completion_ids"][chunk],
-                batch["completion_mask"][chunk],
-                self._tokenizer.pad_token_id,
-                share=self._shares(shared_prompt.backbone(model)),
-                unasked=self._stand_ins(prompts[chunk]),
-            )
-            for chunk in _chunks(len(prompts), self.args.per_device_train_batch_size)
-        ]
+        body = shared_prompt.backbone(self.accelerator.unwrap_model(self.model))
+        tokens, mask = batch["completion_ids"], batch["completion_mask"]
+        chunks = _chunks(len(prompts), self.args.per_device_train_batch_size)
+        laid_out = (self._scoring(body, prompts[c], tokens[c], mask[c]) for c in chunks)
+        states = [group_rows.hidden_states(body, wanted) for wanted in laid_out]
         return torch.cat(states)
 
-    def _shares(self, body: Any) -> bool:
-        """True where groups are scored as one row."""
-        return self.args.share_prompt and group_rows.accepted_by(body)
+    def _scoring(
+        self, body: Any, prompts: Sequence[Prompt], completions: Tensor, mask: Tensor
+    ) -> Scoring:
+        """Lay out completions (B, T) to score them, groups as one row if `body` takes these."""
+        return group_rows.scoring(
+            prompts,
+            completions,
+            mask,
+            self._tokenizer.pad_token_id,
+            share=self.args.share_prompt and group_rows.accepted_by(body),
+            unasked=self._stand_ins(prompts),
+        )
 
 
 def _chunks(count: int, size: int) -> Iterator[slice]:

@@ -6,39 +6,37 @@ pixels. They are kept over steps and epochs, the most recently used ones up to `
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from nontrivial.models.positions import FAMILIES
-from nontrivial.train.data import PIXELS, Prompt
+from nontrivial.train.data import FEATURES, PIXELS, Prompt, Recent
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-Features = dict[str, Tensor]  # f"{kind}_features" (tokens, H) of a prompt's media
+Features = dict[str, Tensor]  # FEATURES (tokens, H) of a prompt's media
 
 
 class FrozenVision:
     """The features of prompts' media by the tower of `body`, up to `limit` bytes of them."""
 
     def __init__(self, body: PreTrainedModel, limit: int) -> None:
-        self.body, self._limit, self._size = body, limit, 0
-        self._kept: OrderedDict[int, Features] = OrderedDict()
+        self.body = body
+        self.kept: Recent[Features] = Recent(limit)
 
     @torch.no_grad()
     def __call__(self, keys: Sequence[int], prompts: Sequence[Prompt]) -> list[Prompt]:
         """Return prompts with features in place of pixels; one object for each key."""
         asked = dict(zip(keys, prompts, strict=True))
-        known = {key: self._kept[key] for key in asked if key in self._kept}
+        known = {key: kept for key in asked if (kept := self.kept.get(key)) is not None}
         missing = {key: prompt for key, prompt in asked.items() if key not in known}
         known |= self._encode(missing)
         seen = {key: _without_pixels(prompt) | known[key] for key, prompt in asked.items()}
-        for key in asked:
-            self._keep(key, known[key])
+        self.kept.keep({key: known[key] for key in asked})
         return [seen[key] for key in keys]
 
     def _encode(self, prompts: Mapping[int, Prompt]) -> dict[int, Features]:
@@ -55,16 +53,8 @@ class FrozenVision:
             ).pooler_output  # one (tokens, H) for each image or clip
             items = iter(features)
             for key, grid in zip(having, grids, strict=True):
-                encoded[key][f"{kind}_features"] = torch.cat([next(items) for _ in grid])
+                encoded[key][FEATURES[kind]] = torch.cat([next(items) for _ in grid])
         return encoded
-
-    def _keep(self, key: int, features: Features) -> None:
-        if key not in self._kept:
-            self._size += _bytes(features)
-        self._kept[key] = features
-        self._kept.move_to_end(key)
-        while self._size > self._limit:
-            self._size -= _bytes(self._kept.popitem(last=False)[1])
 
 
 def can_be_kept(body: PreTrainedModel) -> bool:
@@ -73,24 +63,5 @@ def can_be_kept(body: PreTrainedModel) -> bool:
     return body.config.model_type in FAMILIES and not learning
 
 
-def of_model(inputs: dict[str, Any]) -> dict[str, Any]:
-    """Return arguments of a policy with features (tokens, H) as it takes them."""
-    from transformers.modeling_outputs import BaseModelOutputWithPooling
-
-    names = {kind: f"{kind}_features" for kind in PIXELS if f"{kind}_features" in inputs}
-    if not names:
-        return inputs
-    media = {
-        kind: BaseModelOutputWithPooling(pooler_output=(inputs[name],))
-        for kind, name in names.items()
-    }
-    others = {name: value for name, value in inputs.items() if name not in names.values()}
-    return others | {"mm_encoder_outputs": media}
-
-
 def _without_pixels(prompt: Prompt) -> dict[str, Tensor]:
     return {name: value for name, value in prompt.items() if name not in PIXELS.values()}
-
-
-def _bytes(features: Features) -> int:
-    return sum(value.numel() * value.element_size() for value in features.values())

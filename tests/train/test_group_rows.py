@@ -167,7 +167,8 @@ def test_hidden_states_are_those_that_are_scored(share):
     model = policy("qwen2_5_vl").eval()
     prompts, completions, mask, _ = rollout(model, GROUPS["several"])
     accept_group_rows(model)
-    states = hidden_states(model, prompts, completions, mask, PAD, share=share)
+    laid_out = scoring(prompts, completions, mask, PAD, share=share)
+    states = hidden_states(model.base_model, laid_out)
     logits = model.get_output_embeddings()(states) / 0.9
     found = logits.log_softmax(-1).gather(2, completions[..., None])[..., 0] * mask
     wanted = scoring(prompts, completions, mask, PAD)

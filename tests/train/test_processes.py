@@ -42,13 +42,7 @@ def test_two_processes_that_share_the_weights_take_the_step_of_one(
     tiny_policy_dir, media_root, tmp_path, sharding
 ):
     """One of them has two pairs, the other a pair and a video: both kinds, one kind."""
-    if sharding == "zero3":
-        pytest.importorskip("deepspeed", reason="needs deepspeed")
-    steps = [
-        one_step(tiny_policy_dir, media_root, tmp_path / way, processes, "dapo", way)
-        for processes, way in ((1, "none"), (2, sharding))
-    ]
-    assert_same_step(weights(tiny_policy_dir), *steps)
+    assert_sharing_changes_nothing(tiny_policy_dir, media_root, tmp_path, sharding)
 
 
 @pytest.mark.parametrize("sharding", ["fsdp2", "zero3"])
@@ -56,18 +50,25 @@ def test_an_adapter_of_shared_weights_is_written_as_one_process_writes_it(
     tiny_policy_dir, media_root, tmp_path, sharding
 ):
     """By itself and merged; both load as one policy."""
-    if sharding == "zero3":
-        pytest.importorskip("deepspeed", reason="needs deepspeed")
-    steps = [
-        one_step(tiny_policy_dir, media_root, tmp_path / way, processes, "dapo", way, "lora")
-        for processes, way in ((1, "none"), (2, sharding))
-    ]
-    assert_same_step(weights(tiny_policy_dir), *steps)
+    assert_sharing_changes_nothing(tiny_policy_dir, media_root, tmp_path, sharding, "lora")
     ids = torch.arange(12)[None]
     for way in ("none", sharding):
         merged, again = (load_policy(str(tmp_path / way / part))[0] for part in ("", "adapter"))
         with torch.no_grad():
             torch.testing.assert_close(again(ids).logits, merged(ids).logits)
+
+
+def assert_sharing_changes_nothing(
+    policy: Path, media: Path, folder: Path, sharding: str, *options: str
+) -> None:
+    """Two processes that share the weights take the step of one that has them all."""
+    if sharding == "zero3":
+        pytest.importorskip("deepspeed", reason="needs deepspeed")
+    steps = [
+        one_step(policy, media, folder / way, processes, "dapo", way, *options)
+        for processes, way in ((1, "none"), (2, sharding))
+    ]
+    assert_same_step(weights(policy), *steps)
 
 
 def one_step(policy: Path, media: Path, out: Path, processes: int, *options: str) -> dict:

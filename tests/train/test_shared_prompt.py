@@ -40,10 +40,10 @@ def policy(tiny_policy_dir):
 
 
 @pytest.fixture(params=["images", "videos", "mixed"])
-def prompts(request, policy, with_root):
+def prompts(request, make_encoder, with_root):
     """Encoded prompts of different lengths, each asked by a group of rows."""
     samples = {"images": pairs(3), "videos": videos(2), "mixed": pairs(2) + videos(2)}
-    encode = PromptEncoder(policy[1], policy[0].base_model, DataOptions(nframes=4), longest=4000)
+    encode = make_encoder(nframes=4)
     return encode([row for row in with_root(samples[request.param]) for _ in range(GROUP)])
 
 
@@ -120,14 +120,13 @@ def test_hidden_states_of_sampling_are_those_of_a_forward_pass(policy, prompts, 
 @pytest.mark.parametrize("completed", [False, True], ids=["as asked", "with stand-ins"])
 @pytest.mark.parametrize("share", [True, False])
 def test_scores_and_gradients_equal_those_of_single_samples(
-    policy, prompts, rollout, with_root, share, completed
+    policy, prompts, rollout, make_encoder, with_root, share, completed
 ):
     model, processor = policy
     tokens, mask, _ = rollout
     weights = torch.linspace(-1, 1, tokens.numel()).view(tokens.shape) * mask
     pad = processor.tokenizer.pad_token_id
-    encode = PromptEncoder(processor, model.base_model, DataOptions(), longest=4000)
-    stand_ins = StandIns(encode, with_root(pairs(1) + videos(1)) if completed else ())
+    stand_ins = StandIns(make_encoder(), with_root(pairs(1) + videos(1)) if completed else ())
     unasked = stand_ins(prompts)
     wanted = scoring(prompts, tokens, mask, pad, share=share, unasked=unasked)
     if completed:  # both kinds of media are seen, whatever was asked

@@ -66,11 +66,11 @@ def test_the_memory_of_features_is_bounded(make_trainer):
     keys, prompts = range(4), trainer._encode(trainer._samples)
     vision = trainer._vision
     first = vision(keys, prompts)
-    size = vision._size
+    size = vision.kept.size
     assert size == sum(prompt["image_features"].nbytes for prompt in first) > 0
-    vision._limit = size // 2
+    vision.kept.limit = size // 2
     vision(keys, prompts)
-    assert 0 < vision._size <= size // 2
+    assert 0 < vision.kept.size <= size // 2
     assert all("pixel_values" not in prompt for prompt in first)
     assert len({id(prompt) for prompt in vision([0, 0, 1], [prompts[0]] * 2 + [prompts[1]])}) == 2
 
