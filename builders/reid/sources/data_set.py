@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -18,15 +18,18 @@ TRAIN, QUERY, GALLERY, DISTRACTOR, JUNK = "train", "query", "gallery", "distract
 ROLES = {"train": (TRAIN,), "test": (QUERY, GALLERY, DISTRACTOR, JUNK)}
 NOT_AN_IMAGE = "not an image name"
 
-SCHEMA = {
+SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "path": pl.String,  # relative to the root, as in manifests
     "source": pl.String,
     "name": pl.String,  # unique within the source; part of sample ids
     "pid": pl.String,  # "market1501/train/0002": unique over sources and splits
-    "camid": pl.Int32,
+    "camid": pl.Int32,  # null where the camera is unknown
     "clothes": pl.String,
     "split": pl.String,
     "role": pl.String,
+    "sequence": pl.String,
+    "frame": pl.Int64,  # frame number within the sequence
+    "descriptions": pl.List(pl.String),
 }
 
 
@@ -34,15 +37,20 @@ class Photo(NamedTuple):
     """An image file; `path` is relative to the data set's folder.
 
     `clothes` names an outfit of the identity and need not be unique across identities. `name` is
-    used in sample ids; by default it is the file's name without its suffix.
+    used in sample ids; by default it is the file's name without its suffix. `sequence` names a
+    recording of one camera, and `frame` is the frame's number in it. `descriptions` are sentences
+    about the person in the image.
     """
 
     path: str
     pid: str
-    camid: int
+    camid: int | None
     role: str
     clothes: str | None = None
     name: str | None = None
+    sequence: str | None = None
+    frame: int | None = None
+    descriptions: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +123,9 @@ class DataSet:
                 photo.clothes and f"{photo.pid}-{photo.clothes}",
                 split,
                 photo.role,
+                photo.sequence,
+                photo.frame,
+                photo.descriptions,
             )
             for photo in photos
         ]

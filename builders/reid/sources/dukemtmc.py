@@ -12,7 +12,7 @@ from nontrivial.builders.reid.sources.data_set import GALLERY, QUERY, TRAIN, Dat
 from nontrivial.builders.reid.sources.folders import BOXES, by_split, scan_folders
 
 # 0005_c2_f0046985.jpg: identity, camera, frame
-NAME = re.compile(r"(?P<pid>\d{4})_c(?P<camid>\d)_f\d+\.(?:jpg|png)")
+NAME = re.compile(r"(?P<pid>\d{4})_c(?P<camid>\d)_f(?P<frame>\d+)\.(?:jpg|png)")
 
 DATA_SET = DataSet(
     name="dukemtmc",

@@ -1,7 +1,8 @@
 """Your own data set: a folder whose file names give identity and camera.
 
 `--source folder=PATTERN` takes a regular expression that must match a file's whole path under the
-root. It has the groups `pid` and `camid`, and optionally `clothes`, `split` and `role`:
+root. It has the groups `pid` and `camid`, and optionally `clothes`, `split`, `role`, `sequence` and
+`frame` (the number of the frame in it):
 
     --source 'folder=(?P<split>train|test)/(?P<pid>\\d+)_c(?P<camid>\\d+)_.*\\.jpg'
 """

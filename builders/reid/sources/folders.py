@@ -26,7 +26,8 @@ def scan_folders(
 ) -> Scan:
     """Return a scan of the (folder, role) parts of each split.
 
-    `name` must match whole file names; it has the groups `pid`, `camid` and optionally `clothes`.
+    `name` must match whole file names; it has the groups `pid`, `camid` and optionally `clothes`,
+    `sequence` and `frame`.
     `nobody` maps pseudo-identities, which stand for no person, to their roles.
     """
 
@@ -37,8 +38,16 @@ def scan_folders(
                 if match is None:
                     ignored[NOT_AN_IMAGE] += 1
                     continue
-                pid, clothes = match["pid"], match.groupdict().get("clothes")
-                actual_role = (nobody or {}).get(pid, role)
-                yield Photo(f"{part}/{file}", pid, int(match["camid"]), actual_role, clothes)
+                known = match.groupdict()
+                number = known.get("frame")
+                yield Photo(
+                    f"{part}/{file}",
+                    known["pid"],
+                    int(known["camid"]),
+                    (nobody or {}).get(known["pid"], role),
+                    known.get("clothes"),
+                    sequence=known.get("sequence"),
+                    frame=int(number) if number else None,
+                )
 
     return scan

@@ -11,7 +11,7 @@ from nontrivial.builders.reid.sources.data_set import GALLERY, QUERY, TRAIN, Dat
 from nontrivial.builders.reid.sources.folders import by_split, scan_folders
 
 # 094_1_c9_015833.png: identity, outfit, camera, frame
-NAME = re.compile(r"(?P<pid>\d+)_(?P<clothes>\d+)_c(?P<camid>\d+)_\d+\.(?:png|jpg)")
+NAME = re.compile(r"(?P<pid>\d+)_(?P<clothes>\d+)_c(?P<camid>\d+)_(?P<frame>\d+)\.(?:png|jpg)")
 
 DATA_SET = DataSet(
     name="ltcc",

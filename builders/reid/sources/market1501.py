@@ -23,7 +23,9 @@ FOLDERS = by_split(*BOXES)
 VARIANTS = ("500k",)
 EXTRA = "images"  # the folder in the distractors' archive
 # 0002_c1s1_000451_03.jpg: identity, camera, sequence, frame, detection
-NAME = re.compile(r"(?P<pid>-1|\d{4,5})_c(?P<camid>\d)s\d_\d+_\d+\.(?:jpg|png)")
+NAME = re.compile(
+    r"(?P<pid>-1|\d{4,5})_c(?P<camid>\d)s(?P<sequence>\d)_(?P<frame>\d+)_\d+\.(?:jpg|png)"
+)
 # The benchmark's pseudo-identities: bad detections, and people outside all identities.
 ROLE_OF = {"-1": JUNK, "0000": DISTRACTOR, "00000": DISTRACTOR}
 

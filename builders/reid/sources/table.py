@@ -2,7 +2,8 @@
 
 `--source table=FILE` takes a csv or Parquet file with one row per image and the columns `path`
 (under the root), `pid` and `camid`; optional are `clothes`, `split`, `role` (train, query, gallery,
-distractor, junk) and `name`. Rows without a `split` belong to the requested one.
+distractor, junk), `name`, `sequence` and `frame` (the number of the frame in it). Rows without a
+`split` belong to the requested one.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ def data_set(variant: str) -> DataSet:
     file = Path(variant)
     return own_data_set(
         "table",
-        layout=f"{file} with columns path, pid, camid [clothes, split, role, name]",
+        layout=f"{file} with columns path, pid, camid "
+        "[clothes, split, role, name, sequence, frame]",
         records=lambda folder, ignored: _read(file),
     )
 
@@ -67,7 +69,19 @@ def photos(records: Iterable[Record], source: str, split: str) -> Iterator[Photo
             )
         path = row["path"]
         name = row.get("name") or path.rpartition(".")[0] or path
-        yield Photo(path, row["pid"], numbers[row["camid"]], role, row.get("clothes"), name)
+        number = row.get("frame")
+        if number and not number.isdigit():
+            raise BadInput(f"{source}: {path} has the frame {number!r}; needs a number")
+        yield Photo(
+            path,
+            row["pid"],
+            numbers[row["camid"]],
+            role,
+            row.get("clothes"),
+            name,
+            row.get("sequence"),
+            int(number) if number else None,
+        )
 
 
 def _read(file: Path) -> Sequence[Record]:
