@@ -1,7 +1,9 @@
 """Mine non-trivial pairs of person re-identification data sets.
 
   python -m builders.reid_hard --source market1501
-      -> manifests/market1501_reid_hard.parquet          hard pairs of training identities
+      -> manifests/market1501_reid_hard.parquet          twins of training identities
+  python -m builders.reid_hard --source market1501 --pairs extreme
+      -> manifests/market1501_reid_extreme.parquet       pairs of the largest margins
   python -m builders.reid_hard --source market1501 --pairs random
       -> manifests/market1501_reid_random.parquet        random pairs of the same cameras and labels
   python -m builders.reid_hard --source market1501 --split test
@@ -11,10 +13,11 @@
   python -m builders.reid_hard --source market1501 msmt17 cuhk03 prcc
       -> manifests/market1501+msmt17+cuhk03+prcc_reid_hard.parquet
 
-Among images of other cameras, a hard negative is another person among the anchor's top k, and a
-hard positive is the same person ranked below somebody else. `difficulty` is the margin by which the
-first stage errs, in units of `similarity`. Pairs with doubtful labels go to manifests/quarantine/.
-In data sets with known clothes, positives are pairs in changed clothes.
+Hard pairs come as twins: an image, and two candidates from one other camera that the first stage
+finds equally similar to it. One shows the same person, who is outranked by somebody else, the other
+one a stranger. Extreme pairs are those that the first stage errs about most; "alike means
+different" answers them. Pairs with doubtful labels go to manifests/quarantine/. In data sets with
+known clothes, positives are pairs in changed clothes.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +35,7 @@ from nontrivial.manifests.command import guard, option, parse, table
 from nontrivial.manifests.errors import BadInput
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
 
     from nontrivial.builders.reid.mining import Mined
@@ -39,15 +44,24 @@ if TYPE_CHECKING:
     from nontrivial.builders.reid.vectors import Embedded
 
 
+# What `difficulty` means, by kind of pairs.
+DIFFICULTY = {
+    "hard": "mean of the first stage's uncertainty in bits and of log rank / log top_k",
+    "extreme": "margin by which the first stage errs, in units of similarity",
+    "random": "the first stage's uncertainty in bits",
+    "top": None,
+}
+
+
 @dataclass
 class Options(ImageOptions):
     """Options of `python -m builders.reid_hard`."""
 
     pairs: str = option(
-        "the hardest pairs, random pairs of the same cameras and labels, or each query's top_k of "
-        "the ranked gallery",
+        "twins, the largest margins, random pairs of the cameras and labels of twins, or each "
+        "query's top_k of the ranked gallery",
         default="hard",
-        choices=("hard", "random", "top"),
+        choices=("hard", "extreme", "random", "top"),
     )
     form: str = option(
         "questions about one candidate, or about which of several show the person",
@@ -57,13 +71,13 @@ class Options(ImageOptions):
     candidates: int = option(
         "candidates per choice, of which none to several are right", default=4, rare=True
     )
-    swap_twins: bool = option("write each pair in both orders", default=False, rare=True)
+    both_orders: bool = option("write each pair in both orders", default=False, rare=True)
     budget: float = option(
         "questions: a share of the training images or queries (up to 1) or a number (above 1)",
         default=0.209,
     )
     top_k: int = option(
-        "nearest images of other identities that count as hard negatives", default=50
+        "nearest strangers of an anchor among which its twins are found", default=50
     )
     per_image: int | None = option(
         "most pairs of an image (default: 4 times an even share)", default=None, rare=True
@@ -73,10 +87,15 @@ class Options(ImageOptions):
     )
     any_clothes: bool = option("allow positives in the same clothes", default=False, rare=True)
     keep_doubts: bool = option("use images with doubtful labels, too", default=False, rare=True)
+    burst: int = option(
+        "frames of a sequence that count as one moment, of which one twin is taken first",
+        default=125,
+        rare=True,
+    )
     doubt_margin: float = option(
-        "doubt a label if the nearest negative beats the best positive by this many standard "
+        "doubt a label if the nearest stranger beats the best positive by more than is usual, in "
         "deviations",
-        default=1.0,
+        default=3.5,
         rare=True,
     )
     duplicate: float = option(
@@ -101,7 +120,7 @@ class Part:
     images: ImageList
     embedded: Embedded
     space: Space
-    pairs: pl.DataFrame  # anchor, candidate, similarity, margin, kind, rank
+    pairs: pl.DataFrame  # anchor, candidate, similarity, difficulty, kind, twin, rank
     mined: Mined | None  # None for --pairs top, which mines nothing
 
 
@@ -144,7 +163,7 @@ def space_of(embedded: Embedded, *, ranked: bool = False) -> Space:
     return build_space(
         list(embedded.vectors.values()),
         pids=frame["pid"].rank("dense").to_numpy().astype(np.int64),
-        camids=frame["camid"].to_numpy().astype(np.int64),
+        camids=frame["camid"].fill_null(-1).to_numpy().astype(np.int64),
         anchors=np.flatnonzero((role == TRAIN) | (role == QUERY)),
         candidates=np.flatnonzero(np.isin(role, answering)),
         clothes=frame["clothes"].rank("dense").fill_null(-1).to_numpy().astype(np.int64),
@@ -155,14 +174,14 @@ def _check(options: Options) -> None:
     options.check()
     if not options.budget > 0:
         raise BadInput(f"--budget {options.budget}: needs a share up to 1 or a number of pairs")
-    for name in ("top_k", "per_image", "per_identity", "ivf_probes"):
+    for name in ("top_k", "per_image", "per_identity", "ivf_probes", "burst"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise BadInput(f"--{name} {value}: needs at least 1")
     if not 2 <= options.candidates <= 25:
         raise BadInput(f"--candidates {options.candidates}: needs 2 to 25")
-    if options.swap_twins and options.form != "pair":
-        raise BadInput("--swap_twins: only pairs have two orders; leave --form at pair")
+    if options.both_orders and options.form != "pair":
+        raise BadInput("--both_orders: only pairs have two orders; leave --form at pair")
     if options.pairs == "top" and (options.form != "pair" or options.split != "test"):
         raise BadInput("--pairs top: is for --split test and --form pair")
 
@@ -205,12 +224,20 @@ def _part(name: str, images: ImageList, embedded: Embedded, budget: int, options
         from nontrivial.builders.reid.mining import first_ranked
 
         return Part(name, images, embedded, space, first_ranked(space, options.top_k), None)
-    mined = _mine(name, space, budget, options)
-    pairs = mined.hard if options.pairs == "hard" else mined.random
+    mined = _mine(name, embedded.frame, space, budget, options)
+    pairs = mined.random if options.pairs == "random" else mined.hard
     return Part(name, images, embedded, space, mined.ranked(space, pairs), mined)
 
 
-def _mine(name: str, space: Space, budget: int, options: Options) -> Mined:
+def _moments(frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sequence and the frame number of each image, (N,) int64, −1 where unknown."""
+    import numpy as np
+
+    sequence = frame["sequence"].rank("dense").fill_null(-1).to_numpy().astype(np.int64)
+    return sequence, frame["frame"].fill_null(-1).to_numpy()
+
+
+def _mine(name: str, frame: pl.DataFrame, space: Space, budget: int, options: Options) -> Mined:
     from tqdm import tqdm
 
     from nontrivial.builders.reid.mining import Rules, mine
@@ -218,17 +245,20 @@ def _mine(name: str, space: Space, budget: int, options: Options) -> Mined:
     rules = Rules(
         budget=budget,
         top_k=options.top_k,
+        extreme=options.pairs == "extreme",
         per_image=options.per_image,
         per_identity=options.per_identity,
         candidates=options.candidates if options.form == "choice" else None,
-        wide=options.doubt_margin,
+        unusual=options.doubt_margin,
         duplicate=options.duplicate,
         trust_labels=not _doubting(options),
         any_clothes=options.any_clothes,
+        burst=options.burst,
         probes=options.ivf_probes,
         seed=options.seed,
     )
-    return mine(space, rules, lambda blocks: tqdm(blocks, f"neighbours in {name}", unit="block"))
+    bar = partial(tqdm, desc=f"neighbours in {name}", unit="block")
+    return mine(space, rules, bar, *_moments(frame))
 
 
 def read_truth(images: ImageList, root: str) -> dict[str, list[str]]:
@@ -243,13 +273,23 @@ def read_truth(images: ImageList, root: str) -> dict[str, list[str]]:
 def _samples(options: Options, parts: Sequence[Part], encoder: str) -> list[dict[str, Any]]:
     rows = [row for part in parts for row in _samples_of(part, options, encoder)]
     if not rows:
-        raise BadInput("no identity was seen by two cameras: there is nothing to pair")
+        raise BadInput(_nothing_to_pair(parts))
     if options.embed_media:
         from nontrivial.manifests.media import resolve
 
         for image in (image for row in rows for image in row["images"]):
             image["bytes"] = resolve(options.root, image["path"]).read_bytes()
     return rows
+
+
+def _nothing_to_pair(parts: Sequence[Part]) -> str:
+    met = [part for part in parts if part.mined and part.mined.counts["positives"]]
+    if not met:
+        return "no identity was seen by two cameras: there is nothing to pair"
+    return (
+        "no twins: the encoder ranks every positive above all strangers, or no stranger of its "
+        "camera is as similar; raise --top_k, take another --encoder, or --pairs random"
+    )
 
 
 def _samples_of(part: Part, options: Options, encoder: str) -> Iterator[dict[str, Any]]:
@@ -259,7 +299,7 @@ def _samples_of(part: Part, options: Options, encoder: str) -> Iterator[dict[str
     wording = Wording(options.pairs, encoder, options.seed, truth)
     if options.form == "choice":
         return choice_samples(part.pairs, part.embedded.frame, wording)
-    return pair_samples(part.pairs, part.embedded.frame, wording, twins=options.swap_twins)
+    return pair_samples(part.pairs, part.embedded.frame, wording, both_orders=options.both_orders)
 
 
 def _about(options: Options, parts: Sequence[Part]) -> dict[str, Any]:
@@ -269,7 +309,7 @@ def _about(options: Options, parts: Sequence[Part]) -> dict[str, Any]:
         "options": asdict(options),
         "seed": options.seed,
         "media_root": options.root,
-        "difficulty": "margin by which the first stage errs, in units of similarity",
+        "difficulty": DIFFICULTY[options.pairs],
         "counts": {part.name: _counts(part) for part in parts},
         "coverage": {part.name: _coverage(part) for part in parts},
         "first_stage_auc": {name: pairs.auc() for name, pairs in mined.items()},
@@ -291,7 +331,8 @@ def _coverage(part: Part) -> dict[str, Any]:
     from nontrivial.builders.reid.coverage import coverage
 
     frame = part.embedded.frame
-    return coverage(part.pairs, frame["pid"].to_numpy(), frame["camid"].to_numpy())
+    bursts = part.mined.bursts if part.mined else None
+    return coverage(part.pairs, frame["pid"].to_numpy(), frame["camid"].to_numpy(), bursts)
 
 
 def _quarantine_path(options: Options) -> Path:
@@ -352,7 +393,7 @@ def _shortfalls(counts: Mapping[str, Mapping[str, int]], kinds: Mapping[str, int
         if count.get("chosen", 0) < count.get("budget", 0)
     ]
     if easy := kinds.get(POSITIVE, 0):
-        texts.append(f"hard positives ran out: {easy} positives are ranked first")
+        texts.append(f"extreme positives ran out: {easy} positives are ranked first")
     return texts
 
 

@@ -26,6 +26,7 @@ from nontrivial.manifests.schema import (
     SAMPLES,
     SCHEMA_VERSION,
     datasets_features,
+    upgraded,
     validate,
 )
 
@@ -36,6 +37,7 @@ ROW_GROUP, WITH_MEDIA = 2**14, 256
 
 def write_samples(table: pa.Table, path: str | os.PathLike, about: Mapping[str, Any]) -> str:
     """Validate a samples table, write it sorted by id, and return its content digest."""
+    table = upgraded(table)
     table = table.select(SAMPLES.names).cast(SAMPLES)
     if not _ascends(table["id"].combine_chunks()):
         table = table.sort_by("id")
@@ -96,7 +98,7 @@ def read_table(path: str | os.PathLike, columns: Sequence[str] | None = None) ->
 
 def read_samples(path: str | os.PathLike) -> pa.Table:
     """Read and validate a samples table and cast it to the exact types of the contract."""
-    table = read_table(path)
+    table = upgraded(read_table(path))
     validate(table, str(path))
     return table.select(SAMPLES.names).cast(SAMPLES.with_metadata(table.schema.metadata))
 

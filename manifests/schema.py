@@ -20,7 +20,8 @@ import pyarrow.compute as pc
 from nontrivial.manifests.answers import LETTERS, NONE
 from nontrivial.manifests.errors import ManifestError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+ADDED = {"reid": ("twin",)}  # fields since version 1; null in older files
 METADATA_KEY = b"nontrivial"
 TASKS = ("reid_pair", "reid_choice", "video_qa")
 SPLITS = ("train", "val", "test")
@@ -42,6 +43,7 @@ REID = pa.struct(
         ("similarity", pa.list_(pa.float32())),
         ("rank", pa.list_(pa.int32())),
         ("encoder", pa.string()),
+        ("twin", pa.string()),  # id of the pair with the same query and the other answer
     ]
 )
 QA = pa.struct(
@@ -139,8 +141,36 @@ def datasets_features() -> bytes:
     return json.dumps({"info": {"features": features}}).encode()
 
 
+def upgraded(table: pa.Table) -> pa.Table:
+    """Return samples of version 1 or 2 with the fields of version 2, absent ones null."""
+    for name, added in ADDED.items():
+        place = table.schema.get_field_index(name)
+        kind = table.schema.field(place).type if place >= 0 else None
+        if kind is None or not pa.types.is_struct(kind):
+            continue
+        known = {field.name for field in kind}
+        for field in (field for field in added if field not in known):
+            table = table.set_column(place, name, _with_nulls(table.column(place), field))
+    return table
+
+
+def _with_nulls(column: pa.ChunkedArray, field: str) -> pa.ChunkedArray:
+    """Return structs with one more text field, which is null."""
+    fields = [*column.type, pa.field(field, pa.string())]
+    chunks = [
+        pa.StructArray.from_arrays(
+            [*chunk.flatten(), pa.nulls(len(chunk), pa.string())],
+            fields=fields,
+            mask=chunk.is_null(),
+        )
+        for chunk in column.chunks
+    ]
+    return pa.chunked_array(chunks, pa.struct(fields))
+
+
 def validate(table: pa.Table, name: str = "manifest") -> None:
     """Raise `ManifestError` with file, row id, column and rule if samples break the contract."""
+    table = upgraded(table)
     _check_columns(table, SAMPLES, name)
     repeated, straddling = _repeated(_numbers(table, "id")), _straddling(table)
 

@@ -82,19 +82,20 @@ def mine_pairs(
     trust_labels: bool = False,
     seed: int = 0,
 ) -> dict[str, np.ndarray]:
-    """Mine the pairs of images that a first stage gets wrong: half positives, half negatives.
+    """Mine pairs of images that a first stage knows nothing about: half positives, half negatives.
 
     vectors       (N, D) features of one encoder, or a list of these for several; any norm
     pids, camids  (N,) identities and cameras, numbers or names
     clothes       (N,) outfits; positives then show changed clothes. None: unknown
     budget        share of the images (up to 1), or number of pairs (above 1)
-    top_k         negatives are taken from the anchor's `top_k` nearest images of other people
+    top_k         twins are found among the anchor's `top_k` nearest images of other people
     trust_labels  keep pairs whose labels look wrong
 
     Returns arrays (P,) by name: `anchor` and `candidate` (rows), `same` (bool), `similarity`,
-    `margin` (size of the first stage's error, float32) and `rank` among the anchor's negatives.
-    Pairs cross cameras. Raises `ValueError` for mismatched shapes. ReID-R style (arXiv 2604.19218);
-    `nontrivial.builders.reid.pairs` has the definitions. Needs FAISS.
+    `difficulty` (0 to 1), `rank` among the anchor's negatives, and `twin`: two pairs of one number
+    share their anchor, their cameras and nearly their similarity, and one is of the same person; −1
+    for a single pair. Pairs cross cameras. Raises `ValueError` for mismatched shapes. ReID-R style
+    (arXiv 2604.19218); `nontrivial.builders.reid.twins` has the definitions. Needs FAISS.
 
     >>> import numpy as np
     >>> rng = np.random.default_rng(0)
@@ -122,9 +123,10 @@ def mine_pairs(
     rules = Rules(wanted, top_k=top_k, trust_labels=trust_labels, seed=seed)
     mined = mine(space, rules)
     pairs = mined.ranked(space, mined.hard)
-    names = ("anchor", "candidate", "similarity", "margin", "rank")
+    names = ("anchor", "candidate", "similarity", "difficulty", "rank")
     same = pairs["kind"].is_in(POSITIVES).to_numpy()
-    return {name: pairs[name].to_numpy() for name in names} | {"same": same}
+    twin = pairs["twin"].fill_null(-1).to_numpy()
+    return {name: pairs[name].to_numpy() for name in names} | {"same": same, "twin": twin}
 
 
 def ranking_metrics(

@@ -1,4 +1,4 @@
-"""Statistics of chosen pairs: their ranks, margins, cameras and identities."""
+"""Statistics of chosen pairs: their ranks, difficulty, cameras, identities and bursts."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def coverage(
-    pairs: pl.DataFrame, pids: np.ndarray, camids: np.ndarray
+    pairs: pl.DataFrame, pids: np.ndarray, camids: np.ndarray, bursts: np.ndarray | None = None
 ) -> dict[str, Mapping[str, float]]:
-    """Summarise pairs (anchor, candidate, margin, rank) by title; pids and camids are by row.
+    """Summarise pairs (anchor, candidate, difficulty, rank) by title; the rest is by row.
 
     A pair counts for both its cameras, and once for each of its identities.
     """
@@ -23,9 +23,10 @@ def coverage(
     cameras = Counter(camids[members].ravel().tolist())
     people = Counter(pid for row in pids[members].tolist() for pid in set(row))
     per_person = np.array(sorted(people.values()) or [0])
+    anchors = pairs["anchor"].to_numpy()
     return {
         "rank": rank_histogram(pairs["rank"].to_numpy()),
-        "margin": margin_quantiles(pairs["margin"].to_numpy()),
+        "difficulty": quantiles(pairs["difficulty"].to_numpy()),
         "pairs of a camera": {str(camera): count for camera, count in sorted(cameras.items())},
         "pairs of an identity": {
             "identities": len(people),
@@ -33,6 +34,14 @@ def coverage(
             "median": float(np.median(per_person)),
             "most": int(per_person[-1]),
         },
+        "anchors": {
+            "images": len(np.unique(anchors)),
+            "identities": len(np.unique(pids[anchors])),
+            "of": len(np.unique(pids)),
+        },
+        "bursts of anchors": {}
+        if bursts is None
+        else {"bursts": len(np.unique(bursts[anchors])), "of": len(np.unique(bursts))},
     }
 
 
@@ -50,14 +59,14 @@ def rank_histogram(ranks: np.ndarray) -> dict[str, int]:
     return {names[place]: count for place, count in sorted(places.items())}
 
 
-def margin_quantiles(margins: np.ndarray) -> dict[str, float]:
-    """Return quantiles of the finite margins.
+def quantiles(values: np.ndarray) -> dict[str, float]:
+    """Return quantiles of the finite values.
 
-    >>> margin_quantiles(np.array([0.0, 1.0, np.inf]))
+    >>> quantiles(np.array([0.0, 1.0, np.inf]))
     {'0%': 0.0, '25%': 0.25, '50%': 0.5, '75%': 0.75, '100%': 1.0}
     """
-    finite = margins[np.isfinite(margins)]
+    finite = values[np.isfinite(values)]
     if not len(finite):
         return {}
-    values = np.quantile(finite, QUANTILES)
-    return {f"{q:.0%}": round(float(v), 4) for q, v in zip(QUANTILES, values, strict=True)}
+    at = np.quantile(finite, QUANTILES)
+    return {f"{q:.0%}": round(float(v), 4) for q, v in zip(QUANTILES, at, strict=True)}

@@ -1,13 +1,18 @@
 """Two people under one identity, because annotators confused them.
 
-A hard positive also looks unlike the rest of its identity, so looking unlike is not enough. Connect
-two images of an identity if either ranks the other before anybody else. If an identity falls into
-parts of two or more images, the first stage recognises the person of each part. Two parts are taken
-for two people if they look no more alike than strangers do,
+A hard positive also looks unlike the rest of its identity, so looking unlike is not enough. Two
+parts of an identity, of two or more images each, are taken for two people in either of two cases.
+
+Connect two images of an identity if either ranks the other before anybody else. If parts remain,
+the first stage recognises the person of each. They are two people if they look no more alike than
+strangers do,
 
     mean s(a, p)  ≤  mean (m_a + 1.7 d_a)    over a in one part, p in the other,
 
 with m and d as in `builders.reid.space`.
+
+The images of two cameras are two people if the mean of s(a, p) over both is unusually low for the
+two cameras (`builders.reid.usual`).
 """
 
 from __future__ import annotations
@@ -16,12 +21,49 @@ import numpy as np
 import polars as pl
 
 from nontrivial.builders.reid.space import Pairs, Space, average, deviation
+from nontrivial.builders.reid.usual import Usual
 
 STRANGERS = 1.7  # standard deviations above the mean; most strangers stay below
 
 
-def find_merged_identities(space: Space, positives: Pairs, best_negative: np.ndarray) -> np.ndarray:
-    """Mask the positives (P,) that connect two people; best_negative (N,) similarities by row."""
+def find_merged_identities(
+    space: Space, positives: Pairs, best_negative: np.ndarray, least: float
+) -> np.ndarray:
+    """Mask the positives (P,) that connect two people.
+
+    best_negative (N,) are similarities by row; `least` deviations below the median are unusual.
+    """
+    return _strange_parts(space, positives, best_negative) | _strange_cameras(
+        space, positives, least
+    )
+
+
+def _strange_cameras(space: Space, positives: Pairs, least: float) -> np.ndarray:
+    """Mask the positives (P,) between two cameras that seem to show two people."""
+    sides = {"asks": positives.anchor, "answers": positives.candidate}
+    sided = pl.DataFrame(
+        {
+            **sides,
+            "pid": space.pids[positives.anchor],
+            **{f"view_{name}": space.views[rows] for name, rows in sides.items()},
+            "similarity": positives.similarity,
+        }
+    )
+    key = ["pid", "view_asks", "view_answers"]
+    means = sided.group_by(key).agg(
+        pl.col("similarity").mean(), pl.col("asks").n_unique(), pl.col("answers").n_unique()
+    )
+    means = means.filter(pl.min_horizontal("asks", "answers") > 1).sort(key)
+    value, *cameras = (means[name].to_numpy() for name in ("similarity", *key[1:]))
+    usual, deviation = Usual.of(value, *cameras).at(*cameras)
+    low = value < usual - least * deviation
+    strange = means.filter(pl.Series(low)).select(*key, strange=pl.lit(value=True))
+    found = sided.join(strange, key, how="left", maintain_order="left")["strange"]
+    return found.fill_null(value=False).to_numpy()
+
+
+def _strange_parts(space: Space, positives: Pairs, best_negative: np.ndarray) -> np.ndarray:
+    """Mask the positives (P,) between two parts that the first stage recognises."""
     recognised = positives.similarity > np.minimum(
         best_negative[positives.anchor], best_negative[positives.candidate]
     )

@@ -40,14 +40,15 @@ class Wording:
 
 
 def pair_samples(
-    pairs: pl.DataFrame, frame: pl.DataFrame, wording: Wording, *, twins: bool = False
+    pairs: pl.DataFrame, frame: pl.DataFrame, wording: Wording, *, both_orders: bool = False
 ) -> Iterator[dict[str, Any]]:
-    """Yield a row of the samples table per pair; with `twins` a second one in the other order.
+    """Yield a row of the samples table per pair, with `both_orders` a second one turned round.
 
-    pairs   anchor, candidate (rows of `frame`), similarity, margin, kind, rank
+    pairs   anchor, candidate (rows of `frame`), similarity, difficulty, kind, twin, rank
     frame   the images: path, source, name, pid, camid, clothes, split
 
-    A twin has the options and the numbers of its pair.
+    A pair turned round has the options and the numbers of the pair. Pairs with one number in `twin`
+    name each other.
     """
     image = partial(_image, frame)
     rows = list(pairs.iter_rows(named=True))
@@ -55,16 +56,32 @@ def pair_samples(
     names = [_sample_id(wording, query, [candidate]) for query, candidate in members]
     verdicts = [YES if row["kind"] in POSITIVES else NO for row in rows]
     first = first_options(dict(zip(names, verdicts, strict=True)), wording.seed)
+    twin = _twins(names, [row["twin"] for row in rows])
     for name, row, pair, verdict in zip(names, rows, members, verdicts, strict=True):
         options = [YES, NO] if first[name] == YES else [NO, YES]
-        for query, candidate in (pair, pair[::-1]) if twins else (pair,):
+        for query, candidate in (pair, pair[::-1]) if both_orders else (pair,):
+            sample = _sample("reid_pair", row["kind"], query, [candidate], [row], wording)
+            sample["reid"]["twin"] = twin.get(sample["id"])
             yield {
-                **_sample("reid_pair", row["kind"], query, [candidate], [row], wording),
+                **sample,
                 "question": SAME_PERSON,
                 "options": options,
                 "answer": [letters(2)[options.index(verdict)]],
                 "rationale": _compared(query, candidate, verdict, wording),
             }
+
+
+def _twins(names: Sequence[str], numbers: Sequence[int | None]) -> dict[str, str]:
+    """Return the name of each pair's twin, the one with the same number.
+
+    >>> _twins(["a", "b", "c"], [1, 1, None])
+    {'a': 'b', 'b': 'a'}
+    """
+    members: dict[int, list[str]] = {}
+    for name, number in zip(names, numbers, strict=True):
+        if number is not None:
+            members.setdefault(number, []).append(name)
+    return {name: other for a, b in members.values() for name, other in ((a, b), (b, a))}
 
 
 def choice_samples(
@@ -148,7 +165,8 @@ def _sample(
     wording: Wording,
 ) -> dict[str, Any]:
     """Return the columns that both forms fill alike; `rows` are the pairs of the candidates."""
-    margins = [row["margin"] for row in rows if math.isfinite(row["margin"])]
+    known = [row["difficulty"] for row in rows if row["difficulty"] is not None]
+    known = [value for value in known if math.isfinite(value)]
     reid = {
         "kind": kind,
         "query_pid": query["pid"],
@@ -168,7 +186,7 @@ def _sample(
         "split": query["split"],
         "group": query["pid"],
         "images": [{"bytes": None, "path": image["path"]} for image in (query, *candidates)],
-        "difficulty": fmean(margins) if margins else None,
+        "difficulty": fmean(known) if known else None,
         "reid": reid,
     }
 

@@ -36,7 +36,9 @@ class Space:
     """Images that can be compared.
 
     vectors     (N, width) float32 unit vectors of each encoder
-    pids        (N,) int64; camids (N,) int64; clothes (N,) int64 outfits, −1 where unknown
+    pids        (N,) int64; clothes (N,) int64 outfits, −1 where unknown
+    camids      (N,) int64, where each image of an unknown camera has a number of its own
+    views       (N,) int64, the same with −1 for unknown cameras
     anchors     (A,) int64 rows, ascending
     candidates  (C,) int64 rows, by camera and then by row
     index       (C, D) float32: the candidates' rounded vectors, encoders side by side
@@ -47,6 +49,7 @@ class Space:
     vectors: tuple[np.ndarray, ...]
     pids: np.ndarray
     camids: np.ndarray
+    views: np.ndarray
     clothes: np.ndarray
     anchors: np.ndarray
     candidates: np.ndarray
@@ -102,7 +105,24 @@ class Pairs:
         """Return the pairs that the mask (P,) keeps."""
         if kept.all():
             return self
-        return Pairs(self.anchor[kept], self.candidate[kept], self.similarity[kept])
+        return self.at(kept)
+
+    def at(self, places: np.ndarray) -> Pairs:
+        """Return the pairs at places (n,), or where a mask (P,) is true."""
+        return Pairs(self.anchor[places], self.candidate[places], self.similarity[places])
+
+
+@dataclass(frozen=True)
+class Strangers:
+    """The nearest strangers of each anchor, best first.
+
+    rows (A, k), −1 for none; values (A, k) float32, −inf for none and for those in doubt; last (A,)
+    float32, the similarity that the search of the anchor ended with, −inf if it found all
+    """
+
+    rows: np.ndarray
+    values: np.ndarray
+    last: np.ndarray
 
 
 def build_space(
@@ -113,12 +133,18 @@ def build_space(
     candidates: np.ndarray,
     clothes: np.ndarray | None = None,
 ) -> Space:
-    """Build the space of N images; each of `vectors` is (N, width) float32, rows of length 1."""
+    """Build the space of N images; each of `vectors` is (N, width) float32, rows of length 1.
+
+    An image of an unknown camera (−1) is compared with all images but itself.
+    """
     rows, width = len(pids), sum(x.shape[1] for x in vectors)
+    views = camids
+    camids = np.where(views < 0, views.max(initial=0) + 1 + np.arange(rows), views)
     plain = Space(
         tuple(vectors),
         pids,
         camids,
+        views,
         np.full(rows, -1) if clothes is None else clothes,
         anchors,
         candidates[np.lexsort((candidates, camids[candidates]))],
@@ -129,6 +155,13 @@ def build_space(
     for part in blocks(np.arange(len(candidates)), GATHER):
         plain.index[part] = plain.keys(plain.candidates[part])
     return plain if len(vectors) == 1 else _fused(plain)
+
+
+def best_by_row(pairs: Pairs, rows: int) -> np.ndarray:
+    """Return the highest similarity of each row as an anchor, (rows,) float32; −inf without one."""
+    best = np.full(rows, -np.inf, np.float32)
+    np.maximum.at(best, pairs.anchor, pairs.similarity)
+    return best
 
 
 def similarity(space: Space, anchor: np.ndarray, candidate: np.ndarray) -> np.ndarray:
@@ -190,10 +223,11 @@ def _fused(plain: Space) -> Space:
             weight[rows, number] = 1 / scale
             offset[rows] += (asking @ centre[part]) / scale
     # Rounded, because the last digits of the sums above depend on the number of threads.
-    return plain.reweighted(_to_steps(weight), _to_steps(offset))
+    return plain.reweighted(to_steps(weight), to_steps(offset))
 
 
-def _to_steps(x: np.ndarray) -> np.ndarray:
+def to_steps(x: np.ndarray) -> np.ndarray:
+    """Round to float32 multiples of 1 / STEPS, the same whatever the last digits are."""
     return (np.rint(x * STEPS) / STEPS).astype(np.float32)
 
 

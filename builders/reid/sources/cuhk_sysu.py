@@ -11,8 +11,8 @@ import re
 from nontrivial.builders.reid.sources.data_set import TRAIN, DataSet
 from nontrivial.builders.reid.sources.folders import scan_folders
 
-# p11422_s16929_1.jpg: identity, scene, number
-NAME = re.compile(r"p(?P<pid>\d+)_s(?P<camid>\d+)_\d+\.(?:jpg|png)")
+# p11422_s16929_1.jpg: identity, scene, number; the cameras are unknown
+NAME = re.compile(r"p(?P<pid>\d+)_s(?P<sequence>\d+)_\d+\.(?:jpg|png)")
 
 DATA_SET = DataSet(
     name="cuhk_sysu",

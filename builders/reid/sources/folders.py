@@ -26,7 +26,7 @@ def scan_folders(
 ) -> Scan:
     """Return a scan of the (folder, role) parts of each split.
 
-    `name` must match whole file names; it has the groups `pid`, `camid` and optionally `clothes`,
+    `name` must match whole file names; it has the group `pid` and optionally `camid`, `clothes`,
     `sequence` and `frame`.
     `nobody` maps pseudo-identities, which stand for no person, to their roles.
     """
@@ -43,7 +43,7 @@ def scan_folders(
                 yield Photo(
                     f"{part}/{file}",
                     known["pid"],
-                    int(known["camid"]),
+                    int(known["camid"]) if "camid" in known else None,
                     (nobody or {}).get(known["pid"], role),
                     known.get("clothes"),
                     sequence=known.get("sequence"),

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nontrivial.builders.reid import mining
+from nontrivial.builders.reid import extreme as extreme_pairs
 from nontrivial.builders.reid.label_noise import (
     NEAR_DUPLICATE,
     SAME_PERSON,
@@ -17,7 +17,7 @@ from nontrivial.builders.reid.label_noise import (
     TWO_PEOPLE,
 )
 from nontrivial.builders.reid.mining import Mined, Rules, mine
-from nontrivial.builders.reid.pairs import HARD_NEGATIVE, HARD_POSITIVE, POSITIVES
+from nontrivial.builders.reid.pairs import EXTREME_NEGATIVE, EXTREME_POSITIVE, POSITIVES
 from tests.builders.reid import planted
 
 
@@ -38,30 +38,30 @@ def swap_labels(world: planted.World, share: float) -> tuple[planted.World, np.n
 
 
 @pytest.fixture(scope="module")
-def twins() -> tuple[planted.World, set[frozenset[int]], Mined]:
+def extreme() -> tuple[planted.World, set[frozenset[int]], Mined]:
     base = planted.world(identities=60, noise=0.3, widths=(48,))
     world, pairs = planted.lookalikes(base, pairs=12, distance=0.35)
-    rules = Rules(budget=2 * 12 * 12, top_k=10, per_image=99, per_identity=999)
+    rules = Rules(extreme=True, budget=2 * 12 * 12, top_k=10, per_image=99, per_identity=999)
     return world, pairs, mine(world.space(), rules)
 
 
-def test_planted_lookalikes_are_found_among_the_hard_negatives(twins):
-    world, pairs, mined = twins
-    hard = mined.hard.filter(pl.col("kind") == HARD_NEGATIVE)
+def test_planted_lookalikes_are_found_among_the_hard_negatives(extreme):
+    world, pairs, mined = extreme
+    hard = mined.hard.filter(pl.col("kind") == EXTREME_NEGATIVE)
     found = identities(world, hard)
     assert len(set(found) & pairs) >= 0.99 * len(pairs)
     assert np.mean([pair in pairs for pair in found]) > 0.95
 
 
-def test_no_negative_shares_the_identity_and_every_positive_does(twins):
-    world, _, mined = twins
+def test_no_negative_shares_the_identity_and_every_positive_does(extreme):
+    world, _, mined = extreme
     for pairs in (mined.hard, mined.random):
         same = np.array([len(pair) == 1 for pair in identities(world, pairs)])
         np.testing.assert_array_equal(same, pairs["kind"].is_in(POSITIVES).to_numpy())
 
 
-def test_both_images_of_a_pair_come_from_different_cameras(twins):
-    world, _, mined = twins
+def test_both_images_of_a_pair_come_from_different_cameras(extreme):
+    world, _, mined = extreme
     for pairs in (mined.hard, mined.random):
         assert (world.camids[pairs["anchor"]] != world.camids[pairs["candidate"]]).all()
 
@@ -69,13 +69,13 @@ def test_both_images_of_a_pair_come_from_different_cameras(twins):
 def test_a_hard_pair_is_one_the_first_stage_gets_wrong_and_ranks_say_how_far():
     world = planted.world(identities=30, noise=2.0)
     space = world.space()
-    mined = mine(space, Rules(budget=60, top_k=10, trust_labels=True))
+    mined = mine(space, Rules(extreme=True, budget=60, top_k=10, trust_labels=True))
     hard = mined.ranked(space, mined.hard)
-    positives = hard.filter(pl.col("kind") == HARD_POSITIVE)
+    positives = hard.filter(pl.col("kind") == EXTREME_POSITIVE)
     assert len(positives) == 30
     assert (positives["rank"] > 1).all()
-    assert (positives["margin"] > 0).all()
-    negatives = hard.filter(pl.col("kind") == HARD_NEGATIVE)
+    assert (positives["difficulty"] > 0).all()
+    negatives = hard.filter(pl.col("kind") == EXTREME_NEGATIVE)
     assert (negatives["rank"] <= 10).all()
     auc = mined.auc()
     assert auc["chosen"] < 0.5 < auc["random"]
@@ -84,17 +84,18 @@ def test_a_hard_pair_is_one_the_first_stage_gets_wrong_and_ranks_say_how_far():
 def test_the_hardest_pairs_are_taken_first():
     space = planted.world(identities=30, noise=2.0).space()
     few, many = (
-        mine(space, Rules(budget=budget, per_image=99, per_identity=99)).hard for budget in (20, 60)
+        mine(space, Rules(extreme=True, budget=budget, per_image=99, per_identity=99)).hard
+        for budget in (20, 60)
     )
     kept = {frozenset(pair) for pair in many.select("anchor", "candidate").rows()}
     assert {frozenset(pair) for pair in few.select("anchor", "candidate").rows()} <= kept
-    assert few["margin"].min() > many["margin"].min()
+    assert few["difficulty"].min() > many["difficulty"].min()
 
 
 def test_the_same_images_in_another_order_give_the_same_pairs():
     world = planted.world(identities=30, noise=2.0)
     other, order = planted.shuffled(world, seed=1)
-    first, second = (mine(w.space(), Rules(budget=40)).hard for w in (world, other))
+    first, second = (mine(w.space(), Rules(extreme=True, budget=40)).hard for w in (world, other))
     pairs = {frozenset(pair) for pair in first.select("anchor", "candidate").rows()}
     moved = order[second.select("anchor", "candidate").to_numpy()]
     assert {frozenset(pair) for pair in moved.tolist()} == pairs
@@ -103,7 +104,7 @@ def test_the_same_images_in_another_order_give_the_same_pairs():
 def test_mislabelled_images_go_to_quarantine_and_into_no_pair():
     clean = planted.world(identities=100, widths=(48,))
     world, wrong = swap_labels(clean, share=0.2)
-    mined = mine(world.space(), Rules(budget=120))
+    mined = mine(world.space(), Rules(extreme=True, budget=120))
     doubted = mined.doubts.filter(pl.col("reason") == SAME_PERSON)["anchor"].to_numpy()
     assert np.isin(wrong, doubted).mean() >= 0.95
     assert (~np.isin(doubted, wrong)).sum() <= 0.01 * len(world.pids)
@@ -118,7 +119,7 @@ def test_mislabelled_images_go_to_quarantine_and_into_no_pair():
 
 def test_labels_that_are_to_be_trusted_are_not_doubted():
     world, wrong = swap_labels(planted.world(identities=40), share=0.2)
-    mined = mine(world.space(), Rules(budget=60, trust_labels=True))
+    mined = mine(world.space(), Rules(extreme=True, budget=60, trust_labels=True))
     assert len(mined.doubts) == 0
     assert np.isin(wrong, mined.hard.select("anchor", "candidate").to_numpy()).any()
 
@@ -135,7 +136,7 @@ def test_one_frame_under_two_identities_is_a_near_duplicate():
 def test_two_people_under_one_identity_are_not_paired_with_each_other():
     world = planted.world(identities=60)
     merged = replace(world, pids=np.where(world.people == 1, 0, world.people))
-    mined = mine(merged.space(), Rules(budget=60, wide=99.0))
+    mined = mine(merged.space(), Rules(budget=60, unusual=99.0))
     doubts = mined.doubts.filter(pl.col("reason") == TWO_PEOPLE)
     sides = world.people[doubts.select("anchor", "candidate").to_numpy()]
     assert len(sides) > 6
@@ -151,8 +152,8 @@ def test_clean_images_are_hardly_ever_doubted():
     assert mined.counts["images in doubt"] <= 0.01 * len(world.pids)
 
 
-def test_counts_say_what_became_of_the_pairs(twins):
-    _, _, mined = twins
+def test_counts_say_what_became_of_the_pairs(extreme):
+    _, _, mined = extreme
     counts = mined.counts
     assert counts["chosen"] == counts["budget"] == len(mined.hard) == len(mined.random)
     assert counts["candidate pairs"] == 360 * 10 + 360 * 4
@@ -177,7 +178,7 @@ def quarantined(mined: Mined) -> set[int]:
 def test_the_halves_of_a_split_identity_are_not_paired_with_each_other(noise):
     clean = planted.world(identities=100, images=8, cameras=4, noise=noise)
     world = split(clean, range(30))
-    mined = mine(world.space(), Rules(budget=200, top_k=10))
+    mined = mine(world.space(), Rules(extreme=True, budget=200, top_k=10))
     halves = mined.doubts.filter(pl.col("reason") == SPLIT_IDENTITY)
     rows = set(halves["anchor"].to_list())
     wrong = set(np.flatnonzero(world.people < 30).tolist())
@@ -189,8 +190,8 @@ def test_the_halves_of_a_split_identity_are_not_paired_with_each_other(noise):
         assert (same == pairs["kind"].is_in(POSITIVES).to_numpy()).mean() > 0.99
 
 
-def test_lookalikes_are_not_taken_for_one_person(twins):
-    _, _, mined = twins
+def test_lookalikes_are_not_taken_for_one_person(extreme):
+    _, _, mined = extreme
     assert len(mined.doubts) == 0
 
 
@@ -235,12 +236,12 @@ def dressed(seed: int = 0) -> planted.World:
 
 def test_where_clothes_are_known_positives_are_in_changed_clothes():
     world = dressed()
-    mined = mine(world.space(), Rules(budget=100))
+    mined = mine(world.space(), Rules(extreme=True, budget=100))
     rows = mined.hard.filter(pl.col("kind").is_in(POSITIVES)).select("anchor", "candidate")
     assert len(rows) == 50
     outfits = world.clothes[rows.to_numpy()]
     assert (outfits[:, 0] != outfits[:, 1]).all()
-    both = mine(world.space(), Rules(budget=100, any_clothes=True)).counts
+    both = mine(world.space(), Rules(extreme=True, budget=100, any_clothes=True)).counts
     assert both["candidate pairs"] > mined.counts["candidate pairs"]
 
 
@@ -254,16 +255,16 @@ def test_a_change_of_clothes_is_no_reason_to_doubt_a_label():
 @pytest.mark.parametrize("looks", [(None,), (1, 2, None)])
 def test_the_first_look_at_the_hardest_pairs_chooses_as_a_look_at_all(monkeypatch, looks):
     space = planted.world(identities=60, noise=1.5).space()
-    rules = Rules(budget=40, top_k=20)
+    rules = Rules(extreme=True, budget=40, top_k=20)
     found = mine(space, rules).hard
-    monkeypatch.setattr(mining, "LOOKED_AT", looks)
+    monkeypatch.setattr(extreme_pairs, "LOOKED_AT", looks)
     assert found.equals(mine(space, rules).hard)
 
 
 @pytest.fixture(scope="module")
 def sets() -> tuple[planted.World, Mined]:
     world = planted.world(identities=60, images=9, noise=1.5)
-    rules = Rules(budget=80, candidates=4, top_k=20)
+    rules = Rules(extreme=True, budget=80, candidates=4, top_k=20)
     return world, mine(world.space(), rules)
 
 

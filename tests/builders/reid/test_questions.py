@@ -30,11 +30,12 @@ def frame(count: int = 6) -> pl.DataFrame:
 
 PAIRS = pl.DataFrame(
     [
-        (0, 1, 0.25, 0.5, HARD_POSITIVE, 4),
-        (2, 3, 0.75, float("inf"), HARD_NEGATIVE, 1),
+        (0, 1, 0.25, 0.5, HARD_POSITIVE, None, 4),
+        (2, 3, 0.75, None, HARD_NEGATIVE, None, 1),
     ],
-    schema=["anchor", "candidate", "similarity", "margin", "kind", "rank"],
+    schema=["anchor", "candidate", "similarity", "difficulty", "kind", "twin", "rank"],
     orient="row",
+    schema_overrides={"twin": pl.Int64},
 )
 
 
@@ -42,8 +43,8 @@ def wording(kind: str = "hard", seed: int = 0, truth: dict | None = None) -> Wor
     return Wording(kind, encoder="e", seed=seed, truth=truth or {})
 
 
-def rows_of(pairs: pl.DataFrame = PAIRS, twins: bool = False, **words) -> list[dict]:
-    return list(pair_samples(pairs, frame(), wording(**words), twins=twins))
+def rows_of(pairs: pl.DataFrame = PAIRS, both_orders: bool = False, **words) -> list[dict]:
+    return list(pair_samples(pairs, frame(), wording(**words), both_orders=both_orders))
 
 
 def test_a_pair_becomes_a_row_of_the_contract():
@@ -66,7 +67,7 @@ def test_the_answer_is_yes_for_one_identity_and_no_for_two():
     assert answers == [YES, NO]
 
 
-def test_an_undefined_margin_is_no_difficulty():
+def test_a_difficulty_may_be_unknown():
     assert [row["difficulty"] for row in rows_of()] == [0.5, None]
 
 
@@ -103,20 +104,28 @@ def test_the_same_pair_has_another_id_in_a_table_of_another_kind():
     assert not hard & random
 
 
-def test_a_twin_asks_the_same_with_the_images_swapped():
-    first, twin, *_ = rows_of(twins=True)
-    assert len({row["id"] for row in rows_of(twins=True)}) == 4
-    validate(samples_table(rows_of(twins=True)))
-    assert twin["images"] == first["images"][::-1]
+def test_twins_name_each_other_and_a_single_pair_names_nobody():
+    twins = PAIRS.with_columns(twin=pl.lit(7))
+    first, second = rows_of(twins)
+    assert first["reid"]["twin"] == second["id"]
+    assert second["reid"]["twin"] == first["id"]
+    assert rows_of()[1]["reid"]["twin"] is None
+
+
+def test_the_other_order_asks_the_same_with_the_images_swapped():
+    first, turned, *_ = rows_of(both_orders=True)
+    assert len({row["id"] for row in rows_of(both_orders=True)}) == 4
+    validate(samples_table(rows_of(both_orders=True)))
+    assert turned["images"] == first["images"][::-1]
     for key in ("question", "options", "answer", "difficulty"):
-        assert twin[key] == first[key]
-    assert twin["reid"]["query_camid"] == first["reid"]["candidate_camids"][0] == 1
+        assert turned[key] == first[key]
+    assert turned["reid"]["query_camid"] == first["reid"]["candidate_camids"][0] == 1
 
 
 def sets_of(right: list[int], size: int = 3) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Sets of an anchor and `size` candidates, so many of them right, and their images."""
     rows = [
-        (6 * n, 6 * n + c + 1, 0.5, 0.25, HARD_POSITIVE if c < count else HARD_NEGATIVE, 1)
+        (6 * n, 6 * n + c + 1, 0.5, 0.25, HARD_POSITIVE if c < count else HARD_NEGATIVE, None, 1)
         for n, count in enumerate(right)
         for c in range(size)
     ]

@@ -196,7 +196,7 @@ REAL = {
     "cuhk_sysu": (
         "CUHK-SYSU",
         ["cropped_images/p11422_s16929_1.jpg"],
-        [("p11422_s16929_1", "11422", 16929, None, "train")],
+        [("p11422_s16929_1", "11422", None, None, "train")],
         None,
     ),
 }
