@@ -223,6 +223,15 @@ def test_real_names_are_read_as_their_authors_meant_them(real_tree):
             assert read_source(source, root, split).differences
 
 
+def test_the_frames_of_prcc_are_numbered_as_their_files(tmp_path):
+    touch(tmp_path / "prcc/rgb/train/001", "A_cropped_rgb012.jpg", "B_cropped.jpg", "C_rgb7.jpg")
+    assert read_source("prcc", tmp_path, "train").frame.select("camid", "frame").rows() == [
+        (1, 12),
+        (2, None),
+        (3, 7),
+    ]
+
+
 def msmt17(root, folder: str, images: str) -> None:
     name = "0000/0000_000_01_0303morning_0015_0.jpg"
     for part in (images, images.replace("train", "test")):
@@ -312,6 +321,14 @@ def test_cuhk03_is_unpacked_from_its_mat_file_once_and_pixel_by_pixel(tmp_path):
     rows = listing("cuhk03", tmp_path, "test")
     assert [row[0] for row in rows if row[4] == "query"] == ["2_002_1_01"]
     assert {row[1] for row in rows} == {"cuhk03/test/0022"}
+
+
+def test_a_protocol_of_cuhk03_that_was_cut_short_is_refused(tmp_path):
+    folder = tmp_path / "cuhk03_release"
+    cuhk03_mat(folder, np.random.default_rng(0))
+    (folder / "cuhk03_new_protocol_config_detected.mat").write_bytes(b"")
+    with pytest.raises(BadInput, match="is not CUHK03's protocol"):
+        read_source("cuhk03", tmp_path, "train")
 
 
 def test_a_damaged_cuhk03_leaves_nothing_half_unpacked(tmp_path):
