@@ -13,6 +13,9 @@ mars           MARS, tracklets (Zheng et al., ECCV 2016)
 cuhk_sysu      CUHK-SYSU crops (Xiao et al., CVPR 2017)
 dukemtmc       DukeMTMC-reID, retracted
 occluded_duke  Occluded-Duke (Miao et al., ICCV 2019), made from it
+cuhk_pedes     CUHK-PEDES, described in words (Li et al., CVPR 2017)
+icfg_pedes     ICFG-PEDES, described in words (Ding et al., 2021)
+rstpreid       RSTPReid, described in words (Zhu et al., ACM MM 2021)
 table          your own: a csv or Parquet file
 folder         your own: a regular expression for file names
 
@@ -51,6 +54,9 @@ SOURCES = (
     "cuhk_sysu",
     "dukemtmc",
     "occluded_duke",
+    "cuhk_pedes",
+    "icfg_pedes",
+    "rstpreid",
     "table",
     "folder",
 )

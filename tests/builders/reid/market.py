@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -86,6 +87,24 @@ def _list_deepchange(folder: Path, shots: list[Shot]) -> None:
         _write(folder / f"{name}-bbox.txt", lines)
 
 
+def _describe(file: str, key: str) -> Callable[[Path, list[Shot]], None]:
+    """List the images as text-to-person data sets do, with a sentence about each."""
+
+    def write(folder: Path, shots: list[Shot]) -> None:
+        entries = [
+            {
+                "split": "train" if s.part == "train" else "test",
+                "id": s.pid,
+                key: _described(s).removeprefix("imgs/"),
+                "captions": [f"Person {s.pid} in outfit {s.clothes}."],
+            }
+            for s in shots
+        ]
+        (folder / file).write_text(json.dumps(entries), encoding="utf-8")
+
+    return write
+
+
 def _boxes(shot: Shot) -> str:
     parts = {role: part for part, role in PARTS.items()}
     return parts[shot.part]
@@ -127,13 +146,20 @@ def _mars(shot: Shot) -> str:
     return f"{folder}/{shot.pid:04d}/{shot.pid:04d}C{shot.camera}T0001F{shot.frame:03d}.jpg"
 
 
+def _described(shot: Shot) -> str:
+    return f"imgs/{shot.part}/{shot.pid:04d}_c{shot.camera}_{shot.frame:06d}.jpg"
+
+
 # What lists the images, for data sets whose file names are not enough.
 LISTS: dict[str, Callable[[Path, list[Shot]], None]] = {
     "msmt17": _list_msmt17,
     "ccvid": _list_ccvid,
     "deepchange": _list_deepchange,
+    "cuhk_pedes": _describe("reid_raw.json", "file_path"),
+    "icfg_pedes": _describe("ICFG-PEDES.json", "file_path"),
+    "rstpreid": _describe("data_captions.json", "img_path"),
 }
-NO_CAMERAS = ("last",)
+NO_CAMERAS = ("last", "cuhk_pedes", "icfg_pedes", "rstpreid")
 LAYOUTS = {
     "msmt17": (
         "MSMT17_V1",
@@ -159,6 +185,9 @@ LAYOUTS = {
     "last": ("last", _last),
     "ccvid": ("CCVID", lambda s: f"{_ccvid_tracklet(s)}/{s.frame:05d}.jpg"),
     "mars": ("MARS", _mars),
+    "cuhk_pedes": ("CUHK-PEDES", _described),
+    "icfg_pedes": ("ICFG-PEDES", _described),
+    "rstpreid": ("RSTPReid", _described),
     "cuhk_sysu": ("CUHK-SYSU", lambda s: f"cropped_images/p{s.pid}_s{s.frame}_1.jpg"),
     "dukemtmc": (
         "DukeMTMC-reID",
