@@ -63,20 +63,20 @@ class Protocol:
 STANDARD = (Protocol("standard"),)
 PROTOCOLS = {
     "prcc": (
-        Protocol("same clothes, multi-shot", "same"),
-        Protocol("changed clothes, multi-shot", "changed"),
-        Protocol("same clothes, single-shot", "same", draws=10),
-        Protocol("changed clothes, single-shot", "changed", draws=10),
+        Protocol("same-clothes, multi-shot", "same"),
+        Protocol("clothes-changing, multi-shot", "changed"),
+        Protocol("same-clothes, single-shot", "same", draws=10),
+        Protocol("clothes-changing, single-shot", "changed", draws=10),
     ),
     "ltcc": (
         Protocol("general"),
-        Protocol("same clothes", "same"),
-        Protocol("changed clothes", "changed"),
+        Protocol("same-clothes", "same"),
+        Protocol("clothes-changing", "changed"),
     ),
     "vc_clothes": (
         Protocol("general"),
-        Protocol("same clothes, cameras 2 and 3", cameras=(2, 3)),
-        Protocol("changed clothes, cameras 3 and 4", cameras=(3, 4)),
+        Protocol("same-clothes, cameras 2 and 3", cameras=(2, 3)),
+        Protocol("clothes-changing, cameras 3 and 4", cameras=(3, 4)),
     ),
 }
 
@@ -107,7 +107,10 @@ class Scores:
 
 
 def protocols_of(source: str) -> tuple[Protocol, ...]:
-    """Return the usual protocols of a data set; CUHK03 means its new protocol (767 / 700)."""
+    """Return the usual protocols of a data set; CUHK03 means its new protocol (767 / 700).
+
+    The settings of data sets with changed clothes have the names of Gu et al. (CVPR 2022).
+    """
     return PROTOCOLS.get(source, STANDARD)
 
 

@@ -43,7 +43,7 @@ class ImageOptions:
 
     source: list[str] = option(
         f"data sets: {', '.join(SOURCES)}; variants: market1501:500k, msmt17:val, cuhk03:labeled, "
-        "table=FILE, folder=PATTERN",
+        "ccvid:8 and mars:8 (every 8th frame), table=FILE, folder=PATTERN",
         default=["market1501"],
     )
     split: str = option("split to read", default="train", choices=("train", "test"))

@@ -17,7 +17,7 @@ from nontrivial.manifests.parquet import read_about, read_samples
 from tests.builders.reid import market
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-DRESSED = ("prcc", "ltcc", "vc_clothes")
+DRESSED = ("prcc", "ltcc", "vc_clothes", "deepchange", "ccvid")
 
 
 @pytest.fixture(scope="module")

@@ -151,6 +151,17 @@ def test_prcc_parts_its_queries_by_clothes_and_draws_one_image_an_identity():
         assert [r.tolist() for r in first.ranks] == [r.tolist() for r in second.ranks]
 
 
+def test_ltcc_is_ranked_in_the_two_settings_of_its_papers():
+    # Person 1 was seen in the query's clothes by its camera and by another, then in other clothes.
+    gallery = labels([1, 1, 1, 2], [0, 1, 1, 1], [0, 0, 1, 2])
+    query = labels([1], [0], [0])
+    protocols = protocols_of("ltcc")
+    runs = rank_all([np.array([[0.9, 0.8, 0.6, 0.7]], np.float32)], query, gallery, protocols)
+    ranks = {p.name: run[0].ranks[0].tolist() for p, run in zip(protocols, runs, strict=True)}
+    assert ranks["general"] == [1, 3]
+    assert ranks["clothes-changing"] == [2]
+
+
 def test_scores_for_other_queries_than_the_labels_are_refused():
     with pytest.raises(ValueError, match="scores of 1 queries for 2 labels"):
         one([[1.0]], labels([1, 2]), labels([1], [1]))

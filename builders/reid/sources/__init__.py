@@ -6,16 +6,24 @@ cuhk03         CUHK03, new protocol (Li et al., CVPR 2014; Zhong et al., CVPR 20
 prcc           PRCC, changed clothes (Yang et al., TPAMI 2019)
 ltcc           LTCC, changed clothes (Qian et al., ACCV 2020)
 vc_clothes     VC-Clothes, changed clothes, rendered (Wan et al., CVPRW 2020)
+deepchange     DeepChange, changed clothes, twelve months (Xu and Zhu, ICCV 2023)
+last           LaST, changed clothes, films, no cameras (Shu et al., TCSVT 2022)
+ccvid          CCVID, changed clothes, tracklets (Gu et al., CVPR 2022)
+mars           MARS, tracklets (Zheng et al., ECCV 2016)
 cuhk_sysu      CUHK-SYSU crops (Xiao et al., CVPR 2017)
 dukemtmc       DukeMTMC-reID, retracted
 occluded_duke  Occluded-Duke (Miao et al., ICCV 2019), made from it
+cuhk_pedes     CUHK-PEDES, described in words (Li et al., CVPR 2017)
+icfg_pedes     ICFG-PEDES, described in words (Ding et al., 2021)
+rstpreid       RSTPReid, described in words (Zhu et al., ACM MM 2021)
 table          your own: a csv or Parquet file
 folder         your own: a regular expression for file names
 
 Each source is one module with a `DATA_SET`: its possible folders, its layout, its origin, its
 published counts, and a scan that turns its files into `Photo`s. A source with variants has a
 function `data_set(variant)` instead and lists its `VARIANTS`; `table` and `folder` take any text as
-their variant. Specifications read `market1501`, `market1501:500k` or `table=FILE`.
+their variant, `ccvid` and `mars` a number. Specifications read `market1501`, `market1501:500k`,
+`mars:8` or `table=FILE`.
 """
 
 from __future__ import annotations
@@ -39,9 +47,16 @@ SOURCES = (
     "prcc",
     "ltcc",
     "vc_clothes",
+    "deepchange",
+    "last",
+    "ccvid",
+    "mars",
     "cuhk_sysu",
     "dukemtmc",
     "occluded_duke",
+    "cuhk_pedes",
+    "icfg_pedes",
+    "rstpreid",
     "table",
     "folder",
 )

@@ -67,7 +67,7 @@ def _scan_protocol(folder: Path, boxes: str, split: str) -> Iterator[Photo]:
         names = [str(entry[0]) for entry in content["filelist"].ravel()]
         labels = content["labels"].ravel().tolist()
         numbers = {key: content[key].ravel().tolist() for key in INDICES}
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, OSError, io.matlab.MatReadError) as error:
         raise BadInput(f"{protocol}: is not CUHK03's protocol ({error})") from error
     images = unpack(folder, boxes).name
     for key, role in by_split(*INDICES)[split]:

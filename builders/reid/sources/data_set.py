@@ -69,7 +69,7 @@ class DataSet:
 
     `scan(folder, split, ignored)` yields the photos of a split and counts the files it skips in
     `ignored`, by reason. `published` maps a role to its published numbers of images and identities;
-    the latter is None for distractors and junk.
+    the latter is None for distractors and junk, and where it was not published.
     """
 
     name: str

@@ -5,6 +5,10 @@ root. It has the groups `pid` and `camid`, and optionally `clothes`, `split`, `r
 `frame` (the number of the frame in it):
 
     --source 'folder=(?P<split>train|test)/(?P<pid>\\d+)_c(?P<camid>\\d+)_.*\\.jpg'
+
+For example, `train/009/01_8.png` of PKU-Reid is image 8 of person 009 from camera 01:
+
+    --source 'folder=(?P<split>train|test)/(?P<pid>\\d+)/(?P<camid>\\d+)_\\d+\\.png'
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ from nontrivial.builders.reid.sources.data_set import (
     Photo,
 )
 
-NAME = re.compile(r"(?:(?P<camera>[ABC])_)?\w+\.(?:jpg|png)")
+# A_cropped_rgb001.jpg: camera, frame
+NAME = re.compile(r"(?:(?P<camera>[ABC])_)?\w*?(?:rgb(?P<frame>\d+)|\w)\.(?:jpg|png)")
 # The number, outfit and test role of each camera.
 CAMERAS = {"A": (1, "1", GALLERY), "B": (2, "1", QUERY), "C": (3, "2", QUERY)}
 
@@ -48,14 +49,19 @@ def _photo(part: str, pid: str, file: str) -> Photo | None:
     File names repeat across people, so the folders become part of the image's name.
     """
     match = NAME.fullmatch(file)
-    camera = match and (match["camera"] if part == "train" else part[-1])
+    if match is None:
+        return None
+    camera = match["camera"] if part == "train" else part[-1]
     if not camera:
         return None
     number, clothes, role = CAMERAS[camera]
     name, path = f"{pid}_{Path(file).stem}", f"{part}/{pid}/{file}"
     if part == "train":
-        return Photo(path, pid, number, TRAIN, clothes, name)
-    return Photo(path, pid, number, role, clothes, f"{camera}_{name}")
+        role = TRAIN
+    else:
+        name = f"{camera}_{name}"
+    frame = int(match["frame"]) if match["frame"] else None
+    return Photo(path, pid, number, role, clothes, name, frame=frame)
 
 
 DATA_SET = DataSet(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,8 +42,8 @@ def move(root: Path, source: str) -> Path:
         target = root / folder / name(shot)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
-    if source == "msmt17":
-        write_lists(root / folder, root / FOLDER)
+    if source in LISTS:
+        LISTS[source](root / folder, [shot for _, shot in shots(root / FOLDER)])
     return root / folder
 
 
@@ -57,10 +59,50 @@ def shots(folder: Path) -> list[tuple[Path, Shot]]:
     return found
 
 
-def write_lists(folder: Path, market: Path) -> None:
+def _write(file: Path, lines: list[str]) -> None:
+    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _list_msmt17(folder: Path, shots: list[Shot]) -> None:
     for part in PARTS.values():
-        lines = [f"{_msmt17_file(s)} {s.pid}\n" for _, s in shots(market) if s.part == part]
-        (folder / f"list_{part}.txt").write_text("".join(lines), encoding="utf-8")
+        lines = [f"{_msmt17_file(s)} {s.pid}" for s in shots if s.part == part]
+        _write(folder / f"list_{part}.txt", lines)
+
+
+def _list_ccvid(folder: Path, shots: list[Shot]) -> None:
+    for part in PARTS.values():
+        lines = {
+            f"{_ccvid_tracklet(s)}\t{s.pid:03d}\tu{s.clothes}_l0_s0_c0_a0"
+            for s in shots
+            if s.part == part
+        }
+        _write(folder / f"{part}.txt", sorted(lines))
+
+
+def _list_deepchange(folder: Path, shots: list[Shot]) -> None:
+    for part, name in DEEPCHANGE.items():
+        lines = [
+            f"{Path(_deepchange(s)).name},{10 * s.pid + s.camera}" for s in shots if s.part == part
+        ]
+        _write(folder / f"{name}-bbox.txt", lines)
+
+
+def _describe(file: str, key: str) -> Callable[[Path, list[Shot]], None]:
+    """List the images as text-to-person data sets do, with a sentence about each."""
+
+    def write(folder: Path, shots: list[Shot]) -> None:
+        entries = [
+            {
+                "split": "train" if s.part == "train" else "test",
+                "id": s.pid,
+                key: _described(s).removeprefix("imgs/"),
+                "captions": [f"Person {s.pid} in outfit {s.clothes}."],
+            }
+            for s in shots
+        ]
+        (folder / file).write_text(json.dumps(entries), encoding="utf-8")
+
+    return write
 
 
 def _boxes(shot: Shot) -> str:
@@ -80,6 +122,44 @@ def _prcc(shot: Shot) -> str:
     return f"test/{camera}/{shot.pid:03d}/{name}"
 
 
+def _ccvid_tracklet(shot: Shot) -> str:
+    return f"session{2 if shot.part == 'gallery' else 1}/{shot.pid:03d}_{shot.camera:02d}"
+
+
+DEEPCHANGE = {"train": "train-set", "query": "test-set-query", "gallery": "test-set-gallery"}
+
+
+def _deepchange(shot: Shot) -> str:
+    name = f"P{shot.pid}_C{shot.camera:02d}_{shot.clothes}_08_{shot.frame}_1.jpg"
+    return f"{DEEPCHANGE[shot.part]}/{name}"
+
+
+def _last(shot: Shot) -> str:
+    name = f"{shot.pid:06d}_{shot.camera}{shot.frame:06d}_{shot.clothes:02d}.jpg"
+    if shot.part == "query":
+        return f"test/query/{name}"
+    return f"{'train' if shot.part == 'train' else 'test/gallery'}/{shot.pid:06d}/{name}"
+
+
+def _mars(shot: Shot) -> str:
+    folder = "bbox_train" if shot.part == "train" else "bbox_test"
+    return f"{folder}/{shot.pid:04d}/{shot.pid:04d}C{shot.camera}T0001F{shot.frame:03d}.jpg"
+
+
+def _described(shot: Shot) -> str:
+    return f"imgs/{shot.part}/{shot.pid:04d}_c{shot.camera}_{shot.frame:06d}.jpg"
+
+
+# What lists the images, for data sets whose file names are not enough.
+LISTS: dict[str, Callable[[Path, list[Shot]], None]] = {
+    "msmt17": _list_msmt17,
+    "ccvid": _list_ccvid,
+    "deepchange": _list_deepchange,
+    "cuhk_pedes": _describe("reid_raw.json", "file_path"),
+    "icfg_pedes": _describe("ICFG-PEDES.json", "file_path"),
+    "rstpreid": _describe("data_captions.json", "img_path"),
+}
+NO_CAMERAS = ("last", "cuhk_sysu", "cuhk_pedes", "icfg_pedes", "rstpreid")
 LAYOUTS = {
     "msmt17": (
         "MSMT17_V1",
@@ -101,6 +181,13 @@ LAYOUTS = {
         "VC-Clothes",
         lambda s: f"{s.part}/{s.pid:04d}-{s.camera:02d}-{s.clothes:02d}-{s.frame}.jpg",
     ),
+    "deepchange": ("DeepChangeDataset", _deepchange),
+    "last": ("last", _last),
+    "ccvid": ("CCVID", lambda s: f"{_ccvid_tracklet(s)}/{s.frame:05d}.jpg"),
+    "mars": ("MARS", _mars),
+    "cuhk_pedes": ("CUHK-PEDES", _described),
+    "icfg_pedes": ("ICFG-PEDES", _described),
+    "rstpreid": ("RSTPReid", _described),
     "cuhk_sysu": ("CUHK-SYSU", lambda s: f"cropped_images/p{s.pid}_s{s.frame}_1.jpg"),
     "dukemtmc": (
         "DukeMTMC-reID",

@@ -13,12 +13,7 @@ from PIL import Image
 from nontrivial.builders.reid.sources import SOURCES, read_source
 from nontrivial.manifests.errors import BadInput
 from tests.builders.reid import market
-
-
-def touch(folder, *names: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        (folder / name).touch()
+from tests.builders.reid.trees import listing, touch
 
 
 @pytest.fixture
@@ -109,12 +104,6 @@ def test_a_source_is_listed_under_its_own_name_and_knows_only_its_splits(name, t
         read_source(OWN.get(name, name), tmp_path, "holdout")
 
 
-def listing(spec, root, split) -> list[tuple]:
-    frame = read_source(spec, root, split).frame
-    assert all((root / path).is_file() for path in frame["path"])
-    return frame.select("name", "pid", "camid", "clothes", "role").rows()
-
-
 # The real names of some files of each data set, and what they mean.
 REAL = {
     "dukemtmc": (
@@ -193,6 +182,20 @@ REAL = {
         [("0003_c1_21", "0003", 1, None, "train")],
         [("0001_c2_6", "0001", 2, None, "gallery"), ("0001_c1_1", "0001", 1, None, "query")],
     ),
+    "last": (
+        "last",
+        [
+            "train/000001/000001_0002_03.jpg",
+            "test/query/005001_01.jpg",
+            "test/gallery/005001/005001_01.jpg",
+            "val/query/010000_01.jpg",
+        ],
+        [("train/000001/000001_0002_03", "000001", None, "000001-03", "train")],
+        [
+            ("test/gallery/005001/005001_01", "005001", None, None, "gallery"),
+            ("test/query/005001_01", "005001", None, None, "query"),
+        ],
+    ),
     "cuhk_sysu": (
         "CUHK-SYSU",
         ["cropped_images/p11422_s16929_1.jpg"],
@@ -221,6 +224,11 @@ def test_real_names_are_read_as_their_authors_meant_them(real_tree):
             assert listing(source, root, split) == full
             assert read_source(source, root, split).ignored["not an image name"] >= 1
             assert read_source(source, root, split).differences
+
+
+def test_the_frames_of_prcc_are_numbered_as_their_files(tmp_path):
+    touch(tmp_path / "prcc/rgb/train/001", "A_cropped_rgb012.jpg", "B_cropped.jpg", "C_rgb7.jpg")
+    assert listing("prcc", tmp_path, "train", ("camid", "frame")) == [(1, 12), (2, None), (3, 7)]
 
 
 def msmt17(root, folder: str, images: str) -> None:
@@ -314,6 +322,14 @@ def test_cuhk03_is_unpacked_from_its_mat_file_once_and_pixel_by_pixel(tmp_path):
     assert {row[1] for row in rows} == {"cuhk03/test/0022"}
 
 
+def test_a_protocol_of_cuhk03_that_was_cut_short_is_refused(tmp_path):
+    folder = tmp_path / "cuhk03_release"
+    cuhk03_mat(folder, np.random.default_rng(0))
+    (folder / "cuhk03_new_protocol_config_detected.mat").write_bytes(b"")
+    with pytest.raises(BadInput, match="is not CUHK03's protocol"):
+        read_source("cuhk03", tmp_path, "train")
+
+
 def test_a_damaged_cuhk03_leaves_nothing_half_unpacked(tmp_path):
     folder = tmp_path / "cuhk03_release"
     cuhk03_mat(folder, np.random.default_rng(0))
@@ -398,6 +414,8 @@ def test_a_folder_of_ones_own_is_read_by_a_pattern(tmp_path):
         ("market", "unknown; give one of market1501, msmt17"),
         ("prcc:rgb", "prcc has no variants"),
         ("market1501:5k", "the variants of market1501 are 500k"),
+        ("mars:0", "needs a whole number n above 0, as in mars:8"),
+        ("ccvid:half", "needs a whole number n above 0, as in ccvid:8"),
     ],
 )
 def test_a_specification_that_names_nothing_says_what_there_is(spec, said, tmp_path):
