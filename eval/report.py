@@ -34,6 +34,7 @@ from nontrivial.manifests.runs import (
     RANKINGS,
     SCORED,
     AnswerScores,
+    ListedImage,
     RankedList,
     RankingScores,
     SampledCompletion,
@@ -205,7 +206,7 @@ def list_cards(
         source, encoder, protocol, path, file = key
         root = tables.root(file.removesuffix(f"-{encoder}{LISTS}"))
         query = lists[key][0][1]
-        caption = f"query\n{_short(query.pid)}\ncamera {query.camid}"
+        caption = f"query\n{_seen(query)}"
         place = thumbnails.image({"bytes": None, "path": path}, root)
         blocks = [images_block([(place, caption, "")])]
         for name, line in lists[key]:
@@ -308,7 +309,7 @@ def _list_blocks(
     items = []
     for old, (new, item) in enumerate(zip(_new_places(line), line.list, strict=True), 1):
         caption = [f"{old}" if new == old else f"{old} → {new}"]
-        caption += [_short(item.pid), f"camera {item.camid}", f"score {item.score:.3f}"]
+        caption += [_seen(item), f"score {item.score:.3f}"]
         if item.p_same is not None:
             caption.append(f"P(same) {item.p_same:.2f}")
         place = thumbnails.image({"bytes": None, "path": item.path}, root)
@@ -352,9 +353,10 @@ def _soft(line: AnswerScores | None) -> str:
     return "" if line is None else "{:.3f} ({:.3f}–{:.3f})".format(line.soft, *line.soft_interval)
 
 
-def _short(pid: str) -> str:
-    """Return an identity without its namespace."""
-    return pid.rsplit("/", 1)[-1]
+def _seen(image: RankedList | ListedImage) -> str:
+    """Write the identity without its namespace, and the camera."""
+    camera = "unknown" if image.camid is None else image.camid
+    return f"{image.pid.rsplit('/', 1)[-1]}\ncamera {camera}"
 
 
 if __name__ == "__main__":

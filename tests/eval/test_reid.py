@@ -86,13 +86,17 @@ def judged(folder: Path) -> dict[str, dict]:
     return {line["id"]: line for line in lines}
 
 
-def test_the_numbers_are_those_of_the_naive_ranking(evaluate, tmp_path):
+@pytest.mark.parametrize("unknown", [(), (1,), (1, 2, 3)], ids=["none", "some", "all"])
+def test_the_numbers_are_those_of_the_naive_ranking(unknown, evaluate, table, tmp_path):
+    rows = [r | {"camid": None} if r["camid"] in unknown else r for r in rows_of()]
+    write_embeddings(table, rows, tmp_path / "data")
     assert evaluate() == 0
-    rows = [row for row in rows_of() if row["role"] != "junk"]
+    rows = [row for row in rows if row["role"] != "junk"]
 
     def labels(part: list[dict]) -> Labels:
         pids = [-1 if row["role"] == "distractor" else int(row["pid"]) for row in part]
-        return Labels(np.array(pids), np.array([r["camid"] for r in part]), np.zeros(len(part)))
+        camids = [-1 if row["camid"] is None else row["camid"] for row in part]
+        return Labels(np.array(pids), np.array(camids), np.zeros(len(part)))
 
     queries = [row for row in rows if row["role"] == "query"]
     gallery = [row for row in rows if row["role"] != "query"]

@@ -93,6 +93,16 @@ def test_rank_lists_mark_right_and_wrong_and_say_what_the_policy_thought(runs):
     assert [row[4] for row in table["rows"]] == ["first stage", "policy, reasoned"]
 
 
+def test_a_camera_is_named_or_said_to_be_unknown(runs, tmp_path):
+    rows = [row | {"camid": None if row["role"] == "query" else 2} for row in rows_of()]
+    table = write_embeddings(tmp_path / "market.parquet", rows, tmp_path / "data")
+    assert rank([str(table), "--encoder", "one", "--out", str(runs / "unknown")]) == 0
+    for card in build(runs, "unknown")["cards"]:
+        query, _, listed = card["blocks"]
+        assert query["items"][0]["caption"].endswith("camera unknown")
+        assert all("camera 2" in item["caption"] for item in listed["items"])
+
+
 GROUP = {
     "step": 3,
     "id": "pair0",
