@@ -31,7 +31,10 @@ GALLERY_BLOCK = 65_536  # gallery images on the device at once
 
 @dataclass(frozen=True)
 class Labels:
-    """Identity, camera and clothes of images: (N,) int64 each; clothes below 0 are unknown."""
+    """Identity, camera and clothes of images: (N,) int64 each.
+
+    Cameras and clothes below 0 are unknown. An unknown camera is the same as no other.
+    """
 
     pids: np.ndarray
     camids: np.ndarray
@@ -50,8 +53,8 @@ class Protocol:
     draws     0 ranks the whole gallery; else scores are means over so many draws of one gallery
               image for each identity
 
-    Images of the query's identity and camera are always dropped. A query without a match is left
-    out; this separates the two query sets of PRCC.
+    Images of the query's identity and camera are always dropped, unless the camera is unknown. A
+    query without a match is left out; this separates the two query sets of PRCC.
     """
 
     name: str
@@ -293,7 +296,8 @@ class _Run:
             return nothing, nothing
         same = self._order[slice(*np.searchsorted(self._sorted, [pid, pid + 1]))]
         rows = self.rows[same]
-        drop = self.gallery.camids[rows] == query.camids[row]
+        camid = query.camids[row]
+        drop = (self.gallery.camids[rows] == camid) & (camid >= 0)
         alike = self.gallery.clothes[rows] == query.clothes[row]
         if self.protocol.clothes != "any":
             drop |= alike if self.protocol.clothes == "changed" else ~alike

@@ -21,7 +21,7 @@ class RankingSet:
     """Queries and gallery of one data set, with the unit vectors of one encoder.
 
     query_vectors, gallery_vectors   (Q, D) and (G, D) float32
-    camids, pids                     camera and identity of each image, by path
+    camids, pids                     camera (None: unknown) and identity of each image, by path
     """
 
     source: str
@@ -32,7 +32,7 @@ class RankingSet:
     gallery: Labels
     query_vectors: np.ndarray
     gallery_vectors: np.ndarray
-    camids: dict[str, int]
+    camids: dict[str, int | None]
     pids: dict[str, str]
 
 

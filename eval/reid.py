@@ -3,9 +3,12 @@
     python -m eval.reid manifests/embeddings/market1501_test.parquet
     python -m eval.reid … --k_reciprocal
     python -m eval.reid … --judge direct --model_name_or_path runs/grpo
+    python -m eval.reid … --judge direct --k_reciprocal --model_name_or_path runs/grpo
 
 With `--judge` the policy judges the first candidates of each query (eval.verifier), and its P(same)
-is fused with the distance (eval.rerank). Images that the protocol drops are no candidates.
+is fused with the distance (eval.rerank). Images that the protocol drops are no candidates. With
+`--k_reciprocal` as well, there are four rankings: the first stage, each re-ranking by itself, and
+k-reciprocal neighbours among distances that the verdicts have moved (eval.kreciprocal).
 Judgements are appended to a file as they come, and a run that was killed continues from there.
 `<out>/reid.json` holds every number, `<out>/*.lists.jsonl` the heads of all lists, for
 `python -m eval.report`.
@@ -43,6 +46,7 @@ from nontrivial.models.inputs import View
 from nontrivial.models.policy import weight_files
 
 if TYPE_CHECKING:
+    from nontrivial.eval.kreciprocal import Verdicts
     from nontrivial.eval.ranking import Protocol, Ranked
     from nontrivial.eval.ranking_set import RankingSet
 
@@ -102,27 +106,32 @@ def evaluate(images: RankingSet, path: Path, options: Options, out: Path) -> lis
 
     protocols, keep = protocols_of(images.source), max(SHOWN, options.top_k)
     vectors, device = (images.query_vectors, images.gallery_vectors), device_of(options.device)
+    by = Neighbourhood(options.k1, options.k2, options.weight)
     lines: list[RankingScores] = []
 
-    def rank(blocks: Iterator[np.ndarray], name: str) -> list[list[Ranked]]:
-        """Rank the queries under every protocol and add a line for each."""
+    def rank(
+        blocks: Iterator[np.ndarray], name: str, under: Sequence[Protocol] = protocols
+    ) -> list[list[Ranked]]:
+        """Rank the queries under some protocols and add a line for each."""
         shown = _progress(blocks, len(images.query), f"{images.source} {images.encoder}")
         labels = (images.query, images.gallery)
-        runs = rank_all(shown, *labels, protocols, seed=options.seed, keep=keep)
-        lines.extend(
-            _scored(images, p, name, draws) for p, draws in zip(protocols, runs, strict=True)
-        )
+        runs = rank_all(shown, *labels, under, seed=options.seed, keep=keep)
+        lines.extend(_scored(images, p, name, draws) for p, draws in zip(under, runs, strict=True))
         return runs
 
     first = rank(similarity_blocks(*vectors, device=device), "first stage")
     if options.k_reciprocal:
-        by = Neighbourhood(options.k1, options.k2, options.weight)
         rank(reciprocal_blocks(*vectors, by=by, device=device), "k-reciprocal")
     whole = [(p, draws[0]) for p, draws in zip(protocols, first, strict=True) if not p.draws]
     judged: dict[str, Judged] = {}
     if options.judge != "none":
-        judged = _judge(images, [run for _, run in whole], path, options, out)
+        heads = _heads(images, [run for _, run in whole], options.top_k)
+        judged = _judge(images, heads, path, options, out)
         lines += [_judged_scores(images, p, run, judged, options) for p, run in whole]
+        if options.k_reciprocal:
+            verdicts = _verdicts(heads, judged, options.fusion_alpha)
+            blocks = reciprocal_blocks(*vectors, by=by, verdicts=verdicts, device=device)
+            rank(blocks, f"k-reciprocal + policy, {options.judge}", [p for p, _ in whole])
     lists = _lists(images, whole, judged, options.fusion_alpha)
     JsonLines(out / f"{path.stem}-{images.encoder}{LISTS}").write(lists)
     return lines
@@ -172,10 +181,35 @@ def _judged_scores(
     return replace(line, seconds=seconds, verdicts=asdict(agreement))
 
 
+def _heads(images: RankingSet, runs: Sequence[Ranked], top_k: int) -> dict[str, tuple[int, int]]:
+    """Return query and gallery row of each pair in the heads of all lists, by its id."""
+    return {
+        _pair_id(images, q, g): (q, int(g))
+        for run in runs
+        for q, head in enumerate(run.leaders)
+        for g in head[:top_k]
+        if g >= 0 and len(run.ranks[q])
+    }
+
+
+def _verdicts(
+    heads: Mapping[str, tuple[int, int]], judged: Mapping[str, Judged], alpha: float
+) -> Verdicts:
+    from nontrivial.eval.kreciprocal import Verdicts
+
+    rows = np.array([heads[id] for id in judged], np.int64).reshape(-1, 2)
+    p_same = np.array([verdict.mean for verdict in judged.values()], float)
+    return Verdicts(rows[:, 0], rows[:, 1], p_same, alpha)
+
+
 def _judge(
-    images: RankingSet, runs: Sequence[Ranked], path: Path, options: Options, out: Path
+    images: RankingSet,
+    heads: Mapping[str, tuple[int, int]],
+    path: Path,
+    options: Options,
+    out: Path,
 ) -> dict[str, Judged]:
-    """Judge each pair in the heads of all lists once; skip those that an earlier run judged."""
+    """Judge each pair once; skip those that an earlier run judged."""
     from nontrivial.manifests.parquet import read_about
 
     view = View(min_pixels=options.min_pixels, max_pixels=options.max_pixels)
@@ -184,15 +218,12 @@ def _judge(
         options.max_new_tokens, sampled, temperature=options.temperature, seed=options.seed
     )
     store = _store(path, sampling, view, options, out)
-    wanted = {
-        _pair_id(images, q, g): (images.query_paths[q], images.gallery_paths[g])
-        for run in runs
-        for q, head in enumerate(run.leaders)
-        for g in head[: options.top_k]
-        if g >= 0 and len(run.ranks[q])
-    }
     done = read_judged(store)
-    left = [pair for id, pair in wanted.items() if id not in done]
+    left = [
+        (images.query_paths[q], images.gallery_paths[g])
+        for id, (q, g) in heads.items()
+        if id not in done
+    ]
     if left:
         name = options.model_name_or_path
         generator = Generator(name, sampling, view, dtype=options.dtype, device=options.device)
@@ -203,9 +234,9 @@ def _judge(
             batch = left[start : start + size]
             problems += judge_pairs(verifier, batch, store, media_root=root, swap=options.swap)
         tolerate(
-            problems, len(wanted), options.max_bad, "pairs cannot be judged and count as undecided"
+            problems, len(heads), options.max_bad, "pairs cannot be judged and count as undecided"
         )
-    return {id: verdict for id, verdict in read_judged(store).items() if id in wanted}
+    return {id: verdict for id, verdict in read_judged(store).items() if id in heads}
 
 
 def _store(path: Path, sampling: Sampling, view: View, options: Options, out: Path) -> JsonLines:

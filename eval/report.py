@@ -6,6 +6,9 @@ A run is a folder that `eval.qa`, `eval.reid` or `train.grpo` wrote. The page ho
 reliability of P(same), rank lists with right and wrong candidates marked, and questions with the
 reasoning of every run, worst cases first. Of a training run it shows the groups in samples.jsonl:
 each completion with its rewards, its advantage and its tokens shaded by their weights.
+
+Rankings of several data sets make a table of their own, which is printed, too. Runs in folders of
+one name share a column: runs/left_out_reid/market1501/grpo and runs/left_out_reid/msmt17/grpo.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from nontrivial.manifests.runs import (
     RANKINGS,
     SCORED,
     AnswerScores,
+    ListedImage,
     RankedList,
     RankingScores,
     SampledCompletion,
@@ -86,6 +90,7 @@ def run(options: Options) -> None:
     lists = list_cards(runs, tables, thumbnails, options.rows)
     answers = answer_cards(runs, tables, thumbnails, options.rows)
     groups = list(itertools.islice(group_cards(runs), options.rows))
+    by_data_set = list(data_set_tables(runs))
     missing = dict.fromkeys(name for run in runs for name in run.tables if not Path(name).is_file())
     lost = [f"{name} is not where it was: its media are not shown" for name in missing]
     page = render(
@@ -93,7 +98,7 @@ def run(options: Options) -> None:
         [*lists, *answers, *groups],
         thumbnails,
         notes=[*thumbnail_notes(thumbnails), *lost],
-        tables=[*answer_tables(runs), *ranking_tables(runs)],
+        tables=[*answer_tables(runs), *by_data_set, *ranking_tables(runs)],
         charts=reliability_charts(runs),
     )
     with atomic_path(options.out) as path:
@@ -101,6 +106,8 @@ def run(options: Options) -> None:
     counts: list[tuple[str, float]] = [("runs", len(runs)), ("rank lists", len(lists))]
     counts += [("questions", len(answers)), ("sampled groups", len(groups))]
     counts += [("thumbnails", len(thumbnails.data)), ("MB", round(len(page) / 1e6, 1))]
+    for made in by_data_set:
+        print(f"{made['title']}\n\n{table(made['rows'], made['header'])}\n")
     print(f"{table(counts)}\n\n{options.out}: open it in a browser")
 
 
@@ -142,6 +149,34 @@ def ranking_tables(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
     header = ("run", "data set", "encoder", "protocol", "ranking", "mAP", "mINP")
     if rows:
         yield summary("rankings", (*header, *(f"R-{k}" for k in RATES), "s/query"), rows)
+
+
+def data_set_tables(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
+    """Yield one table with a row for each data set and a column for each ranking, if it has rows.
+
+    A column is named after the last folder of its run, and after the whole folder where two runs
+    would disagree on a cell. Rankings that ask no policy are those of every run.
+    """
+    columns: dict[str, dict[tuple[str, str, str], tuple[float, float]]] = {}
+    for run in runs:
+        for line in run.rankings:
+            row = (line.source, line.encoder, line.protocol)
+            rates = (line.scores["mean_ap"], line.scores["cmc"][0])
+            name = f"{Path(run.name).name}: {line.ranking}"
+            if "policy" not in line.ranking:
+                name = line.ranking
+            if columns.get(name, {}).get(row, rates) != rates:
+                name = f"{run.name}: {line.ranking}"
+            columns.setdefault(name, {})[row] = rates
+    keys = sorted({row for column in columns.values() for row in column})
+    if len({source for source, _, _ in keys}) > 1:
+        rows = [(*row, *(_rates([column.get(row)]) for column in columns.values())) for row in keys]
+        for kind in sorted({row[1:] for row in keys}):  # encoder and protocol
+            alike = [row for row in keys if row[1:] == kind]
+            if len(alike) > 1:
+                cells = (_rates([column.get(row) for row in alike]) for column in columns.values())
+                rows.append(("mean", *kind, *cells))
+        yield summary("mAP / R-1", ("data set", "encoder", "protocol", *columns), rows)
 
 
 def reliability_charts(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -205,7 +240,7 @@ def list_cards(
         source, encoder, protocol, path, file = key
         root = tables.root(file.removesuffix(f"-{encoder}{LISTS}"))
         query = lists[key][0][1]
-        caption = f"query\n{_short(query.pid)}\ncamera {query.camid}"
+        caption = f"query\n{_seen(query)}"
         place = thumbnails.image({"bytes": None, "path": path}, root)
         blocks = [images_block([(place, caption, "")])]
         for name, line in lists[key]:
@@ -308,7 +343,7 @@ def _list_blocks(
     items = []
     for old, (new, item) in enumerate(zip(_new_places(line), line.list, strict=True), 1):
         caption = [f"{old}" if new == old else f"{old} → {new}"]
-        caption += [_short(item.pid), f"camera {item.camid}", f"score {item.score:.3f}"]
+        caption += [_seen(item), f"score {item.score:.3f}"]
         if item.p_same is not None:
             caption.append(f"P(same) {item.p_same:.2f}")
         place = thumbnails.image({"bytes": None, "path": item.path}, root)
@@ -352,9 +387,18 @@ def _soft(line: AnswerScores | None) -> str:
     return "" if line is None else "{:.3f} ({:.3f}–{:.3f})".format(line.soft, *line.soft_interval)
 
 
-def _short(pid: str) -> str:
-    """Return an identity without its namespace."""
-    return pid.rsplit("/", 1)[-1]
+def _rates(rates: Sequence[tuple[float, float] | None]) -> str:
+    """Write mean mAP and mean R-1, or nothing if one is missing."""
+    known = [pair for pair in rates if pair is not None]
+    if len(known) < len(rates):
+        return ""
+    return " / ".join(f"{np.mean(values):.3f}" for values in zip(*known, strict=True))
+
+
+def _seen(image: RankedList | ListedImage) -> str:
+    """Write the identity without its namespace, and the camera."""
+    camera = "unknown" if image.camid is None else image.camid
+    return f"{image.pid.rsplit('/', 1)[-1]}\ncamera {camera}"
 
 
 if __name__ == "__main__":

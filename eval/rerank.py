@@ -7,6 +7,9 @@ The verifier judges the first k candidates of each list. They are sorted by
 and stay ahead of the others, whose order does not change (MUSE, arXiv 2606.16161, with its factor 2
 that gives both terms the same range). At alpha = 1 a perfect verifier reaches the best ranking that
 the first k allow. A wrong image that ties with a match goes first, as in `ranking`.
+
+That formula compares judged images with each other only: an undecided verdict adds alpha to each of
+their distances. Among images that were not judged, as in `kreciprocal`, `moved` takes its place.
 """
 
 from __future__ import annotations
@@ -39,6 +42,23 @@ def fuse(scores: np.ndarray, p_same: np.ndarray, alpha: float) -> np.ndarray:
     array([1.05, 0.1 ])
     """
     return (1 - alpha) * (1 - scores) + alpha * 2 * (1 - p_same)
+
+
+def moved(
+    scores: np.ndarray, p_same: np.ndarray, alpha: float, lowest: float | np.ndarray
+) -> np.ndarray:
+    """Return similarities (k,) that a Yes moves towards 1 and a No towards the `lowest` of its row.
+
+        a = alpha · (2 · P(same) - 1)
+        s + a · (1 - s) if a > 0, else s + a · (s - lowest)
+
+    An undecided verdict and alpha = 0 change no bit, and the range of the row stays.
+
+    >>> moved(np.array([0.6, 0.6, 0.6]), np.array([1.0, 0.5, 0.0]), 0.5, lowest=0.2)
+    array([0.8, 0.6, 0.4])
+    """
+    pull = alpha * (2 * p_same - 1)
+    return scores + pull * np.where(pull > 0, 1 - scores, scores - lowest)
 
 
 def reranked(ranks: np.ndarray, is_match: np.ndarray, distances: np.ndarray) -> np.ndarray:

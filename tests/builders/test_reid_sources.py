@@ -102,6 +102,15 @@ def test_the_recipe_is_read_by_the_command(data, tmp_path):
     assert len(rows) == 80
 
 
+def test_the_recipe_that_leaves_one_out_is_read_by_the_command(data, tmp_path):
+    recipe = CONFIGS / "reid_r_left_out.yaml"
+    assert run(data, tmp_path, "--config", str(recipe), "--keep_doubts") == 0
+    rows = rows_of(tmp_path / "msmt17+cuhk03+cuhk_sysu_reid_hard.parquet")
+    assert {row["source"] for row in rows} == {"msmt17", "cuhk03", "cuhk_sysu"}
+    given = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    assert not any("osnet" in name or name == "auto" for name in given["encoder"])
+
+
 def test_a_table_and_a_pattern_find_the_same_pairs(data, tmp_path):
     files = sorted((data / market.FOLDER / "bounding_box_train").iterdir())
     lines = [f"{p.relative_to(data)},{p.name[:4]},{p.name[6]}\n" for p in files]

@@ -30,10 +30,12 @@ def labels(pids, camids=None, clothes=None) -> Labels:
     return Labels(np.array(pids, np.int64), whole(camids, 0), whole(clothes, -1))
 
 
-def drawn(count: int, seed: int) -> Labels:
+def drawn(count: int, seed: int, unknown: float = 0.0) -> Labels:
+    """Images of six people and nobody; a share of the cameras is unknown."""
     rng = np.random.default_rng(seed)
-    pids = rng.integers(NOBODY, 6, count)
-    return Labels(pids, rng.integers(1, 5, count), rng.integers(0, 3, count))
+    pids, camids = rng.integers(NOBODY, 6, count), rng.integers(1, 5, count)
+    clothes = rng.integers(0, 3, count)
+    return Labels(pids, np.where(rng.random(count) < unknown, -1, camids), clothes)
 
 
 def one(scores, query: Labels, gallery: Labels, protocol: Protocol = STANDARD, **options):
@@ -43,8 +45,9 @@ def one(scores, query: Labels, gallery: Labels, protocol: Protocol = STANDARD, *
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("clothes", ["any", "same", "changed"])
 @pytest.mark.parametrize("cameras", [(), (2, 3)])
-def test_counting_equals_sorting_ties_included(seed, clothes, cameras):
-    query, gallery = drawn(30, seed), drawn(80, seed + 100)
+@pytest.mark.parametrize("unknown", [0, 0.3])
+def test_counting_equals_sorting_ties_included(seed, clothes, cameras, unknown):
+    query, gallery = drawn(30, seed, unknown), drawn(80, seed + 100, unknown)
     scores = np.random.default_rng(seed).integers(0, 20, (30, 80)).astype(np.float32)
     found = one(scores, query, gallery, Protocol("p", clothes, cameras))
     ours = summarise(found.ranks, max_rank=10)
@@ -70,6 +73,11 @@ def test_the_own_camera_is_dropped_and_distractors_are_ranked():
     # Own camera first (dropped), then a distractor, then the match.
     found = one([[9, 8, 7]], labels([7], [1]), labels([7, NOBODY, 7], [1, 1, 2]))
     assert found.ranks[0].tolist() == [2]
+
+
+def test_an_unknown_camera_is_nobodys_own():
+    found = one([[9, 8, 7]] * 2, labels([7, 7], [-1, 1]), labels([7, 7, 7], [-1, -1, 1]))
+    assert [ranks.tolist() for ranks in found.ranks] == [[1, 2, 3], [1, 2]]
 
 
 def test_distractors_match_no_query_of_the_same_code():

@@ -14,6 +14,7 @@ from nontrivial.eval.reid import main
 from nontrivial.manifests.parquet import write_table
 from nontrivial.manifests.schema import VECTOR, embeddings_schema
 from tests.media_files import write_image
+from tests.reference import kreciprocal
 from tests.reference import ranking as naive
 
 ENCODERS = {"one": 8, "two": 4}
@@ -75,6 +76,12 @@ def evaluate(table: Path, tiny_policy_dir: Path, tmp_path: Path):
     return run
 
 
+def labels(part: list[dict]) -> Labels:
+    pids = [-1 if row["role"] == "distractor" else int(row["pid"]) for row in part]
+    camids = [-1 if row["camid"] is None else row["camid"] for row in part]
+    return Labels(np.array(pids), np.array(camids), np.zeros(len(part)))
+
+
 def record(folder: Path) -> dict:
     return json.loads((folder / "reid.json").read_text())
 
@@ -86,14 +93,12 @@ def judged(folder: Path) -> dict[str, dict]:
     return {line["id"]: line for line in lines}
 
 
-def test_the_numbers_are_those_of_the_naive_ranking(evaluate, tmp_path):
+@pytest.mark.parametrize("unknown", [(), (1,), (1, 2, 3)], ids=["none", "some", "all"])
+def test_the_numbers_are_those_of_the_naive_ranking(unknown, evaluate, table, tmp_path):
+    rows = [r | {"camid": None} if r["camid"] in unknown else r for r in rows_of()]
+    write_embeddings(table, rows, tmp_path / "data")
     assert evaluate() == 0
-    rows = [row for row in rows_of() if row["role"] != "junk"]
-
-    def labels(part: list[dict]) -> Labels:
-        pids = [-1 if row["role"] == "distractor" else int(row["pid"]) for row in part]
-        return Labels(np.array(pids), np.array([r["camid"] for r in part]), np.zeros(len(part)))
-
+    rows = [row for row in rows if row["role"] != "junk"]
     queries = [row for row in rows if row["role"] == "query"]
     gallery = [row for row in rows if row["role"] != "query"]
     for line in record(tmp_path / "out")["lines"]:
@@ -114,13 +119,45 @@ def test_the_numbers_are_those_of_the_naive_ranking(evaluate, tmp_path):
 def test_every_encoder_and_ranking_gets_a_line(evaluate, tmp_path, capsys):
     assert evaluate("--k_reciprocal", "--judge", "direct") == 0
     lines = record(tmp_path / "out")["lines"]
-    rankings = ["first stage", "k-reciprocal", "policy, direct"]
+    both = "k-reciprocal + policy, direct"
+    rankings = ["first stage", "k-reciprocal", "policy, direct", both]
     assert [(x["encoder"], x["ranking"]) for x in lines] == [
         (name, ranking) for name in ENCODERS for ranking in rankings
     ]
     shown = capsys.readouterr().out
     assert "both orders agree on" in shown
     assert all(x["seconds"] > 0 for x in lines if x["ranking"].startswith("policy"))
+
+
+def test_verdicts_enter_the_neighbourhoods(evaluate, tmp_path, monkeypatch):
+    words = ("--judge", "direct", "--k_reciprocal", "--encoder", "one", "--top_k", "3")
+    assert evaluate(*words) == 0
+    (store,) = (tmp_path / "out").glob("*.judged.jsonl")
+    chance = np.random.default_rng(0)
+    changed = [
+        line | {"p_same": chance.random(), "swapped": None}
+        for line in judged(tmp_path / "out").values()
+    ]
+    store.write_text("".join(json.dumps(line) + "\n" for line in changed))
+    monkeypatch.setattr("nontrivial.eval.generation.load_policy", None)
+    found = {}
+    for alpha in (0.0, 0.6):
+        assert evaluate(*words, "--fusion_alpha", str(alpha)) == 0
+        lines = record(tmp_path / "out")["lines"]
+        found[alpha] = {line["ranking"]: line["scores"] for line in lines}
+    assert found[0.0]["k-reciprocal + policy, direct"] == found[0.0]["k-reciprocal"]
+    rows = {r["path"]: r for r in rows_of() if r["role"] != "junk"}
+    queries = [r for r in rows.values() if r["role"] == "query"]
+    gallery = [r for r in rows.values() if r["role"] != "query"]
+    places = {r["path"]: i for part in (queries, gallery) for i, r in enumerate(part)}
+    pairs = [(*line["id"].split("~"), line["p_same"]) for line in changed]
+    triples = [(places[query], places[candidate], p) for query, candidate, p in pairs]
+    vectors = [np.array([r[VECTOR + "one"] for r in part]) for part in (queries, gallery)]
+    far = kreciprocal.distances(*vectors, verdicts=triples, alpha=0.6)
+    wanted = naive.metrics(-far, labels(queries), labels(gallery))
+    both = found[0.6]["k-reciprocal + policy, direct"]
+    assert both["mean_ap"] == pytest.approx(wanted[0], abs=1e-6)
+    assert both["mean_ap"] != found[0.6]["k-reciprocal"]["mean_ap"]
 
 
 def test_lists_hold_what_a_report_shows(evaluate, tmp_path):

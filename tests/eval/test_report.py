@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,66 @@ def test_rank_lists_mark_right_and_wrong_and_say_what_the_policy_thought(runs):
     assert sum(count for _, _, count in chart["bins"]) == 2 * len(data["cards"])
     (table,) = data["tables"]
     assert [row[4] for row in table["rows"]] == ["first stage", "policy, reasoned"]
+
+
+@pytest.fixture
+def left_out(runs: Path, tiny_policy_dir: Path) -> list[str]:
+    """The runs of two policies on each of two data sets; the second policy is a bit better."""
+    policy = ["--model_name_or_path", str(tiny_policy_dir), "--judge", "direct", "--top_k", "2"]
+    names = []
+    for source, count in (("market1501", 40), ("msmt17", 30)):
+        rows = rows_of(count, source)
+        for i, row in enumerate(rows):
+            write_image(runs.parent / "data" / row["path"], seed=i)
+        table = write_embeddings(runs.parent / f"{source}.parquet", rows, runs.parent / "data")
+        names += [f"reid/{source}/warmup", f"reid/{source}/grpo"]
+        warmup, grpo = (runs / name for name in names[-2:])
+        assert rank([str(table), "--encoder", "one", *policy, "--out", str(warmup)]) == 0
+        shutil.copytree(warmup, grpo)
+        made = json.loads((grpo / "reid.json").read_text())
+        made["lines"][1]["scores"]["mean_ap"] += 0.01
+        (grpo / "reid.json").write_text(json.dumps(made))
+    return names
+
+
+def test_one_table_has_a_row_for_each_data_set(runs, left_out, capsys):
+    table = build(runs, *left_out)["tables"][0]
+    columns = ["first stage", "warmup: policy, direct", "grpo: policy, direct"]
+    assert table["header"] == ["data set", "encoder", "protocol", *columns]
+    assert [row[0] for row in table["rows"]] == ["market1501", "msmt17", "mean"]
+    found = {}
+    for name in left_out:
+        for line in json.loads((runs / name / "reid.json").read_text())["lines"]:
+            policy = f"{Path(name).name}: " * line["ranking"].startswith("policy")
+            rates = line["scores"]["mean_ap"], line["scores"]["cmc"][0]
+            found[line["source"], policy + line["ranking"]] = rates
+    for at, column in enumerate(columns, 3):
+        pairs = [found[source, column] for source in ("market1501", "msmt17")]
+        pairs.append(tuple(sum(values) / 2 for values in zip(*pairs, strict=True)))
+        assert [row[at] for row in table["rows"]] == [f"{a:.3f} / {b:.3f}" for a, b in pairs]
+    shown = capsys.readouterr().out
+    assert all(cell in shown for row in table["rows"] for cell in row)
+
+
+def test_runs_that_disagree_share_no_column(runs, left_out):
+    (runs / left_out[0]).rename(runs / "grpo")
+    table = build(runs, "grpo", *left_out[1:])["tables"][0]
+    assert table["header"][4:] == [
+        "grpo: policy, direct",
+        f"{runs / left_out[1]}: policy, direct",
+        "warmup: policy, direct",
+    ]
+    assert [cell == "" for cell in table["rows"][-1][4:]] == [False, True, True]
+
+
+def test_a_camera_is_named_or_said_to_be_unknown(runs, tmp_path):
+    rows = [row | {"camid": None if row["role"] == "query" else 2} for row in rows_of()]
+    table = write_embeddings(tmp_path / "market.parquet", rows, tmp_path / "data")
+    assert rank([str(table), "--encoder", "one", "--out", str(runs / "unknown")]) == 0
+    for card in build(runs, "unknown")["cards"]:
+        query, _, listed = card["blocks"]
+        assert query["items"][0]["caption"].endswith("camera unknown")
+        assert all("camera 2" in item["caption"] for item in listed["items"])
 
 
 GROUP = {

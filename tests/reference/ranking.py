@@ -16,7 +16,7 @@ def metrics(scores, query, gallery, *, clothes="any", cameras=()):
             same = gallery.pids[g] == query.pids[q] and query.pids[q] >= 0
             if cameras and gallery.camids[g] not in cameras:
                 continue
-            if same and gallery.camids[g] == query.camids[q]:
+            if same and gallery.camids[g] == query.camids[q] >= 0:  # below 0: unknown
                 continue
             alike = gallery.clothes[g] == query.clothes[q]
             if same and ((clothes == "changed" and alike) or (clothes == "same" and not alike)):
