@@ -160,12 +160,13 @@ def space_of(embedded: Embedded, *, ranked: bool = False) -> Space:
     frame = embedded.frame
     role = frame["role"].to_numpy()
     answering = (TRAIN, GALLERY, DISTRACTOR) if ranked else (TRAIN, GALLERY)
+    told = frame["descriptions"].is_not_null().to_numpy() & (role == QUERY)  # both asks and answers
     return build_space(
         list(embedded.vectors.values()),
         pids=frame["pid"].rank("dense").to_numpy().astype(np.int64),
         camids=frame["camid"].fill_null(-1).to_numpy().astype(np.int64),
         anchors=np.flatnonzero((role == TRAIN) | (role == QUERY)),
-        candidates=np.flatnonzero(np.isin(role, answering)),
+        candidates=np.flatnonzero(np.isin(role, answering) | told),
         clothes=frame["clothes"].rank("dense").fill_null(-1).to_numpy().astype(np.int64),
     )
 
@@ -198,6 +199,7 @@ def _build(options: Options) -> None:
     sources = read_sources(options)
     encoders = load_encoders(options.encoder, precision=options.precision)
     embedded = [embed(images.frame, encoders, options) for images in sources]
+    _check_form(options, embedded)
     asking = [int(part.frame["role"].is_in([TRAIN, QUERY]).sum()) for part in embedded]
     budgets = quotas(options.budget, asking)
     parts = [
@@ -211,6 +213,13 @@ def _build(options: Options) -> None:
     if _doubting(options):
         _write_quarantine(options, parts, about)
     _report(options, rows, about, digest)
+
+
+def _check_form(options: Options, parts: Sequence[Embedded]) -> None:
+    """Raise `BadInput` for a form that descriptions do not have."""
+    told = any(part.frame["descriptions"].is_not_null().any() for part in parts)
+    if told and (options.form != "pair" or options.both_orders):
+        raise BadInput("--form choice, --both_orders: are for images, not for descriptions")
 
 
 def _doubting(options: Options) -> bool:

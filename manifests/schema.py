@@ -2,7 +2,8 @@
 
 A sample, for training and evaluation, is a question with lettered options over images or videos,
 and the letters of *all* right options; in re-identification `images[0]` is the query, and the other
-images are its candidates. An embedding, for ranking, is an image with its labels and unit vectors.
+images are its candidates; of a described person (`reid_text`) all images are candidates. An
+embedding, for ranking, is an image with its labels and unit vectors.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from nontrivial.manifests.errors import ManifestError
 SCHEMA_VERSION = 2
 ADDED = {"reid": ("twin",)}  # fields since version 1; null in older files
 METADATA_KEY = b"nontrivial"
-TASKS = ("reid_pair", "reid_choice", "video_qa")
+TASKS = ("reid_pair", "reid_choice", "reid_text", "video_qa")
 SPLITS = ("train", "val", "test")
 ROLES = ("train", "query", "gallery", "distractor", "junk")  # a distractor is ranked, junk is not
 NOBODY = -1  # the identity number of an image of nobody known
@@ -307,9 +308,10 @@ def _no_option(row: Mapping[str, Any]) -> str:
 
 
 def _broken_media(batch: pa.RecordBatch) -> Iterator[_Rule]:
-    of_clips = _mask(pc.equal(batch["task"], "video_qa"))
+    of_clips, told = (_mask(pc.equal(batch["task"], task)) for task in ("video_qa", "reid_text"))
     media = {name: _Lists(batch[name]) for name in ("images", "videos")}
-    for name, asked, least in (("videos", of_clips, 1), ("images", ~of_clips, 2)):
+    asked_of = ("videos", of_clips, 1), ("images", told, 1), ("images", ~(of_clips | told), 2)
+    for name, asked, least in asked_of:
         few = asked & (media[name].counts < least)
         yield few, name, partial(_too_few, least)
     for name, items in media.items():
@@ -350,7 +352,8 @@ def _broken_blocks(batch: pa.RecordBatch) -> Iterator[_Rule]:
     for name, asked in (("qa", of_clips), ("reid", ~of_clips)):
         lacking = asked & _mask(batch[name].is_null())
         yield lacking, name, lambda row: f"is null for a {row['task']} sample"
-    candidates = _Lists(batch["images"]).counts - 1
+    told = _mask(pc.equal(batch["task"], "reid_text"))
+    candidates = _Lists(batch["images"]).counts - ~told
     for field, values in zip(REID, batch["reid"].flatten(), strict=True):
         if field.name in CANDIDATE_LISTS:
             known = _mask(values.is_valid()) & ~of_clips
@@ -359,7 +362,8 @@ def _broken_blocks(batch: pa.RecordBatch) -> Iterator[_Rule]:
 
 
 def _uneven(key: str, row: Mapping[str, Any]) -> str:
-    return f"has {len(row['reid'][key])} values for {len(row['images']) - 1} candidates"
+    candidates = len(row["images"]) - (row["task"] != "reid_text")
+    return f"has {len(row['reid'][key])} values for {candidates} candidates"
 
 
 def _numbers(table: pa.Table, *columns: str) -> np.ndarray:

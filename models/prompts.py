@@ -12,10 +12,12 @@ from typing import Any
 from nontrivial.manifests.answers import format_answer, lettered
 
 SAME_PERSON = "Do both images show the same person?"
+DESCRIBED_PERSON = "Does the image show the person who is described? Description: {text}"
 YES, NO = "Yes", "No"
 _THINK = "Think about what you see inside <think> </think>, then answer inside <answer> </answer> "
 INSTRUCTIONS = {
     "reid_pair": _THINK + "with one letter.",
+    "reid_text": _THINK + "with one letter.",
     "reid_choice": _THINK + "with the letter of every right candidate, separated by commas.",
     "video_qa": _THINK + "with the letter of every right option, separated by commas.",
 }

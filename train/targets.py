@@ -14,6 +14,8 @@ from nontrivial.models.prompts import target_text
 from nontrivial.train.data import Prompt, PromptEncoder, collate
 from nontrivial.train.rows import Sample
 
+VERDICTS = ("reid_pair", "reid_text")  # tasks that are answered by Yes or No
+
 
 class TargetCollator:
     """A collator of samples into a batch of prompts with their targets, and `labels` (B, L).
@@ -63,10 +65,10 @@ def balanced(rows: Sequence[Sample]) -> list[Sample]:
     >>> "".join(row["answer"][0] for row in balanced(pairs))
     'AAABBB'
     """
-    others = [row for row in rows if row["task"] != "reid_pair"]
+    others = [row for row in rows if row["task"] not in VERDICTS]
     verdicts: dict[str, list[Sample]] = {}
     for row in rows:
-        if row["task"] == "reid_pair":
+        if row["task"] in VERDICTS:
             verdict = row["options"][LETTERS.index(row["answer"][0])]
             verdicts.setdefault(verdict, []).append(row)
     most = max(map(len, verdicts.values()), default=0)

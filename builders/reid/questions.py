@@ -1,7 +1,8 @@
-"""Pairs of images as questions, in two forms.
+"""Pairs of images as questions, in three forms.
 
-pair    a query and a candidate, "Yes" or "No", with each letter right equally often
-choice  a query and several candidates: select all that show the person, or none
+pair         a query and a candidate, "Yes" or "No", with each letter right equally often
+description  the same with a sentence about the query in its place
+choice       a query and several candidates: select all that show the person, or none
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import polars as pl
 
 from nontrivial.builders.reid.pairs import POSITIVES
 from nontrivial.manifests.answers import NONE, letters
-from nontrivial.models.prompts import NO, SAME_PERSON, YES
+from nontrivial.models.prompts import DESCRIBED_PERSON, NO, SAME_PERSON, YES
 
 CHOICE = "Which of the candidates show the person in the first image?"
 Row = Mapping[str, Any]  # of a table: an image, or a pair of images
@@ -48,7 +49,8 @@ def pair_samples(
     frame   the images: path, source, name, pid, camid, clothes, split
 
     A pair turned round has the options and the numbers of the pair. Pairs with one number in `twin`
-    name each other.
+    name each other. Where images have `descriptions`, a hash chooses the one that stands for the
+    query.
     """
     image = partial(_image, frame)
     rows = list(pairs.iter_rows(named=True))
@@ -63,12 +65,23 @@ def pair_samples(
             sample = _sample("reid_pair", row["kind"], query, [candidate], [row], wording)
             sample["reid"]["twin"] = twin.get(sample["id"])
             yield {
-                **sample,
                 "question": SAME_PERSON,
+                **sample,
+                **_told(query, sample, wording),
                 "options": options,
                 "answer": [letters(2)[options.index(verdict)]],
                 "rationale": _compared(query, candidate, verdict, wording),
             }
+
+
+def _told(query: Row, sample: Mapping[str, Any], wording: Wording) -> dict[str, Any]:
+    """Return what differs if a description takes the place of the query's image."""
+    texts = query.get("descriptions")
+    if not texts:
+        return {}
+    text = min(texts, key=lambda text: _hash(wording.seed, query["name"], text))
+    question = DESCRIBED_PERSON.format(text=" ".join(text.split()))
+    return {"task": "reid_text", "question": question, "images": sample["images"][1:]}
 
 
 def _twins(names: Sequence[str], numbers: Sequence[int | None]) -> dict[str, str]:

@@ -130,7 +130,8 @@ def _spread(content: pa.Table, rows: int) -> pa.Table:
 
 def _media(row: Row, root: Root, thumbnails: Thumbnails) -> Iterator[tuple[int | None, str, str]]:
     """Yield a row's images, captioned from `reid`, and frames of its clips, for `images_block`."""
-    for place, item in enumerate(row["images"] or []):
+    first = int(row["task"] == "reid_text")  # whose images are all candidates
+    for place, item in enumerate(row["images"] or [], first):
         caption, mark = _described(row["reid"] or {}, place)
         yield thumbnails.image(item, root), caption or item["path"] or "image", mark
     clips = row["clips"] or [None] * len(row["videos"] or [])

@@ -48,6 +48,9 @@ def test_every_published_data_set_has_a_layout_here():
     assert set(market.LAYOUTS) == set(SOURCES) - {"market1501", "table", "folder"}
 
 
+TOLD = ("cuhk_pedes", "icfg_pedes", "rstpreid")  # descriptions stand for the queries
+
+
 @pytest.mark.parametrize("source", market.LAYOUTS)
 def test_each_data_set_gives_pairs_whose_answers_are_true(data, tmp_path, source):
     words = ("--source", source, "--keep_doubts", "--pairs")
@@ -63,7 +66,11 @@ def test_each_data_set_gives_pairs_whose_answers_are_true(data, tmp_path, source
         assert reid["query_pid"].startswith(f"{source}/train/")
         if source not in market.NO_CAMERAS:
             assert reid["query_camid"] != reid["candidate_camids"][0]
-        assert row["images"][0] != row["images"][1]
+        if source in TOLD:
+            assert (row["task"], len(row["images"])) == ("reid_text", 1)
+            assert "Description: " in row["question"]
+        else:
+            assert row["images"][0] != row["images"][1]
         if source in DRESSED and same:
             assert None not in (reid["query_clothes"], reid["candidate_clothes"][0])
             assert reid["query_clothes"] != reid["candidate_clothes"][0]
@@ -218,6 +225,7 @@ def test_the_metadata_tells_what_the_pairs_cover(data, tmp_path):
         (("--candidates", "1"), "--candidates 1: needs 2 to 25"),
         (("--form", "choice", "--both_orders"), "only pairs have two orders"),
         (("--pairs", "top"), "--pairs top: is for --split test"),
+        (("--source", "rstpreid", "--form", "choice"), "not for descriptions"),
         (("--source", "cuhk_sysu", "--split", "test"), "cuhk_sysu has no split 'test'"),
         (("--source", "table"), "needs table=FILE"),
         (("--source", "folder=(["), "is not a regular expression"),
