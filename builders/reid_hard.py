@@ -24,8 +24,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from nontrivial.builders.reid.vectors import Embedded
 
 
+CONTROL = "stripes"  # an encoder that needs no weights, to check what pairs give away
 # What `difficulty` means, by kind of pairs.
 DIFFICULTY = {
     "hard": "mean of the first stage's uncertainty in bits and of log rank / log top_k",
@@ -119,6 +120,7 @@ class Part:
     name: str
     images: ImageList
     embedded: Embedded
+    control: np.ndarray | None  # (N, width), of an encoder that is not mined with
     space: Space
     pairs: pl.DataFrame  # anchor, candidate, similarity, difficulty, kind, twin, rank
     mined: Mined | None  # None for --pairs top, which mines nothing
@@ -198,12 +200,14 @@ def _build(options: Options) -> None:
 
     sources = read_sources(options)
     encoders = load_encoders(options.encoder, precision=options.precision)
-    embedded = [embed(images.frame, encoders, options) for images in sources]
+    known = {encoder.name for encoder in encoders}
+    control = [] if CONTROL in known else load_encoders([CONTROL])
+    embedded = [embed(images.frame, [*encoders, *control], options) for images in sources]
     _check_form(options, embedded)
     asking = [int(part.frame["role"].is_in([TRAIN, QUERY]).sum()) for part in embedded]
     budgets = quotas(options.budget, asking)
     parts = [
-        _part(*item, options)
+        _part(*item, {encoder.name for encoder in control}, options)
         for item in zip(names_of(options.source), sources, embedded, budgets, strict=True)
     ]
     rows = _samples(options, parts, "+".join(encoder.name for encoder in encoders))
@@ -227,15 +231,26 @@ def _doubting(options: Options) -> bool:
     return options.split == "train" and not options.keep_doubts
 
 
-def _part(name: str, images: ImageList, embedded: Embedded, budget: int, options: Options) -> Part:
+def _part(
+    name: str,
+    images: ImageList,
+    embedded: Embedded,
+    budget: int,
+    controls: Set[str],
+    options: Options,
+) -> Part:
+    mined_with = {name: x for name, x in embedded.vectors.items() if name not in controls}
+    control = next((embedded.vectors[name] for name in controls), None)
+    embedded = replace(embedded, vectors=mined_with)
     space = space_of(embedded, ranked=options.pairs == "top")
     if options.pairs == "top":
         from nontrivial.builders.reid.mining import first_ranked
 
-        return Part(name, images, embedded, space, first_ranked(space, options.top_k), None)
-    mined = _mine(name, embedded.frame, space, budget, options)
-    pairs = mined.random if options.pairs == "random" else mined.hard
-    return Part(name, images, embedded, space, mined.ranked(space, pairs), mined)
+        first = first_ranked(space, options.top_k)
+        return Part(name, images, embedded, control, space, first, None)
+    mined = _mine(name, embedded.frame, space, control, budget, options)
+    pairs = mined.ranked(space, mined.random if options.pairs == "random" else mined.hard)
+    return Part(name, images, embedded, control, space, pairs, mined)
 
 
 def _moments(frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -246,7 +261,14 @@ def _moments(frame: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return sequence, frame["frame"].fill_null(-1).to_numpy()
 
 
-def _mine(name: str, frame: pl.DataFrame, space: Space, budget: int, options: Options) -> Mined:
+def _mine(
+    name: str,
+    frame: pl.DataFrame,
+    space: Space,
+    control: np.ndarray | None,
+    budget: int,
+    options: Options,
+) -> Mined:
     from tqdm import tqdm
 
     from nontrivial.builders.reid.mining import Rules, mine
@@ -267,7 +289,7 @@ def _mine(name: str, frame: pl.DataFrame, space: Space, budget: int, options: Op
         seed=options.seed,
     )
     bar = partial(tqdm, desc=f"neighbours in {name}", unit="block")
-    return mine(space, rules, bar, *_moments(frame))
+    return mine(space, rules, bar, *_moments(frame), control)
 
 
 def read_truth(images: ImageList, root: str) -> dict[str, list[str]]:
@@ -322,6 +344,7 @@ def _about(options: Options, parts: Sequence[Part]) -> dict[str, Any]:
         "counts": {part.name: _counts(part) for part in parts},
         "coverage": {part.name: _coverage(part) for part in parts},
         "first_stage_auc": {name: pairs.auc() for name, pairs in mined.items()},
+        "shortcuts": {part.name: _shortcuts(part, options) for part in parts if part.mined},
         "recall": {name: pairs.recall for name, pairs in mined.items()},
         "differences": [text for part in parts for text in part.images.differences],
     }
@@ -342,6 +365,27 @@ def _coverage(part: Part) -> dict[str, Any]:
     frame = part.embedded.frame
     bursts = part.mined.bursts if part.mined else None
     return coverage(part.pairs, frame["pid"].to_numpy(), frame["camid"].to_numpy(), bursts)
+
+
+def _shortcuts(part: Part, options: Options) -> dict[str, float]:
+    """Score the rules that answer pairs without comparing people, the best first."""
+    import numpy as np
+    from tqdm import tqdm
+
+    from nontrivial.builders.reid.clues import clues_of, measure
+    from nontrivial.manifests.shortcuts import shortcut_scores
+
+    frame, pairs = part.embedded.frame, part.pairs
+    if part.mined is None or not len(pairs):
+        return {}
+    rows, place = np.unique(pairs.select("anchor", "candidate").to_numpy(), return_inverse=True)
+    bar = partial(tqdm, total=len(rows), desc=f"shortcut rules of {part.name}", unit="image")
+    looks = measure(frame["path"].gather(rows).to_list(), options.root, bar)
+    anchors, candidates = place.reshape(len(pairs), 2).T
+    groups = frame["pid"].gather(pairs["anchor"]).to_list()
+    sides = looks.at(anchors), looks.at(candidates)
+    common = (pairs, part.space, part.mined.nearest, groups, *sides, part.control)
+    return shortcut_scores(clues_of(*common, sets=options.form == "choice"))
 
 
 def _quarantine_path(options: Options) -> Path:
@@ -378,6 +422,9 @@ def _report(
         if about["recall"].get(name, 1) < 1:
             scores.append(("recall of the approximate search", about["recall"][name]))
         print(f"{name}\n{table(list(counts.items()))}\n{table(scores)}\n")
+        if rules := about["shortcuts"].get(name):
+            header = ("answered without comparing people, by", "balanced accuracy")
+            print(table(list(rules.items()), header=header) + "\n")
         for title, cells in about["coverage"][name].items():
             print(f"{title}: " + ", ".join(f"{key} {value}" for key, value in cells.items()))
         print()

@@ -19,6 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from nontrivial.manifests.probes import halves
+
 # One list for each question, or an Arrow array of lists.
 Lists = Any
 
@@ -55,7 +57,7 @@ def best_blind(
     1.0
     """
     flat = _Flat.of(options, right)
-    half = _halves(groups)
+    half = halves(groups)
     fits = (half, ~half)
     texts = pa.array(questions, pa.string())
     says_not = pc.match_substring_regex(texts, _NOT).to_numpy(zero_copy_only=False).astype(bool)
@@ -124,12 +126,6 @@ class _Flat:
             text=number[code],
             counts=counts,
         )
-
-
-def _halves(groups: Sequence[str]) -> np.ndarray:
-    """Return the questions of every second group, by order of names, (Q,) bool."""
-    number = {group: place for place, group in enumerate(sorted(set(groups)))}
-    return np.array([number[group] % 2 == 0 for group in groups], bool)
 
 
 def _scores(flat: _Flat, value: np.ndarray) -> _Scores:

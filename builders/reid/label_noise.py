@@ -137,16 +137,12 @@ def _same_person(space: Space, first: Pairs, known: Pairs, least: float) -> pl.D
     nearest[first.anchor] = first.candidate
     first = first.where(np.isfinite(best_positive[first.anchor]))
     margin = first.similarity - best_positive[first.anchor]
-    within = Usual.of(known.similarity, *_views(space, known))
-    _, deviation = within.at(*_views(space, first))
+    within = Usual.of(known.similarity, *space.cameras(known))
+    _, deviation = within.at(*space.cameras(first))
     usual, _ = spread(margin)
     doubted = margin - max(0.0, usual) > least * deviation
     doubted &= nearest[first.candidate] == first.anchor
     return _doubts(SAME_PERSON, first.where(doubted), margin[doubted])
-
-
-def _views(space: Space, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
-    return space.views[pairs.anchor], space.views[pairs.candidate]
 
 
 def _near_duplicates(

@@ -9,7 +9,8 @@ strangers do,
 
     mean s(a, p)  ≤  mean (m_a + 1.7 d_a)    over a in one part, p in the other,
 
-with m and d as in `builders.reid.space`.
+with m and d as in `builders.reid.space`, and if that is also unusually low for one person: a front
+and a back view are not alike either.
 
 The images of two cameras are two people if the mean of s(a, p) over both is unusually low for the
 two cameras (`builders.reid.usual`).
@@ -33,9 +34,9 @@ def find_merged_identities(
 
     best_negative (N,) are similarities by row; `least` deviations below the median are unusual.
     """
-    return _strange_parts(space, positives, best_negative) | _strange_cameras(
-        space, positives, least
-    )
+    found = _strange_parts(space, positives, best_negative, least)
+    found[~found] = _strange_cameras(space, positives.where(~found), least)
+    return found
 
 
 def _strange_cameras(space: Space, positives: Pairs, least: float) -> np.ndarray:
@@ -62,7 +63,9 @@ def _strange_cameras(space: Space, positives: Pairs, least: float) -> np.ndarray
     return found.fill_null(value=False).to_numpy()
 
 
-def _strange_parts(space: Space, positives: Pairs, best_negative: np.ndarray) -> np.ndarray:
+def _strange_parts(
+    space: Space, positives: Pairs, best_negative: np.ndarray, least: float
+) -> np.ndarray:
     """Mask the positives (P,) between two parts that the first stage recognises."""
     recognised = positives.similarity > np.minimum(
         best_negative[positives.anchor], best_negative[positives.candidate]
@@ -73,10 +76,14 @@ def _strange_parts(space: Space, positives: Pairs, best_negative: np.ndarray) ->
     apart = (first != second) & (size[positives.anchor] > 1) & (size[positives.candidate] > 1)
     across = positives.where(apart)
     anchors = np.unique(across.anchor)
-    limit = np.zeros(len(space.pids), np.float32)
-    limit[anchors] = average(space, anchors) + STRANGERS * deviation(space, anchors)
+    strangers = np.zeros(len(space.pids), np.float32)
+    strangers[anchors] = average(space, anchors) + STRANGERS * deviation(space, anchors)
+    usual, width = Usual.of(positives.similarity, *space.cameras(positives)).at(
+        *space.cameras(across)
+    )
+    limit = np.minimum(strangers[across.anchor], usual - least * width)
     low, high = np.minimum(first, second)[apart], np.maximum(first, second)[apart]
-    excess = across.similarity - limit[across.anchor]
+    excess = across.similarity - limit
     sides = pl.DataFrame({"low": low, "high": high, "excess": excess})
     mean = sides.select(pl.col("excess").mean().over("low", "high"))["excess"].to_numpy()
     apart[apart] = mean <= 0

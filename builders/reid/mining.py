@@ -106,12 +106,14 @@ def mine(
     progress: Callable[[Any], Any] = iter,
     sequences: np.ndarray | None = None,
     frames: np.ndarray | None = None,
+    control: np.ndarray | None = None,
 ) -> Mined:
     """Choose non-trivial pairs of a space within the budget, and random ones to compare them with.
 
     Positives wear changed clothes where clothes are known. `progress` wraps the iterator over
     blocks of searched anchors. sequences, frames (N,) int64 are numbers of the images' recordings
-    and of their frames, −1 where unknown.
+    and of their frames, −1 where unknown. control (N, D) are vectors of an encoder that is not
+    mined with and shall not tell the answers either.
     """
     nearest, values = search.nearest_negatives(space, rules.top_k, progress, rules.probes)
     recall = 1.0
@@ -131,7 +133,7 @@ def mine(
     if rules.extreme:
         chosen = choosing.extreme()
     else:
-        chosen, steps = choosing.twins(bursts)
+        chosen, steps = choosing.twins(bursts, control)
     counts = {
         "anchors": len(space.anchors),
         "anchors without a positive": len(space.anchors) - len(np.unique(positives.anchor)),
@@ -192,13 +194,15 @@ class _Choosing:
         rules, common = self.rules, (self.space, self.strangers, self.positives)
         return choose_extreme(*common, rules.budget, self.caps, rules.candidates)
 
-    def twins(self, bursts: np.ndarray) -> tuple[pl.DataFrame, dict[str, int]]:
+    def twins(
+        self, bursts: np.ndarray, control: np.ndarray | None
+    ) -> tuple[pl.DataFrame, dict[str, int]]:
         """Choose the hardest twins."""
         space, rules = self.space, self.rules
         popular = popularity(self.strangers.rows, len(space.pids))
 
         def find(gap: float) -> pl.DataFrame:
-            twins = find_twins(space, self.strangers, self.positives, popular, gap)
+            twins = find_twins(space, self.strangers, self.positives, popular, gap, control)
             return hardest_first(twins, self.entropy, rules.top_k)
 
         if rules.candidates:

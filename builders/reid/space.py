@@ -82,6 +82,10 @@ class Space:
         """Return the same space with another weight (N, E) and offset (N,)."""
         return replace(self, weight=weight, offset=offset)
 
+    def cameras(self, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
+        """Return the views of both sides of pairs, (P,) int64 each."""
+        return self.views[pairs.anchor], self.views[pairs.candidate]
+
     def by_camera(self, anchors: np.ndarray) -> Iterator[tuple[np.ndarray, slice]]:
         """Yield for each camera of (n,) anchors their places, and its slice of the index."""
         asking, answering = self.camids[anchors], self.camids[self.candidates]

@@ -11,8 +11,9 @@ the stranger whose popularity is nearest to that of p,
 
     popularity of c = log(1 + number of anchors that have c among their first k strangers)
 
-and at most `UNLIKE` away from it. Strangers above and below p come by turns for each two cameras,
-and so do those more and less popular than p.
+and at most `UNLIKE` away from it. What remains is evened out by turns: strangers above and below p
+(for each two cameras), those more and less popular than p, those that a simple control encoder
+finds more and less similar than p, and, for each image, its use as p and as n.
 
 The hardest twins are chosen first, with the mean of two numbers from 0 to 1 as their difficulty:
 the first stage's uncertainty about the pair, in bits, from P(same | s) as fitted on random pairs of
@@ -41,19 +42,44 @@ from nontrivial.builders.reid.space import (
     similarity,
     to_steps,
 )
+from nontrivial.manifests.probes import logistic, probability
 
 UNLIKE = 0.2  # most that the popularities of two twins differ
-# Gaps in deviations, and twins of one identity, camera pair and burst: further steps are for want.
-STEPS = ((0.1, 1), (0.1, 2), (0.1, 3), (0.2, 3), (0.4, 3))
-COMPARED = 2**14  # positives whose strangers are compared at once
+COMPARED = 2**12  # positives whose strangers are compared at once
 SIFTED = 4096  # twins sifted at once
 FITTED = 20_000  # random pairs of each label that P(same | s) is fitted on
 
 COLUMNS = ("anchor", "candidate", "similarity", "difficulty", "kind", "twin")
 TRIPLE = ("anchor", "candidate", "stranger")
-FOUND = (*TRIPLE, "similarity", "of_stranger", "rank", "above", "fame")
-TWIN = (*TRIPLE, "similarity", "of_stranger", "difficulty", "above", "fame")
+FOUND = (*TRIPLE, "similarity", "of_stranger", "rank", "above", "fame", "control")
+TWIN = (*TRIPLE, "similarity", "of_stranger", "difficulty", "above", "fame", "control")
 Pair = tuple[int, int, float, float, str]  # the first five of COLUMNS
+
+
+class Step(NamedTuple):
+    """What a twin may be like; later steps are for want of twins.
+
+    gap in deviations; twins of one identity, two cameras and one burst; whether more and less
+    popular strangers, those of the control encoder, and the roles of an image come by turns
+    """
+
+    gap: float
+    repeats: int
+    turns: bool = True
+
+    def __str__(self) -> str:
+        text = f"twins within {self.gap:g} deviations, up to {self.repeats} of a burst"
+        return text if self.turns else text + ", without turns"
+
+
+STEPS = (
+    Step(0.1, 1),
+    Step(0.1, 2),
+    Step(0.1, 3),
+    Step(0.2, 3),
+    Step(0.4, 3),
+    Step(0.4, 3, turns=False),
+)
 
 
 class Twin(NamedTuple):
@@ -67,6 +93,7 @@ class Twin(NamedTuple):
     difficulty: float
     above: bool
     fame: int
+    control: int
 
     def pairs(self) -> tuple[Pair, Pair]:
         """Return the pair of one person and that of two."""
@@ -85,36 +112,41 @@ def popularity(rows: np.ndarray, images: int) -> np.ndarray:
 
 
 def find_twins(
-    space: Space, strangers: Strangers, positives: Pairs, popular: np.ndarray, gap: float
+    space: Space,
+    strangers: Strangers,
+    positives: Pairs,
+    popular: np.ndarray,
+    gap: float,
+    control: np.ndarray | None = None,
 ) -> pl.DataFrame:
     """Find for each positive the best stranger above it and the best one below it.
 
-    popular (N,) is the popularity. Returns columns anchor, candidate, stranger, similarity,
-    of_stranger, rank (of the positive), above (whether the stranger is) and fame (1 or −1 if the
-    stranger is more or less popular, 0 if as popular), by anchor, candidate and side.
+    popular (N,) is the popularity, control (N, D) are vectors of an encoder that is not mined with.
+    Returns columns anchor, candidate, stranger, similarity, of_stranger, rank (of the positive),
+    above (whether the stranger is), fame (1 or −1 if the stranger is more or less popular, 0 if as
+    popular) and control (the same of its similarity there), by anchor, candidate and side.
     """
     place = np.searchsorted(space.anchors, positives.anchor)
     best = strangers.values.max(axis=1)[place]
     within = (positives.similarity < best) & (positives.similarity > strangers.last[place])
     width = to_steps(gap * deviation(space, space.anchors))
     parts = [
-        _compare(space, strangers, positives, popular, width, part)
+        _compare(space, strangers, positives.at(part), popular, width, control)
         for part in blocks(np.flatnonzero(within), COMPARED)
     ]
-    found = pl.concat(parts) if parts else _table(*[np.empty(0, np.int64)] * 8)
+    found = pl.concat(parts) if parts else _table(*[np.empty(0, np.int64)] * len(FOUND))
     return found.sort("anchor", "candidate", "above")
 
 
 def _compare(
     space: Space,
     strangers: Strangers,
-    positives: Pairs,
+    positive: Pairs,
     popular: np.ndarray,
     width: np.ndarray,
-    part: np.ndarray,
+    control: np.ndarray | None,
 ) -> pl.DataFrame:
-    """Find the twins of the positives at `part`; width (A,) float32 is the gap."""
-    positive = positives.at(part)
+    """Find the twins of some positives; width (A,) float32 is the gap."""
     place = np.searchsorted(space.anchors, positive.anchor)
     rows, values = strangers.rows[place], strangers.values[place]  # (n, k)
     ahead = values - positive.similarity[:, None]
@@ -133,7 +165,11 @@ def _compare(
         anchor, candidate, value, ranked = (column[at] for column in columns)
         chosen = rows[at, best], value, values[at, best], ranked
         fame = np.sign(popular[chosen[0]] - popular[candidate])
-        sides.append(_table(anchor, candidate, *chosen, np.full(len(at), above), fame))
+        seen = np.zeros(len(at))
+        if control is not None:
+            ahead_there = control[chosen[0]] - control[candidate]
+            seen = np.sign(np.einsum("pd,pd->p", control[anchor], ahead_there))
+        sides.append(_table(anchor, candidate, *chosen, np.full(len(at), above), fame, seen))
     return pl.concat(sides)
 
 
@@ -143,7 +179,7 @@ def _table(*columns: np.ndarray) -> pl.DataFrame:
         pl.col("similarity", "of_stranger").cast(pl.Float32),
         pl.col("rank").cast(pl.Int32),
         pl.col("above").cast(pl.Boolean),
-        pl.col("fame").cast(pl.Int8),
+        pl.col("fame", "control").cast(pl.Int8),
     )
 
 
@@ -161,31 +197,14 @@ def uncertainty(
     apart = (space.pids[a] != space.pids[b]) & (space.camids[a] != space.camids[b])
     other = similarity(space, a[apart], b[apart])
     same = positives.similarity[drawn[: len(other)]]
-    slope, offset = _logistic(np.concatenate([same, other]), np.repeat([1.0, 0.0], len(other)))
+    values, labels = np.concatenate([same, other])[:, None], np.repeat([1.0, 0.0], len(other))
+    weights = logistic(values, labels)
 
     def entropy(values: np.ndarray) -> np.ndarray:
-        p = 1 / (1 + np.exp(-np.clip(slope * values + offset, -30, 30)))
+        p = probability(values[:, None].astype(np.float64), weights)
         return -(p * np.log2(p) + (1 - p) * np.log2(1 - p))
 
     return entropy
-
-
-def _logistic(x: np.ndarray, y: np.ndarray, rounds: int = 25) -> tuple[float, float]:
-    """Fit P(y = 1) = 1 / (1 + exp(−(slope · x + offset))) by Newton's method."""
-    middle, width = x.mean(dtype=np.float64), x.std(dtype=np.float64) + 1e-9
-    z = (x - middle) / width
-    slope = offset = 0.0
-    for _ in range(rounds):
-        p = 1 / (1 + np.exp(-np.clip(slope * z + offset, -30, 30)))
-        weight, error = p * (1 - p), y - p
-        # Sums rather than matrix products, whose last digits depend on the number of threads.
-        a, b, c = (weight * z * z).sum() + 1e-3, (weight * z).sum(), weight.sum() + 1e-3
-        u, v = (error * z).sum() - 1e-3 * slope, error.sum() - 1e-3 * offset
-        slope, offset = (
-            slope + (c * u - b * v) / (a * c - b * b),
-            offset + (a * v - b * u) / (a * c - b * b),
-        )
-    return slope / width, offset - slope * middle / width
 
 
 def hardest_first(
@@ -216,11 +235,10 @@ def choose_twins(
     for a single pair, and the number of twins taken at each of `STEPS`.
     """
     choice, gaps, steps = _Choice(space, bursts, Room(space.pids, *caps)), {}, {}
-    for gap, repeats in STEPS:
-        if gap not in gaps:
-            gaps = {gap: find(gap)}
-        taken = choice.take(gaps[gap], -(-budget // 2), repeats)
-        steps[f"twins within {gap:g} deviations, up to {repeats} of a burst"] = taken
+    for step in STEPS:
+        if step.gap not in gaps:
+            gaps = {step.gap: find(step.gap)}
+        steps[str(step)] = choice.take(gaps[step.gap], -(-budget // 2), step)
         if 2 * len(choice.kept) >= budget:
             break
     rows: list[tuple] = [(*pair, n) for n, twin in enumerate(choice.kept) for pair in twin.pairs()]
@@ -237,17 +255,18 @@ class _Choice:
         self.kept: list[Twin] = []
         self.of_burst: Counter[tuple[int, int, int]] = Counter()
         self.last_above: dict[tuple[int, int], bool] = {}
-        self.last_fame = 0
+        self.last_fame = self.last_control = 0
+        self.used_as: Counter[int] = Counter()  # 1 for an image last used as p, −1 as n
 
-    def take(self, twins: pl.DataFrame, most: int, repeats: int) -> int:
+    def take(self, twins: pl.DataFrame, most: int, step: Step) -> int:
         """Take twins in order until there are `most`; return how many were taken now."""
         before, taken = len(self.kept), -1
         while taken != len(self.kept):  # one whose side was not wanted may fit later
             taken = len(self.kept)
-            twins = self._sift(twins, most, repeats)
+            twins = self._sift(twins, most, step)
         return taken - before
 
-    def _sift(self, twins: pl.DataFrame, most: int, repeats: int) -> pl.DataFrame:
+    def _sift(self, twins: pl.DataFrame, most: int, step: Step) -> pl.DataFrame:
         """Go through the twins once; return those that the caps still allow."""
         later = [twins[:0]]
         for start in range(0, len(twins), SIFTED):
@@ -258,23 +277,32 @@ class _Choice:
             for row in part.select(TWIN).iter_rows():
                 if len(self.kept) == most:
                     return twins[:0]
-                self._take(Twin(*row), repeats)
+                self._take(Twin(*row), step)
             later.append(part)
         return pl.concat(later)
 
-    def _take(self, twin: Twin, repeats: int) -> None:
+    def _take(self, twin: Twin, step: Step) -> None:
         a, p, n = twin.anchor, twin.candidate, twin.stranger
         cameras = int(self.views[a]), int(self.views[p])
         burst = (int(self.bursts[a]), *cameras)
-        in_turn = twin.above != self.last_above.get(cameras) and (
-            twin.fame == 0 or twin.fame != self.last_fame
-        )
-        if self.of_burst[burst] < repeats and in_turn and self.room.has((a, p), (a, n)):
+        fits = self.of_burst[burst] < step.repeats and twin.above != self.last_above.get(cameras)
+        fits &= self._in_turn(twin) or not step.turns
+        if fits and self.room.has((a, p), (a, n)):
             self.room.take([(a, p), (a, n)])
             self.of_burst[burst] += 1
             self.last_above[cameras] = twin.above
             self.last_fame = twin.fame or self.last_fame
+            self.last_control = twin.control or self.last_control
+            self.used_as[p], self.used_as[n] = 1, -1
             self.kept.append(twin)
+
+    def _in_turn(self, twin: Twin) -> bool:
+        return (
+            (twin.fame == 0 or twin.fame != self.last_fame)
+            and (twin.control == 0 or twin.control != self.last_control)
+            and self.used_as[twin.candidate] < 1
+            and self.used_as[twin.stranger] > -1
+        )
 
 
 def choose_twin_sets(
@@ -291,7 +319,7 @@ def choose_twin_sets(
     """
     room, steps = Room(space.pids, *caps), {}
     sets: dict[int, list[Pair]] = {}
-    for gap in sorted({gap for gap, _ in STEPS}):
+    for gap in sorted({step.gap for step in STEPS}):
         before, twins = len(sets), find(gap)
         view = pl.Series("view", space.views[twins["candidate"].to_numpy()])
         groups = twins.with_columns(view).group_by("anchor", "view", maintain_order=True)
