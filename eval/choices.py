@@ -128,6 +128,7 @@ def mean_scores(rows: Sequence[Answered], task: str, family: str | None = None) 
     groups = [row.group for row in rows]
     names = ("soft", "strict", "per_option", "format")
     scores = {name: [getattr(row, name) for row in rows] for name in names}
+    mean = {name: float(np.mean(values)) for name, values in scores.items()}
     blind = best_blind(
         [row.question for row in rows],
         [row.options for row in rows],
@@ -139,12 +140,15 @@ def mean_scores(rows: Sequence[Answered], task: str, family: str | None = None) 
         family=family,
         n=len(rows),
         right=round(sum(scores["strict"])),
+        soft=mean["soft"],
+        strict=mean["strict"],
+        per_option=mean["per_option"],
+        format=mean["format"],
         soft_interval=interval(scores["soft"], groups),
         strict_interval=interval(scores["strict"], groups),
         blind_strategy=blind["soft"].strategy,
         blind_soft=blind["soft"].score,
         blind_strict=blind["strict"].score,
-        **{name: float(np.mean(values)) for name, values in scores.items()},
     )
 
 

@@ -5,7 +5,8 @@
     python -m eval.qa manifests/eval/some.parquet --predictions completions.jsonl
     python -m eval.qa --predictions published_log.jsonl
 
-Scores are strict, soft, per option and of the format, beside those of the best blind rules.
+Scores are strict, soft, per option and of the format, beside those of the best blind rules; for
+pairs of people also beside the best rule that compares nobody, which their builder has measured.
 Completions are appended to `<out>/<manifest>-<settings>.jsonl` as they come, and a run that was
 killed continues from there. `<out>/summary.json` holds every number of the table.
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 import sys
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -214,15 +215,30 @@ def _report(scored: Mapping[str, Sequence[Answered]], options: Options, out: Pat
     from nontrivial.eval.choices import summarise
 
     scores = {name: summarise(rows) for name, rows in scored.items()}
+    for path in expand(options.manifests):
+        if path.stem in scores:
+            scores[path.stem] = _with_shortcut(path, scores[path.stem])
     for name, rows in scored.items():
         ordered = sorted(rows, key=lambda row: row.id)
         JsonLines(out / f"{name}{SCORED}").write(row.record() for row in ordered)
     write_json(out / ANSWERS, {"options": asdict(options), "manifests": scores})
     header = ["", "right", "strict", "95 %", "blind", "soft", "95 %", "blind"]
-    header += ["per option", "format", "best blind strategy"]
+    header += ["per option", "format", "best rule that doesn't look"]
     for name, lines in scores.items():
         print(f"\n{name}\n{table([_cells(line) for line in lines], header=header)}")
     print(f"\nall numbers: {out / ANSWERS}")
+
+
+def _with_shortcut(path: Path, lines: Sequence[AnswerScores]) -> list[AnswerScores]:
+    """Add the best shortcut rule of a manifest of pairs, which its builder has measured."""
+    from nontrivial.manifests.parquet import read_about
+    from nontrivial.manifests.shortcuts import best_shortcut
+
+    name, score = best_shortcut(read_about(path)) or (None, None)
+    return [
+        replace(line, shortcut=name, shortcut_score=score) if line.task.startswith("reid") else line
+        for line in lines
+    ]
 
 
 def _cells(line: AnswerScores) -> tuple[Any, ...]:
@@ -233,7 +249,7 @@ def _cells(line: AnswerScores) -> tuple[Any, ...]:
     strict_cells = (line.strict, strict, line.blind_strict)
     soft_cells = (line.soft, soft, line.blind_soft)
     right = f"{line.right}/{line.n}"
-    shares = (line.per_option, line.format, line.blind_strategy)
+    shares = (line.per_option, line.format, "{} {:.3f}".format(*line.not_looking))
     return (name, right, *strict_cells, *soft_cells, *shares)
 
 

@@ -120,7 +120,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
 
 
 def answer_tables(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
-    """Yield a table for each manifest: soft scores by family, of every run and the blind rule."""
+    """Yield a table for each manifest: soft scores by family, of every run and without looking."""
     for name in sorted({name for run in runs for name in run.manifests}):
         scores = {
             run.name: {(line.task, line.family): line for line in run.manifests[name]}
@@ -132,8 +132,9 @@ def answer_tables(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
             known = next(lines[key] for lines in scores.values() if key in lines)
             label = key[0] if key[1] is None else f"{key[0]}: {key[1]}"
             cells = [_soft(lines.get(key)) for lines in scores.values()]
-            rows.append((label, known.n, f"{known.blind_soft:.3f}", *cells))
-        yield summary(f"{name}: soft score (95 %)", ("", "n", "best blind rule", *scores), rows)
+            rows.append((label, known.n, "{} {:.3f}".format(*known.not_looking), *cells))
+        header = ("", "n", "best rule that doesn't look", *scores)
+        yield summary(f"{name}: soft score (95 %)", header, rows)
 
 
 def ranking_tables(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:

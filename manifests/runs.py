@@ -86,6 +86,16 @@ class AnswerScores:
     blind_strategy: str  # with the best soft score
     blind_soft: float
     blind_strict: float
+    # Of pairs of people, as their manifest reports it (`manifests.shortcuts`).
+    shortcut: str | None = None
+    shortcut_score: float | None = None
+
+    @property
+    def not_looking(self) -> tuple[str, float]:
+        """The best rule that doesn't look, and its score."""
+        if self.shortcut is None or (self.shortcut_score or 0) <= self.blind_soft:
+            return self.blind_strategy, self.blind_soft
+        return self.shortcut, self.shortcut_score or 0
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -68,14 +69,20 @@ def shortcut_scores(clues: Clues) -> dict[str, float]:
     return dict(sorted(scores.items(), key=lambda item: -item[1]))
 
 
-def best_shortcut(scores: Mapping[str, Mapping[str, float]]) -> tuple[str, float] | None:
-    """Return the best rule of a manifest from the scores of each source; None without any.
+def best_shortcut(about: Mapping[str, Any]) -> tuple[str, float] | None:
+    """Return the best rule that a manifest's metadata report for any of its sources, or None.
 
-    >>> best_shortcut({"a": {"similarity": 0.5, "anchor": 0.75}, "b": {"similarity": 0.5}})
+    >>> best_shortcut({"shortcuts": {"a": {"similarity": 0.5, "anchor": 0.75}, "b": {}}})
     ('anchor', 0.75)
     """
-    all_ = [(score, name) for rules in scores.values() for name, score in rules.items()]
-    return (lambda best: (best[1], best[0]))(max(all_)) if all_ else None
+    by_source = about.get("shortcuts")
+    sources = by_source.values() if isinstance(by_source, dict) else ()
+    rules = [item for rules in sources if isinstance(rules, dict) for item in rules.items()]
+    known = [(float(score), name) for name, score in rules if isinstance(score, int | float)]
+    if not known:
+        return None
+    score, name = max(known)
+    return name, score
 
 
 def _by_threshold(values: np.ndarray, same: np.ndarray, half: np.ndarray) -> float:

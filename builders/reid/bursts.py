@@ -16,7 +16,7 @@ from nontrivial.builders.reid.space import Pairs, Space
 
 LENGTH = 125  # frames; five seconds at 25 frames a second
 NEARLY_ALL = 0.99
-SAMPLED = 20_000  # pairs that tell how alike images from two cameras are
+SAMPLED = 4_000  # pairs that tell how alike images from two cameras are
 UNKNOWN = -1
 
 

@@ -121,14 +121,20 @@ def _keys(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def alike(space: Space, pairs: Pairs) -> Pairs:
     """Return the pairs in the same clothes, or with unknown clothes of either image."""
-    anchor, candidate = space.clothes[pairs.anchor], space.clothes[pairs.candidate]
-    return pairs.where((anchor == candidate) | (np.minimum(anchor, candidate) < 0))
+    return pairs.where(_clothes(space, pairs, np.equal))
 
 
 def changed(space: Space, pairs: Pairs) -> Pairs:
     """Return the pairs in different clothes, or with unknown clothes of either image."""
+    return pairs.where(_clothes(space, pairs, np.not_equal))
+
+
+def _clothes(space: Space, pairs: Pairs, compare: np.ufunc) -> np.ndarray:
+    """Mask the pairs (P,) whose clothes compare so, or are unknown of either image."""
+    if (space.clothes < 0).all():
+        return np.ones(len(pairs.anchor), bool)
     anchor, candidate = space.clothes[pairs.anchor], space.clothes[pairs.candidate]
-    return pairs.where((anchor != candidate) | (np.minimum(anchor, candidate) < 0))
+    return compare(anchor, candidate) | (np.minimum(anchor, candidate) < 0)
 
 
 def _same_person(space: Space, first: Pairs, known: Pairs, least: float) -> pl.DataFrame:
@@ -137,8 +143,7 @@ def _same_person(space: Space, first: Pairs, known: Pairs, least: float) -> pl.D
     nearest[first.anchor] = first.candidate
     first = first.where(np.isfinite(best_positive[first.anchor]))
     margin = first.similarity - best_positive[first.anchor]
-    within = Usual.of(known.similarity, *space.cameras(known))
-    _, deviation = within.at(*space.cameras(first))
+    _, deviation = Usual.of(known.similarity, space.cameras(known)).at(space.cameras(first))
     usual, _ = spread(margin)
     doubted = margin - max(0.0, usual) > least * deviation
     doubted &= nearest[first.candidate] == first.anchor

@@ -41,26 +41,21 @@ def find_merged_identities(
 
 def _strange_cameras(space: Space, positives: Pairs, least: float) -> np.ndarray:
     """Mask the positives (P,) between two cameras that seem to show two people."""
-    sides = {"asks": positives.anchor, "answers": positives.candidate}
-    sided = pl.DataFrame(
-        {
-            **sides,
-            "pid": space.pids[positives.anchor],
-            **{f"view_{name}": space.views[rows] for name, rows in sides.items()},
-            "similarity": positives.similarity,
-        }
-    )
-    key = ["pid", "view_asks", "view_answers"]
-    means = sided.group_by(key).agg(
-        pl.col("similarity").mean(), pl.col("asks").n_unique(), pl.col("answers").n_unique()
-    )
-    means = means.filter(pl.min_horizontal("asks", "answers") > 1).sort(key)
-    value, *cameras = (means[name].to_numpy() for name in ("similarity", *key[1:]))
-    usual, deviation = Usual.of(value, *cameras).at(*cameras)
-    low = value < usual - least * deviation
-    strange = means.filter(pl.Series(low)).select(*key, strange=pl.lit(value=True))
-    found = sided.join(strange, key, how="left", maintain_order="left")["strange"]
-    return found.fill_null(value=False).to_numpy()
+    cameras, pid = space.cameras(positives), space.pids[positives.anchor]
+    several = int(cameras.max(initial=0)) + 1
+    numbers, group = np.unique(pid * several + cameras, return_inverse=True)
+    mean = np.bincount(group, positives.similarity) / np.bincount(group)
+    asks, answers = (_images(group, rows) for rows in (positives.anchor, positives.candidate))
+    large = np.minimum(asks, answers) > 1
+    of_group = numbers % several
+    usual, deviation = Usual.of(mean[large], of_group[large]).at(of_group)
+    return (large & (mean < usual - least * deviation))[group]
+
+
+def _images(group: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Count the distinct rows of each group."""
+    several = int(rows.max(initial=0)) + 1
+    return np.bincount(np.unique(group * several + rows) // several)
 
 
 def _strange_parts(
@@ -78,9 +73,8 @@ def _strange_parts(
     anchors = np.unique(across.anchor)
     strangers = np.zeros(len(space.pids), np.float32)
     strangers[anchors] = average(space, anchors) + STRANGERS * deviation(space, anchors)
-    usual, width = Usual.of(positives.similarity, *space.cameras(positives)).at(
-        *space.cameras(across)
-    )
+    within = Usual.of(positives.similarity, space.cameras(positives))
+    usual, width = within.at(space.cameras(across))
     limit = np.minimum(strangers[across.anchor], usual - least * width)
     low, high = np.minimum(first, second)[apart], np.maximum(first, second)[apart]
     excess = across.similarity - limit

@@ -82,9 +82,10 @@ class Space:
         """Return the same space with another weight (N, E) and offset (N,)."""
         return replace(self, weight=weight, offset=offset)
 
-    def cameras(self, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
-        """Return the views of both sides of pairs, (P,) int64 each."""
-        return self.views[pairs.anchor], self.views[pairs.candidate]
+    def cameras(self, pairs: Pairs) -> np.ndarray:
+        """Return a number for the two views of each pair, in their order, (P,) int64."""
+        known, view = np.unique(self.views, return_inverse=True)
+        return view[pairs.anchor] * len(known) + view[pairs.candidate]
 
     def by_camera(self, anchors: np.ndarray) -> Iterator[tuple[np.ndarray, slice]]:
         """Yield for each camera of (n,) anchors their places, and its slice of the index."""

@@ -23,31 +23,25 @@ def spread(values: np.ndarray) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Usual:
-    """Medians and deviations by the two cameras of a pair; those of all pairs under None."""
+    """Medians and deviations of M camera pairs, and of all pairs.
 
-    known: dict[tuple[int, int] | None, tuple[float, float]]
+    cameras (M,) int64 ascending, numbered as by `Space.cameras`; known (M + 1, 2), of all last
+    """
+
+    cameras: np.ndarray
+    known: np.ndarray
 
     @classmethod
-    def of(cls, values: np.ndarray, asks: np.ndarray, answers: np.ndarray) -> Usual:
-        """Measure values (n,) of pairs between the cameras `asks` and `answers`, (n,) each."""
-        known: dict[tuple[int, int] | None, tuple[float, float]] = {None: spread(values)}
-        for cameras, rows in _by_pair(asks, answers):
-            if len(rows) >= FEW:
-                known[cameras] = spread(values[rows])
-        return cls(known)
+    def of(cls, values: np.ndarray, cameras: np.ndarray) -> Usual:
+        """Measure values (n,) of pairs with cameras (n,)."""
+        numbers, counts = np.unique(cameras, return_counts=True)
+        numbers = numbers[counts >= FEW]
+        known = [spread(values[cameras == number]) for number in numbers.tolist()]
+        return cls(numbers, np.array([*known, spread(values)]))
 
-    def at(self, asks: np.ndarray, answers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the median and the deviation for cameras (n,), (n,) each."""
-        result = np.empty((2, len(asks)))
-        for cameras, rows in _by_pair(asks, answers):
-            result[:, rows] = np.array(self.known.get(cameras, self.known[None]))[:, None]
-        return result[0], result[1]
-
-
-def _by_pair(asks: np.ndarray, answers: np.ndarray) -> list[tuple[tuple[int, int], np.ndarray]]:
-    """Return the places of each pair of cameras."""
-    order = np.lexsort((answers, asks))
-    a, b = asks[order], answers[order]
-    starts = np.flatnonzero(np.append(True, (np.diff(a) != 0) | (np.diff(b) != 0))[: len(order)])
-    parts = np.split(order, starts[1:])
-    return [((int(asks[rows[0]]), int(answers[rows[0]])), rows) for rows in parts if len(rows)]
+    def at(self, cameras: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the medians and the deviations for pairs with cameras (n,), (n,) each."""
+        place = np.searchsorted(self.cameras, cameras)
+        found = np.append(self.cameras, -1)[place] == cameras
+        middle, width = self.known[np.where(found, place, len(self.cameras))].T
+        return middle, width

@@ -76,5 +76,7 @@ def test_a_truth_that_is_absent_counts_a_half():
 
 
 def test_a_manifest_is_as_good_as_its_worst_rule():
-    assert best_shortcut({}) is None
-    assert best_shortcut({"a": {}}) is None
+    rules = {"a": {"anchor": 0.5, "similarity": 0.9}, "b": {"cameras": 0.6}}
+    assert best_shortcut({"shortcuts": rules}) == ("similarity", 0.9)
+    for nothing in ({}, {"shortcuts": {"a": {}}}, {"shortcuts": [1]}, {"shortcuts": {"a": "b"}}):
+        assert best_shortcut(nothing) is None
