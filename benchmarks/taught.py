@@ -33,12 +33,13 @@ class Options:
 
     out: str = option("folder for everything that is made", default="runs/taught")
     seeds: int = option("seeds of each kind of pairs", default=5)
-    steps: int = option("steps of GRPO", default=130)
+    steps: int = option("steps of GRPO", default=250)
     warmup_steps: int = option("steps of the shared warm-up", default=30)
     budget: int = option("training pairs of each kind", default=1200)
     limit: int = option("most held-out pairs of each kind", default=1000)
     queries: int = option("most queries whose rankings are judged", default=300)
-    learning_rate: float | None = option("of GRPO; none takes the trainer's", default=None)
+    learning_rate: float = option("of GRPO", default=3e-5)
+    max_redraws: int = option("draws of other prompts for groups without variance", default=3)
     jobs: int = option("trainings at a time, sharing the cores", default=1)
 
 
@@ -108,12 +109,12 @@ def training_table(out: str, kind: str) -> str:
 
 def grpo(options: Options, arm: str, seed: int) -> list[str]:
     """Return the command of one training."""
-    rate = options.learning_rate
     return [
         *("train.grpo", training_table(options.out, ARMS[arm])),
         *("--model_name_or_path", f"{options.out}/warmup", "--max_steps", str(options.steps)),
         *("--reward_weights", "1", "0.5", "--seed", str(seed)),
-        *(() if rate is None else ("--learning_rate", str(rate))),
+        *("--learning_rate", str(options.learning_rate)),
+        *("--max_redraws", str(options.max_redraws)),
         *("--output_dir", str(folder(Path(options.out), arm, seed))),
     ]
 

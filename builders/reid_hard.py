@@ -120,7 +120,7 @@ class Part:
     name: str
     images: ImageList
     embedded: Embedded
-    control: np.ndarray | None  # (N, width), of an encoder that is not mined with
+    control: Mapping[str, np.ndarray]  # vectors (N, width) of an encoder that is not mined with
     space: Space
     pairs: pl.DataFrame  # anchor, candidate, similarity, difficulty, kind, twin, rank
     mined: Mined | None  # None for --pairs top, which mines nothing
@@ -240,7 +240,7 @@ def _part(
     options: Options,
 ) -> Part:
     mined_with = {name: x for name, x in embedded.vectors.items() if name not in controls}
-    control = next((embedded.vectors[name] for name in controls), None)
+    control = {name: embedded.vectors[name] for name in controls}
     embedded = replace(embedded, vectors=mined_with)
     space = space_of(embedded, ranked=options.pairs == "top")
     if options.pairs == "top":
@@ -265,7 +265,7 @@ def _mine(
     name: str,
     frame: pl.DataFrame,
     space: Space,
-    control: np.ndarray | None,
+    control: Mapping[str, np.ndarray],
     budget: int,
     options: Options,
 ) -> Mined:
@@ -289,7 +289,7 @@ def _mine(
         seed=options.seed,
     )
     bar = partial(tqdm, desc=f"neighbours in {name}", unit="block")
-    return mine(space, rules, bar, *_moments(frame), control)
+    return mine(space, rules, bar, *_moments(frame), list(control.values()))
 
 
 def read_truth(images: ImageList, root: str) -> dict[str, list[str]]:
@@ -384,8 +384,9 @@ def _shortcuts(part: Part, options: Options) -> dict[str, float]:
     anchors, candidates = place.reshape(len(pairs), 2).T
     groups = frame["pid"].gather(pairs["anchor"]).to_list()
     sides = looks.at(anchors), looks.at(candidates)
-    common = (pairs, part.space, part.mined.nearest, groups, *sides, part.control)
-    return shortcut_scores(clues_of(*common, sets=options.form == "choice"))
+    common = (pairs, part.space, part.mined.nearest, groups, *sides)
+    encoders, sets = list(part.embedded.vectors), options.form == "choice"
+    return shortcut_scores(clues_of(*common, encoders, part.control, sets=sets))
 
 
 def _quarantine_path(options: Options) -> Path:

@@ -74,7 +74,7 @@ def invert(
 def mine_pairs(
     vectors: ArrayLike | Sequence[ArrayLike],
     pids: ArrayLike,
-    camids: ArrayLike,
+    camids: ArrayLike | None,
     *,
     clothes: ArrayLike | None = None,
     budget: float = 0.209,
@@ -85,7 +85,7 @@ def mine_pairs(
     """Mine pairs of images that a first stage knows nothing about: half positives, half negatives.
 
     vectors       (N, D) features of one encoder, or a list of these for several; any norm
-    pids, camids  (N,) identities and cameras, numbers or names
+    pids, camids  (N,) identities and cameras, numbers or names; None: unknown cameras
     clothes       (N,) outfits; positives then show changed clothes. None: unknown
     budget        share of the images (up to 1), or number of pairs (above 1)
     top_k         twins are found among the anchor's `top_k` nearest images of other people
@@ -113,8 +113,10 @@ def mine_pairs(
 
     encoders = [_unit(x) for x in _list_of_matrices(vectors)]
     rows = len(encoders[0])
-    known = {"pids": pids, "camids": camids} | ({} if clothes is None else {"clothes": clothes})
+    named = {"pids": pids, "camids": camids, "clothes": clothes}
+    known = {name: values for name, values in named.items() if values is not None}
     codes = {name: _codes(name, [values], [rows])[0] for name, values in known.items()}
+    codes.setdefault("camids", np.full(rows, -1))
     if any(len(x) != rows for x in encoders):
         raise ValueError(f"vectors have {[len(x) for x in encoders]} rows, need the same number")
     images = np.arange(rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -71,15 +71,16 @@ def clues_of(
     groups: Sequence[str],
     asked: Looks,
     shown: Looks,
-    control: np.ndarray | None = None,
+    encoders: Sequence[str],
+    control: Mapping[str, np.ndarray],
     *,
     sets: bool = False,
 ) -> Clues:
     """Return the clues of pairs (anchor, candidate, similarity, kind), which are rows of the space.
 
     nearest (A, k) are the anchors' nearest strangers, groups P names; `asked` are the looks of the
-    anchors, `shown` those of the candidates; control (N, D) are vectors of an encoder that was not
-    mined with. In `sets`, the pairs of an anchor are seen together.
+    anchors, `shown` those of the candidates. `encoders` names those of the space, `control` has the
+    vectors (N, D) of others by name. In `sets`, the pairs of an anchor are seen together.
     """
     anchor, candidate = (pairs[name].to_numpy() for name in ("anchor", "candidate"))
     value = pairs["similarity"].to_numpy()
@@ -90,9 +91,9 @@ def clues_of(
         "candidate's mean similarity": _mean_similarity(space, candidate),
         "clothes colour": -np.abs(asked.clothes - shown.clothes).sum(axis=1),
     }
-    if control is not None:
-        pair = control[anchor], control[candidate]
-        numbers["similarity under stripes"] = np.einsum("pd,pd->p", *pair)
+    single = {name: x for name, x in zip(encoders, space.vectors, strict=True) if len(encoders) > 1}
+    for name, x in (single | dict(control)).items():
+        numbers[f"similarity under {name}"] = np.einsum("pd,pd->p", x[anchor], x[candidate])
     if sets:
         by_set = pl.col("similarity").rank("min", descending=True).over("anchor")
         numbers["similarity's rank in its set"] = pairs.select(by_set).to_series().to_numpy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,13 +106,13 @@ def mine(
     progress: Callable[[Any], Any] = iter,
     sequences: np.ndarray | None = None,
     frames: np.ndarray | None = None,
-    control: np.ndarray | None = None,
+    controls: Sequence[np.ndarray] = (),
 ) -> Mined:
     """Choose non-trivial pairs of a space within the budget, and random ones to compare them with.
 
     Positives wear changed clothes where clothes are known. `progress` wraps the iterator over
     blocks of searched anchors. sequences, frames (N,) int64 are numbers of the images' recordings
-    and of their frames, −1 where unknown. control (N, D) are vectors of an encoder that is not
+    and of their frames, −1 where unknown. `controls` are vectors (N, D) of encoders that are not
     mined with and shall not tell the answers either.
     """
     nearest, values = search.nearest_negatives(space, rules.top_k, progress, rules.probes)
@@ -133,7 +133,7 @@ def mine(
     if rules.extreme:
         chosen = choosing.extreme()
     else:
-        chosen, steps = choosing.twins(bursts, control)
+        chosen, steps = choosing.twins(bursts, controls)
     counts = {
         "anchors": len(space.anchors),
         "anchors without a positive": len(space.anchors) - len(np.unique(positives.anchor)),
@@ -195,14 +195,16 @@ class _Choosing:
         return choose_extreme(*common, rules.budget, self.caps, rules.candidates)
 
     def twins(
-        self, bursts: np.ndarray, control: np.ndarray | None
+        self, bursts: np.ndarray, controls: Sequence[np.ndarray]
     ) -> tuple[pl.DataFrame, dict[str, int]]:
         """Choose the hardest twins."""
         space, rules = self.space, self.rules
+        if len(space.vectors) > 1:
+            controls = [*space.vectors, *controls]
         popular = popularity(self.strangers.rows, len(space.pids))
 
         def find(gap: float) -> pl.DataFrame:
-            twins = find_twins(space, self.strangers, self.positives, popular, gap, control)
+            twins = find_twins(space, self.strangers, self.positives, popular, gap, controls)
             return hardest_first(twins, self.entropy, rules.top_k)
 
         if rules.candidates:

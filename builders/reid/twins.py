@@ -12,8 +12,9 @@ the stranger whose popularity is nearest to that of p,
     popularity of c = log(1 + number of anchors that have c among their first k strangers)
 
 and at most `UNLIKE` away from it. What remains is evened out by turns: strangers above and below p
-(for each two cameras), those more and less popular than p, those that a simple control encoder
-finds more and less similar than p, and, for each image, its use as p and as n.
+(for each two cameras), those more and less popular than p, those that a control (each encoder by
+itself, where there are several, and a simple one that is not mined with) finds more and less
+similar than p, and, for each image, its use as p and as n.
 
 The hardest twins are chosen first, with the mean of two numbers from 0 to 1 as their difficulty:
 the first stage's uncertainty about the pair, in bits, from P(same | s) as fitted on random pairs of
@@ -93,7 +94,7 @@ class Twin(NamedTuple):
     difficulty: float
     above: bool
     fame: int
-    control: int
+    control: Sequence[int]
 
     def pairs(self) -> tuple[Pair, Pair]:
         """Return the pair of one person and that of two."""
@@ -117,24 +118,27 @@ def find_twins(
     positives: Pairs,
     popular: np.ndarray,
     gap: float,
-    control: np.ndarray | None = None,
+    controls: Sequence[np.ndarray] = (),
 ) -> pl.DataFrame:
     """Find for each positive the best stranger above it and the best one below it.
 
-    popular (N,) is the popularity, control (N, D) are vectors of an encoder that is not mined with.
-    Returns columns anchor, candidate, stranger, similarity, of_stranger, rank (of the positive),
-    above (whether the stranger is), fame (1 or −1 if the stranger is more or less popular, 0 if as
-    popular) and control (the same of its similarity there), by anchor, candidate and side.
+    popular (N,) is the popularity, controls are vectors (N, D). Returns columns anchor, candidate,
+    stranger, similarity, of_stranger, rank (of the positive), above (whether the stranger is), fame
+    (1 or −1 if the stranger is more or less popular, 0 if as popular) and control (the same of its
+    similarity for each control, as an array), by anchor, candidate and side.
     """
     place = np.searchsorted(space.anchors, positives.anchor)
     best = strangers.values.max(axis=1)[place]
     within = (positives.similarity < best) & (positives.similarity > strangers.last[place])
     width = to_steps(gap * deviation(space, space.anchors))
     parts = [
-        _compare(space, strangers, positives.at(part), popular, width, control)
+        _compare(space, strangers, positives.at(part), popular, width, controls)
         for part in blocks(np.flatnonzero(within), COMPARED)
     ]
-    found = pl.concat(parts) if parts else _table(*[np.empty(0, np.int64)] * len(FOUND))
+    if not parts:
+        nothing = [np.empty(0, np.int64)] * (len(FOUND) - 1)
+        return _table(*nothing, np.empty((0, len(controls))))
+    found = pl.concat(parts)
     return found.sort("anchor", "candidate", "above")
 
 
@@ -144,7 +148,7 @@ def _compare(
     positive: Pairs,
     popular: np.ndarray,
     width: np.ndarray,
-    control: np.ndarray | None,
+    controls: Sequence[np.ndarray],
 ) -> pl.DataFrame:
     """Find the twins of some positives; width (A,) float32 is the gap."""
     place = np.searchsorted(space.anchors, positive.anchor)
@@ -165,21 +169,23 @@ def _compare(
         anchor, candidate, value, ranked = (column[at] for column in columns)
         chosen = rows[at, best], value, values[at, best], ranked
         fame = np.sign(popular[chosen[0]] - popular[candidate])
-        seen = np.zeros(len(at))
-        if control is not None:
-            ahead_there = control[chosen[0]] - control[candidate]
-            seen = np.sign(np.einsum("pd,pd->p", control[anchor], ahead_there))
+        seen = np.empty((len(at), len(controls)))
+        for number, x in enumerate(controls):
+            more = np.einsum("pd,pd->p", x[anchor], x[chosen[0]] - x[candidate])
+            seen[:, number] = np.sign(more)
         sides.append(_table(anchor, candidate, *chosen, np.full(len(at), above), fame, seen))
     return pl.concat(sides)
 
 
 def _table(*columns: np.ndarray) -> pl.DataFrame:
-    return pl.DataFrame(dict(zip(FOUND, columns, strict=True))).with_columns(
+    *plain, control = columns
+    signs = pl.Series("control", control.astype(np.int8).tolist(), pl.List(pl.Int8))
+    return pl.DataFrame([*map(pl.Series, FOUND, plain), signs]).with_columns(
         pl.col("anchor", "candidate", "stranger").cast(pl.Int64),
         pl.col("similarity", "of_stranger").cast(pl.Float32),
         pl.col("rank").cast(pl.Int32),
         pl.col("above").cast(pl.Boolean),
-        pl.col("fame", "control").cast(pl.Int8),
+        pl.col("fame").cast(pl.Int8),
     )
 
 
@@ -255,7 +261,8 @@ class _Choice:
         self.kept: list[Twin] = []
         self.of_burst: Counter[tuple[int, int, int]] = Counter()
         self.last_above: dict[tuple[int, int], bool] = {}
-        self.last_fame = self.last_control = 0
+        self.last_fame = 0
+        self.last_control: dict[int, int] = {}
         self.used_as: Counter[int] = Counter()  # 1 for an image last used as p, −1 as n
 
     def take(self, twins: pl.DataFrame, most: int, step: Step) -> int:
@@ -292,14 +299,14 @@ class _Choice:
             self.of_burst[burst] += 1
             self.last_above[cameras] = twin.above
             self.last_fame = twin.fame or self.last_fame
-            self.last_control = twin.control or self.last_control
+            self.last_control.update({n: sign for n, sign in enumerate(twin.control) if sign})
             self.used_as[p], self.used_as[n] = 1, -1
             self.kept.append(twin)
 
     def _in_turn(self, twin: Twin) -> bool:
         return (
             (twin.fame == 0 or twin.fame != self.last_fame)
-            and (twin.control == 0 or twin.control != self.last_control)
+            and all(not s or s != self.last_control.get(n) for n, s in enumerate(twin.control))
             and self.used_as[twin.candidate] < 1
             and self.used_as[twin.stranger] > -1
         )
