@@ -12,8 +12,8 @@ strangers do,
 with m and d as in `builders.reid.space`, and if that is also unusually low for one person: a front
 and a back view are not alike either.
 
-The images of two cameras are two people if the mean of s(a, p) over both is unusually low for the
-two cameras (`builders.reid.usual`).
+The images of two cameras are two people if the median of s(a, p) between them is unusually low for
+the two cameras (`builders.reid.usual`).
 """
 
 from __future__ import annotations
@@ -44,12 +44,24 @@ def _strange_cameras(space: Space, positives: Pairs, least: float) -> np.ndarray
     cameras, pid = space.cameras(positives), space.pids[positives.anchor]
     several = int(cameras.max(initial=0)) + 1
     numbers, group = np.unique(pid * several + cameras, return_inverse=True)
-    mean = np.bincount(group, positives.similarity) / np.bincount(group)
+    middle = _medians(group, positives.similarity)
     asks, answers = (_images(group, rows) for rows in (positives.anchor, positives.candidate))
     large = np.minimum(asks, answers) > 1
     of_group = numbers % several
-    usual, deviation = Usual.of(mean[large], of_group[large]).at(of_group)
-    return (large & (mean < usual - least * deviation))[group]
+    usual, deviation = Usual.of(middle[large], of_group[large]).at(of_group)
+    return (large & (middle < usual - least * deviation))[group]
+
+
+def _medians(group: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the median of the values (n,) of each group.
+
+    >>> _medians(np.array([0, 1, 0, 0]), np.array([5.0, 2.0, 1.0, 3.0])).tolist()
+    [3.0, 2.0]
+    """
+    ordered = values[np.lexsort((values, group))]
+    count = np.bincount(group)
+    first = np.cumsum(count) - count
+    return (ordered[first + (count - 1) // 2] + ordered[first + count // 2]) / 2
 
 
 def _images(group: np.ndarray, rows: np.ndarray) -> np.ndarray:
