@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from nontrivial.builders.reid.sources.data_set import ImageList
     from nontrivial.builders.reid.space import Space
     from nontrivial.builders.reid.vectors import Embedded
+    from nontrivial.models.encoders import Encoder
 
 
 CONTROL = "stripes"  # an encoder that needs no weights, to check what pairs give away
@@ -71,6 +72,13 @@ class Options(ImageOptions):
     )
     candidates: int = option(
         "candidates per choice, of which none to several are right", default=4, rare=True
+    )
+    anchor: str = option(
+        "what a described person is searched by: the image that is described, or the text itself, "
+        "which needs an openclip encoder",
+        default="image",
+        choices=("image", "text"),
+        rare=True,
     )
     both_orders: bool = option("write each pair in both orders", default=False, rare=True)
     budget: float = option(
@@ -149,10 +157,11 @@ def target_path(options: Options) -> Path:
     return samples_path(options.out, name, options.split)
 
 
-def space_of(embedded: Embedded, *, ranked: bool = False) -> Space:
+def space_of(embedded: Embedded, *, ranked: bool = False, by_text: bool = False) -> Space:
     """Build the space of images to pair: training images, or queries with the gallery.
 
     Junk and distractors belong to no identity and are left out; with `ranked`, distractors stay.
+    A described query is a candidate, too, unless its row stands for a text.
     """
     import numpy as np
 
@@ -162,7 +171,9 @@ def space_of(embedded: Embedded, *, ranked: bool = False) -> Space:
     frame = embedded.frame
     role = frame["role"].to_numpy()
     answering = (TRAIN, GALLERY, DISTRACTOR) if ranked else (TRAIN, GALLERY)
-    told = frame["descriptions"].is_not_null().to_numpy() & (role == QUERY)  # both asks and answers
+    told = frame["descriptions"].is_not_null().to_numpy() & (role == QUERY)
+    if by_text:
+        told[:] = False
     return build_space(
         list(embedded.vectors.values()),
         pids=frame["pid"].rank("dense").to_numpy().astype(np.int64),
@@ -204,6 +215,8 @@ def _build(options: Options) -> None:
     control = [] if CONTROL in known else load_encoders([CONTROL])
     embedded = [embed(images.frame, [*encoders, *control], options) for images in sources]
     _check_form(options, embedded)
+    if options.anchor == "text":
+        embedded = [_by_text(part, encoders, options.seed) for part in embedded]
     asking = [int(part.frame["role"].is_in([TRAIN, QUERY]).sum()) for part in embedded]
     budgets = quotas(options.budget, asking)
     parts = [
@@ -222,8 +235,37 @@ def _build(options: Options) -> None:
 def _check_form(options: Options, parts: Sequence[Embedded]) -> None:
     """Raise `BadInput` for a form that descriptions do not have."""
     told = any(part.frame["descriptions"].is_not_null().any() for part in parts)
+    if options.anchor == "text" and not told:
+        raise BadInput("--anchor text: none of the data sets describes its people")
     if told and (options.form != "pair" or options.both_orders):
         raise BadInput("--form choice, --both_orders: are for images, not for descriptions")
+
+
+def _by_text(embedded: Embedded, encoders: Sequence[Encoder], seed: int) -> Embedded:
+    """Return images that only answer, and behind them one row that asks for each description.
+
+    A row that asks has its image's labels, its text's vectors, and of encoders that pairs are not
+    mined with its image's vectors.
+    """
+    import numpy as np
+    import polars as pl
+
+    from nontrivial.builders.reid.questions import description
+    from nontrivial.builders.reid.sources.data_set import GALLERY, QUERY
+
+    rows = list(embedded.frame.iter_rows(named=True))
+    texts = {row: text for row, image in enumerate(rows) if (text := description(image, seed))}
+    asking = list(texts)
+    vectors = {name: np.concatenate([x, x[asking]]) for name, x in embedded.vectors.items()}
+    for encoder in encoders:
+        encode_texts = getattr(encoder, "encode_texts", None)
+        if encode_texts is None:
+            raise BadInput(f"--anchor text: {encoder.spec} reads no text; name openclip encoders")
+        vectors[encoder.name][len(rows) :] = encode_texts(list(texts.values()))
+    answer, ask = (pl.lit(role).alias("role") for role in (GALLERY, QUERY))
+    frame = embedded.frame.with_columns(answer)
+    frame = pl.concat([frame, embedded.frame[asking].with_columns(ask)])
+    return replace(embedded, frame=frame, vectors=vectors)
 
 
 def _doubting(options: Options) -> bool:
@@ -242,7 +284,8 @@ def _part(
     mined_with = {name: x for name, x in embedded.vectors.items() if name not in controls}
     control = {name: embedded.vectors[name] for name in controls}
     embedded = replace(embedded, vectors=mined_with)
-    space = space_of(embedded, ranked=options.pairs == "top")
+    by_text = options.anchor == "text"
+    space = space_of(embedded, ranked=options.pairs == "top", by_text=by_text)
     if options.pairs == "top":
         from nontrivial.builders.reid.mining import first_ranked
 

@@ -18,6 +18,7 @@ import logging
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -41,6 +42,7 @@ CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 OSNET_SIZE = (128, 256)  # width, height, as torchreid trains OSNet
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
+TEXTS = 256  # encoded at once
 MODEL_ZOO = "https://kaiyangzhou.github.io/deep-person-reid/MODEL_ZOO"
 
 logger = logging.getLogger(__name__)
@@ -134,6 +136,8 @@ class Network:
     """
 
     spec: str
+    # Features of texts in the images' space, (B, width); None for a network that reads none.
+    read: Callable[[Sequence[str]], torch.Tensor] | None = None
 
     def __init__(
         self,
@@ -169,10 +173,22 @@ class Network:
         np.stack(
             list(batch), out=images.numpy()
         )  # one copy, straight into the network's memory order
+        return self._unit(lambda: self._embed(images.to(self.device)))
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Encode B texts as (B, width) float32 unit vectors in the space of the images."""
+        read = self.read
+        if read is None:
+            raise BadInput(f"--encoder {self.spec}: reads no text; name an openclip encoder")
+        parts = [texts[at : at + TEXTS] for at in range(0, len(texts), TEXTS)]
+        return np.concatenate([self._unit(partial(read, part)) for part in parts])
+
+    def _unit(self, embed: Callable[[], torch.Tensor]) -> np.ndarray:
+        import torch
+
         half = torch.autocast(self.device.split(":")[0], torch.float16, enabled=self.half)
         with torch.inference_mode(), half:
-            features = self._embed(images.to(self.device))
-            return torch.nn.functional.normalize(features.float(), dim=-1).cpu().numpy()
+            return torch.nn.functional.normalize(embed().float(), dim=-1).cpu().numpy()
 
 
 def _load_osnet(name: str, file: str, device: str | None, precision: str) -> Network:
@@ -256,7 +272,14 @@ def _load_clip(model: str, tag: str, file: str, device: str | None, precision: s
     def preprocess(image: Image) -> np.ndarray:
         return transform(image).numpy()
 
-    return Network(name, network, network.encode_image, preprocess, recipe, device, precision)
+    tokenizer = open_clip.get_tokenizer(model)
+
+    def read(texts: Sequence[str]) -> torch.Tensor:
+        return network.encode_text(tokenizer(list(texts)).to(encoder.device))
+
+    encoder = Network(name, network, network.encode_image, preprocess, recipe, device, precision)
+    encoder.read = read
+    return encoder
 
 
 def _check_clip(model: str, tag: str, file: str) -> None:

@@ -74,13 +74,20 @@ def pair_samples(
             }
 
 
+def description(image: Row, seed: int) -> str | None:
+    """Return the description that stands for an image, drawn by a hash; None without any."""
+    texts = image.get("descriptions")
+    if not texts:
+        return None
+    return " ".join(min(texts, key=lambda text: _hash(seed, image["name"], text)).split())
+
+
 def _told(query: Row, sample: Mapping[str, Any], wording: Wording) -> dict[str, Any]:
     """Return what differs if a description takes the place of the query's image."""
-    texts = query.get("descriptions")
-    if not texts:
+    text = description(query, wording.seed)
+    if text is None:
         return {}
-    text = min(texts, key=lambda text: _hash(wording.seed, query["name"], text))
-    question = DESCRIBED_PERSON.format(text=" ".join(text.split()))
+    question = DESCRIBED_PERSON.format(text=text)
     return {"task": "reid_text", "question": question, "images": sample["images"][1:]}
 
 

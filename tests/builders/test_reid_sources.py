@@ -14,7 +14,10 @@ from nontrivial.builders.reid.pairs import quotas
 from nontrivial.builders.reid.sources import SOURCES
 from nontrivial.builders.reid.vector_cache import CACHE
 from nontrivial.builders.reid_hard import main
+from nontrivial.manifests.media import decode_image
 from nontrivial.manifests.parquet import read_about, read_samples
+from nontrivial.models.encoders import load_encoder
+from tests import tiny_clip
 from tests.builders.reid import market
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -182,6 +185,20 @@ def test_both_orders_are_the_same_pairs_turned_round(data, tmp_path):
         assert other["group"] == row["reid"]["candidate_pids"][0]
 
 
+def test_people_are_searched_by_their_descriptions_with_clip(data, tmp_path):
+    words = ("--source", "rstpreid", "--anchor", "text", "--pairs", "random")
+    clip = f"openclip:tiny={tiny_clip.write(tmp_path)}"
+    assert main(["--encoder", clip, "--root", str(data), "--out", str(tmp_path), *words]) == 0
+    rows = rows_of(tmp_path / "rstpreid_reid_random.parquet")
+    encoder = load_encoder(clip)
+    for row in rows[:5]:
+        text = row["question"].partition("Description: ")[2]
+        image = decode_image(data / row["images"][0]["path"])
+        seen = encoder.encode(encoder.preprocess(image)[None])[0]
+        cosine = float(encoder.encode_texts([text])[0] @ seen)
+        assert row["reid"]["similarity"] == pytest.approx([cosine], abs=2e-3)
+
+
 def test_a_verifier_gets_the_first_of_each_ranking(data, tmp_path):
     words = ("--split", "test", "--pairs", "top", "--top_k", "5")
     assert run(data, tmp_path, *words) == 0
@@ -228,6 +245,8 @@ def test_the_metadata_tells_what_the_pairs_cover(data, tmp_path):
         (("--form", "choice", "--both_orders"), "only pairs have two orders"),
         (("--pairs", "top"), "--pairs top: is for --split test"),
         (("--source", "rstpreid", "--form", "choice"), "not for descriptions"),
+        (("--source", "rstpreid", "--anchor", "text"), "stripes reads no text"),
+        (("--anchor", "text"), "none of the data sets describes its people"),
         (("--source", "cuhk_sysu", "--split", "test"), "cuhk_sysu has no split 'test'"),
         (("--source", "table"), "needs table=FILE"),
         (("--source", "folder=(["), "is not a regular expression"),

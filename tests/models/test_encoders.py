@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from PIL import Image
 from nontrivial.manifests.errors import BadInput
 from nontrivial.models import stripes
 from nontrivial.models.encoders import load_encoder, load_encoders
+from tests import tiny_clip
 from tests.reference import stripes as reference
 
 
@@ -42,18 +42,7 @@ def osnet_weights(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def clip_weights(tmp_path_factory) -> Path:
-    """Random weights of a CLIP small enough to test with, known to open_clip as `tiny`."""
-    import open_clip
-    from safetensors.torch import save_file
-
-    folder = tmp_path_factory.mktemp("clip")
-    vision = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16}
-    text = {"context_length": 8, "vocab_size": 64, "width": 16, "heads": 1, "layers": 1}
-    config = {"embed_dim": 24, "vision_cfg": vision, "text_cfg": text}
-    (folder / "tiny.json").write_text(json.dumps(config))
-    open_clip.add_model_config(folder / "tiny.json")
-    save_file(open_clip.create_model("tiny").state_dict(), folder / "tiny.safetensors")
-    return folder / "tiny.safetensors"
+    return tiny_clip.write(tmp_path_factory.mktemp("clip"))
 
 
 def test_stripes_are_what_their_definition_says_pixel_by_pixel():
@@ -149,6 +138,12 @@ def test_a_clip_from_a_file_gives_open_clips_own_features_of_the_whole_person(cl
         expected = model.encode_image(torch.from_numpy(images), normalize=True).numpy()
     np.testing.assert_allclose(encoder.encode(images), expected, atol=1e-5)
     assert (encoder.name, encoder.width) == ("openclip_tiny", 24)
+
+    texts = ["a red shirt", "blue trousers"]
+    tokens = open_clip.get_tokenizer("tiny")(texts)
+    with torch.no_grad():
+        expected = model.encode_text(tokens, normalize=True).numpy()
+    np.testing.assert_allclose(encoder.encode_texts(texts), expected, atol=1e-5)
 
     headless = photo(1)
     headless.paste((0, 0, 0), (0, 0, 70, 12))
