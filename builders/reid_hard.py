@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from nontrivial.builders.reid.sources.data_set import ImageList
     from nontrivial.builders.reid.space import Space
     from nontrivial.builders.reid.vectors import Embedded
-    from nontrivial.models.encoders import Encoder
 
 
 CONTROL = "stripes"  # an encoder that needs no weights, to check what pairs give away
@@ -204,6 +203,7 @@ def _build(options: Options) -> None:
     from nontrivial.builders.reid.pairs import quotas
     from nontrivial.builders.reid.sources import names_of
     from nontrivial.builders.reid.sources.data_set import QUERY, TRAIN
+    from nontrivial.builders.reid.text_anchors import asked_by_text
     from nontrivial.builders.reid.vectors import embed, read_sources
     from nontrivial.manifests.parquet import write_samples
     from nontrivial.manifests.schema import samples_table
@@ -216,7 +216,7 @@ def _build(options: Options) -> None:
     embedded = [embed(images.frame, [*encoders, *control], options) for images in sources]
     _check_form(options, embedded)
     if options.anchor == "text":
-        embedded = [_by_text(part, encoders, options.seed) for part in embedded]
+        embedded = [asked_by_text(part, encoders, options.seed) for part in embedded]
     asking = [int(part.frame["role"].is_in([TRAIN, QUERY]).sum()) for part in embedded]
     budgets = quotas(options.budget, asking)
     parts = [
@@ -239,33 +239,6 @@ def _check_form(options: Options, parts: Sequence[Embedded]) -> None:
         raise BadInput("--anchor text: none of the data sets describes its people")
     if told and (options.form != "pair" or options.both_orders):
         raise BadInput("--form choice, --both_orders: are for images, not for descriptions")
-
-
-def _by_text(embedded: Embedded, encoders: Sequence[Encoder], seed: int) -> Embedded:
-    """Return images that only answer, and behind them one row that asks for each description.
-
-    A row that asks has its image's labels, its text's vectors, and of encoders that pairs are not
-    mined with its image's vectors.
-    """
-    import numpy as np
-    import polars as pl
-
-    from nontrivial.builders.reid.questions import description
-    from nontrivial.builders.reid.sources.data_set import GALLERY, QUERY
-
-    rows = list(embedded.frame.iter_rows(named=True))
-    texts = {row: text for row, image in enumerate(rows) if (text := description(image, seed))}
-    asking = list(texts)
-    vectors = {name: np.concatenate([x, x[asking]]) for name, x in embedded.vectors.items()}
-    for encoder in encoders:
-        encode_texts = getattr(encoder, "encode_texts", None)
-        if encode_texts is None:
-            raise BadInput(f"--anchor text: {encoder.spec} reads no text; name openclip encoders")
-        vectors[encoder.name][len(rows) :] = encode_texts(list(texts.values()))
-    answer, ask = (pl.lit(role).alias("role") for role in (GALLERY, QUERY))
-    frame = embedded.frame.with_columns(answer)
-    frame = pl.concat([frame, embedded.frame[asking].with_columns(ask)])
-    return replace(embedded, frame=frame, vectors=vectors)
 
 
 def _doubting(options: Options) -> bool:

@@ -26,7 +26,7 @@ STAGES = {"pre-trained": "embedded", "warmed up": "{out}/warmup", "GRPO": "{out}
 QUESTIONS = {
     "market1501_reid_random_test": "random pairs of people",
     "market1501_reid_hard_test": "twins of people",
-    "market1501_reid_top_test": "first five of rankings",
+    "market1501_reid_top_test": "first five of each ranking",
     "clevrer_qa_invert_val": "questions on videos",
 }
 
@@ -38,7 +38,7 @@ class Options:
     out: str = option("folder for everything the demo makes", default="runs/demo")
     seed: int = option("seed of everything random", default=0)
     warmup_steps: int = option("steps of the supervised warm-up", default=30)
-    grpo_steps: int = option("steps of GRPO", default=130)
+    grpo_steps: int = option("steps of GRPO", default=160)
     limit: int = option("most evaluation samples of each kind", default=1000)
 
 
@@ -101,6 +101,7 @@ def commands(options: Options) -> list[list[str]]:
             *train,
             *("--model_name_or_path", stages["warmed up"]),
             *("--max_steps", str(options.grpo_steps), "--reward_weights", "1", "0.5"),
+            *("--learning_rate", "3e-5", "--max_redraws", "2"),
             *("--output_dir", stages["GRPO"], *seed),
         ],
         evaluate("GRPO"),

@@ -138,8 +138,7 @@ def find_twins(
     if not parts:
         nothing = [np.empty(0, np.int64)] * (len(FOUND) - 1)
         return _table(*nothing, np.empty((0, len(controls))))
-    found = pl.concat(parts)
-    return found.sort("anchor", "candidate", "above")
+    return pl.concat(parts).sort("anchor", "candidate", "above")
 
 
 def _compare(
@@ -299,14 +298,14 @@ class _Choice:
             self.of_burst[burst] += 1
             self.last_above[cameras] = twin.above
             self.last_fame = twin.fame or self.last_fame
-            self.last_control.update({n: sign for n, sign in enumerate(twin.control) if sign})
+            self.last_control.update({i: sign for i, sign in enumerate(twin.control) if sign})
             self.used_as[p], self.used_as[n] = 1, -1
             self.kept.append(twin)
 
     def _in_turn(self, twin: Twin) -> bool:
         return (
             (twin.fame == 0 or twin.fame != self.last_fame)
-            and all(not s or s != self.last_control.get(n) for n, s in enumerate(twin.control))
+            and all(not s or s != self.last_control.get(i) for i, s in enumerate(twin.control))
             and self.used_as[twin.candidate] < 1
             and self.used_as[twin.stranger] > -1
         )

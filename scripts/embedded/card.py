@@ -15,7 +15,7 @@ from scripts.embedded.worlds import call
 HELD_OUT_SEED = 90_211
 ASKED = {
     "market1501_reid_random_test": "random pairs of people",
-    "market1501_reid_hard_test": "hard pairs of people (mined with `stripes`)",
+    "market1501_reid_hard_test": "twins of people (mined with `stripes`)",
     "clevrer_qa_invert_val": "questions on videos, half of them inverted",
 }
 CARD = Path(__file__).with_name("card.md")
