@@ -31,11 +31,6 @@ GOVERNING = _words("""
     ask expect help helping hear let letting like make making need order see seeing tell think
     try want watch watching
 """)
-# Verbs without object: "What is the change occurring in the sky" asks for the subject.
-INTRANSITIVE = _words("""
-    appearing coming existing going happening kneeling lying moving occurring resting running
-    sitting sleeping standing swimming taking waiting walking working
-""")
 COLOURS = _words("""
     red blue green yellow white black brown grey gray orange pink purple beige dark light
     striped checkered

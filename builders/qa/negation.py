@@ -35,7 +35,6 @@ from nontrivial.builders.qa.lexicon import (
     CLAUSE_OPENERS,
     DO,
     GOVERNING,
-    INTRANSITIVE,
     MODALS,
     PREPOSITIONS,
 )
@@ -91,8 +90,9 @@ _SCOPED = re.compile(
     r"sometimes|mainly|mostly|only|also|again|still|either|else|(?:what|which) other)\b",
     re.IGNORECASE,
 )
+# What stands before a question: no question itself, whose commas only enclose a clause.
 _FRONTED = re.compile(
-    r"^(?P<front>[^?,]{2,160},\s+)(?P<core>(?:(?:in|on|from|at|to|with|for|by)\s+)?"
+    r"^(?P<front>(?!(?:what|which|who|whom|whose|why|how)\b)[^?,]{2,160},\s+)(?P<core>(?:(?:in|on|from|at|to|with|for|by)\s+)?"
     r"(?:what|which|who|where|when|why|how)\b.*)$",
     re.IGNORECASE | re.DOTALL,
 )
@@ -187,10 +187,6 @@ _NOUN_OF = re.compile(
 _IDENTIFY = re.compile(
     r"(?:can|could) you (?:identify|tell|name|find|determine) (?P<rest>the .+)", re.IGNORECASE
 )
-_DESCRIBE = re.compile(
-    r"how (?:would|could|can|do) you (?:best )?(?P<verb>describe|characteri[sz]e) (?P<rest>.+)",
-    re.IGNORECASE,
-)
 _THERE = re.compile(r"how many (?P<noun>.+?) are there(?P<rest>.*)", re.IGNORECASE)
 _COUNTED = re.compile(
     r"how many (?P<noun>\w+(?: \w+)*?) "
@@ -244,12 +240,6 @@ def _is_noun_phrase(rest: str) -> bool:
     return not free_participles(words) and bare(words[-1]) not in _STRANDED
 
 
-def _describes(words: list[str]) -> str | None:
-    """Negate "how would you describe X"."""
-    match = _DESCRIBE.fullmatch(" ".join(words))
-    return f"{_WHICH} does NOT {match['verb']} {match['rest']}" if match else None
-
-
 def _does(words: list[str]) -> str | None:
     """Negate "what did X do" or "what is X doing": the subject ends at "do" or "doing"."""
     if len(words) < 4 or bare(words[0]) != "what":
@@ -260,11 +250,15 @@ def _does(words: list[str]) -> str | None:
     if not places or places[0] < 3:
         return None
     subject, rest = words[2 : places[0]], words[places[0] :]
-    if is_adverb(subject[-1]) or any(bare(word) in CLAUSE_OPENERS for word in subject):
+    if (
+        is_adverb(subject[-1])
+        or bare(subject[-1]) in PREPOSITIONS
+        or any(bare(word) in CLAUSE_OPENERS for word in subject)
+    ):
         return None
     if GOVERNING.intersection(map(bare, subject)):
         return None
-    if bare(subject[-1]) == "to" or bare([*rest, "."][1]) in ("and", "or"):  # "want to NOT do"
+    if bare([*rest, "."][1]) in ("and", "or"):  # "want to NOT do"
         return None
     return " ".join([_WHICH, aux, *subject, "NOT", *rest])
 
@@ -329,70 +323,7 @@ def _short_place(words: list[str]) -> Clause | None:
     return None if is_participle(rest[-1]) else Clause(words[1], rest, [""])
 
 
-def _object(words: list[str]) -> str | None:
-    """Negate where the wh-phrase is an object: "in which direction does the cube NOT move"."""
-    place = _find(words, AUXILIARIES)
-    if not 0 < place < len(words) - 2:
-        return None
-    phrase, lead = words[:place], bare(words[0])
-    wh = bare(phrase[1]) if lead in PREPOSITIONS and len(phrase) > 1 else lead
-    clause = read_clause(words[place], words[place + 1 :])
-    if wh not in ("what", "which") or clause is None or bare(phrase[-1]) in _GROUNDS:
-        return None
-    if not starts_noun_phrase(clause.subject[0]) or bare(clause.subject[0]) in _READERS:
-        return None
-    if bare(phrase[-1]) == "following" or is_adverb(clause.subject[-1]):
-        return None
-    if bare(clause.auxiliary) in BE and bare(clause.predicate[0]) in PREPOSITIONS:  # "is it in"
-        return None
-    if len(phrase) == 1:
-        if not _has_gap(clause):
-            return None
-        phrase = [_WHICH]
-    return " ".join([*phrase, clause.auxiliary, *clause.subject, "NOT", *clause.predicate])
-
-
-_GROUNDS = frozenset({"reason", "reasons", "purpose", "cause"})  # "for what reason" means why
-_READERS = frozenset({"you", "we", "i", "one"})  # "what do we NOT know" asks for something else
-_HEAVY = frozenset({"of", "for", "to", "that", "which", "who", "one"})
-_GOVERNED = frozenset({"in", "by", "with", "of", "at", "on", "to"})
-
-
-def _has_gap(clause: Clause) -> bool:
-    """True if "what is X …ing" lacks its object, unlike "what is [the event involving X]".
-
-    Behind "do" and modals the object is always missing.
-    """
-    if bare(clause.auxiliary) not in BE:
-        return True
-    if any(bare(word) in _HEAVY for word in clause.subject):
-        return False
-    verbs = [i for i, word in enumerate(clause.predicate) if is_participle(word)]
-    last = verbs[-1] if verbs else 0
-    behind = [bare(word) for word in clause.predicate[last + 1 :]]
-    if bare(clause.predicate[last]) in INTRANSITIVE:
-        return _has_open_preposition(behind)
-    if bare(clause.predicate[last]).endswith("ing"):
-        return not behind or behind[0] in PREPOSITIONS or behind[0] in CLAUSE_OPENERS
-    return bool(behind) and behind[0] in _GOVERNED and not starts_noun_phrase([*behind, "."][1])
-
-
-def _has_open_preposition(words: list[str]) -> bool:
-    """True if a preposition lacks its object: "sitting in at the start"."""
-    pairs = zip(words, [*words[1:], "."], strict=False)
-    return any(a in PREPOSITIONS and b in PREPOSITIONS | CLAUSE_OPENERS | {"."} for a, b in pairs)
-
-
-def _person(words: list[str]) -> str | None:
-    """Negate "who did something" without changing a verb."""
-    if bare(words[0]) != "who" or len(words) < 2 or bare(words[1]) in AUXILIARIES:
-        return None
-    if starts_noun_phrase(words[1]):
-        return None
-    return " ".join([_WHICH, "is NOT the one who", *words[1:]])
-
-
 Rule = Callable[[list[str]], str | None]
-RULES: list[Rule] = [_event, _attribute, _describes, _does, _subject, _adjunct, _object, _person]
+RULES: list[Rule] = [_event, _attribute, _does, _subject, _adjunct]
 # Rules that put NOT in front of everything the question asks.
-OUTER: list[Rule] = [_attribute, _describes, _adjunct, _person]
+OUTER: list[Rule] = [_attribute, _adjunct]

@@ -27,9 +27,6 @@ QUESTIONS = {
     "after she sat down?",
     "What are the twins doing?": "Which of the following are the twins NOT doing?",
     "What will the driver do next?": "Which of the following will the driver NOT do next?",
-    "What is the man in the hat holding?": "Which of the following is the man in the hat NOT "
-    "holding?",
-    "In which direction does the boat turn?": "In which direction does the boat NOT turn?",
     "Which tool was used by the plumber?": "Which tool was NOT used by the plumber?",
     "What color is the second car?": "Which of the following is NOT the color of the second car?",
     "What is the relationship between Ana and Bo?": "Which of the following is NOT the "
@@ -37,8 +34,6 @@ QUESTIONS = {
     "According to the video, what happened after the storm?": "According to the video, which of "
     "the following did NOT happen after the storm?",
     "If the ramp is removed, what will happen?": "If the ramp is removed, what will NOT happen?",
-    "Who closed the door?": "Which of the following is NOT the one who closed the door?",
-    "How would you describe the pace?": "Which of the following does NOT describe the pace?",
     "What's the plan, and why is it risky?": FALLBACK + "What's the plan, and why is it risky?",
 }
 TYPOS = (
@@ -53,6 +48,23 @@ TYPOS = (
     "what does the chef chop: a leek or an onion?",
     "What is the change occurring in the pond?",  # the verb takes no object
     "What do we know about the speed?",  # asks for what we know, not for what is
+)
+# The verb might belong to the noun phrase: a NOT in front of it would ask about another thing.
+PHRASES = (
+    "What color is the scarf worn by the woman?",
+    "What is the main setting of the video?",
+    "What is the relationship between the people hanging out?",
+    "What is the animal flying in the sky?",
+    "Which one is a condition for successfully applying?",
+    "Which country does the athlete, who was in first place, represent?",
+    "what is the black cat behind doing",
+    "What is the man in the hat holding?",
+    "What did the boy who is wearing a hat hold?",
+    "In which direction does the boat turn?",
+    "what does the coach want to do",
+    "what does the coach let the girl do",
+    "Who closed the door?",
+    "How would you describe the pace?",
 )
 # What NOT would reach or not: "might NOT be" is no denial of "might be".
 SCOPED = (
@@ -103,17 +115,9 @@ def test_a_scoped_word_behind_the_negation_does_no_harm():
     )
 
 
-@pytest.mark.parametrize("verb", ["want to", "let the girl"])
-def test_the_first_of_two_verbs_is_negated(verb):
-    assert negate(f"what does the coach {verb} do").text == (
-        f"which of the following does the coach NOT {verb} do"
-    )
-
-
-def test_a_relative_clause_is_not_negated_in_place_of_the_question():
-    assert negate("What did the boy who is wearing a hat hold?").text == (
-        "Which of the following did the boy who is wearing a hat NOT hold?"
-    )
+@pytest.mark.parametrize("question", PHRASES)
+def test_no_negation_lands_in_a_noun_phrase(question):
+    assert negate(question) == Negation(FALLBACK + question, "fallback")
 
 
 @pytest.mark.parametrize("question", NEGATIVE)
