@@ -1,8 +1,9 @@
 """Check that the wrong options of a question exclude the right one.
 
 "Which is NOT …" makes every wrong option right, so an option that repeats, contains or is contained
-in the answer would get a false label. Such an option is left out. A question is refused, with a
-reason, if too few options remain or if its options refer to each other.
+in the answer, or may be true beside it (`entailment`), would get a false label. Such an option is
+left out. A question is refused, with a reason, if too few options remain or if its options refer to
+each other.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from nontrivial.builders.qa.entailment import clash
 from nontrivial.builders.qa.lexicon import (
     AROUND,
     BROAD_PLACES,
@@ -80,6 +82,8 @@ def exclusive_options(question: str, options: Sequence[str], answer: int) -> Kep
         words, text = content(option), " ".join(_WORD.findall(option.casefold()))
         is_broad = set(words) <= VAGUE or (is_where and _is_broad_place(words))
         if position == answer or text in seen or is_broad or overlaps(words, right):
+            continue
+        if clash(options[answer], option, share=not set(words).isdisjoint(right)):
             continue
         kept.append(position)
         seen.add(text)

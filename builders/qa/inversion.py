@@ -22,6 +22,7 @@ from hashlib import blake2b
 from math import comb, factorial
 
 from nontrivial.builders.qa.benches.question import EXCLUSIVE, INDEPENDENT
+from nontrivial.builders.qa.entailment import says_nothing
 from nontrivial.builders.qa.exclusion import NotExclusive, exclusive_options
 from nontrivial.builders.qa.negation import NotNegated, negate, toggle
 
@@ -67,7 +68,8 @@ def invert(
         if isinstance(kept, NotInverted):
             return kept
         positions = kept
-        negation = negate(question, closed=kind == EXCLUSIVE)
+        denying = any(says_nothing(options[position]) for position in positions)
+        negation = negate(question, closed=kind == EXCLUSIVE, outer=denying)
     if isinstance(negation, NotNegated):
         return NotInverted(negation.reason, eligible=True)
     return Inversion(negation.text, negation.rule, positions)

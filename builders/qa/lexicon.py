@@ -139,7 +139,8 @@ AROUND = _words("outdoor outsid indoor insid")  # broad whatever words stand bes
 _SYNONYM_SETS = """
 see look watch star gaz observ; talk speak chat convers discus speech presentation; pick tak grab;
 mother mom mum; father dad; baby infant toddler; child kid children; lady woman women; man men guy;
-laugh giggl; run jog; happy joy glad excit satisfi cheerful delight pleas thrill;
+laugh giggl; run jog; throw toss fling;
+happy joy joyful glad excit satisfi cheerful delight pleas thrill;
 sad upset unhappy; scar afraid frighten fearful; angry annoy mad; surpris shock amaz; tir exhaust;
 fast quick rapid; big larg; small littl; finish end; stop halt; cup mug; pictur photo; sofa couch;
 bicycl bik; cry weep; hug embrac; fall drop; caress strok pat pet; colleagu coworker; eat chew;

@@ -121,8 +121,10 @@ def toggle(question: str) -> Negation | NotNegated:
 
 
 @lru_cache(maxsize=100_000)
-def negate(question: str, *, closed: bool = False) -> Negation | NotNegated:
+def negate(question: str, *, closed: bool = False, outer: bool = False) -> Negation | NotNegated:
     """Ask for every option that is not an answer; `closed` enables the rule for "how many".
+
+    With `outer`, no NOT is put in front of the question's verb: its options deny something already.
 
     >>> negate("What did the boy do after he fell?").text
     'Which of the following did the boy NOT do after he fell?'
@@ -142,7 +144,7 @@ def negate(question: str, *, closed: bool = False) -> Negation | NotNegated:
     fronted = _FRONTED.match(body)
     front, core = (fronted["front"], fronted["core"]) if fronted else ("", body)
     if not _INTRICATE.search(core):
-        rules = [_how_many] * closed + (OUTER if _SCOPED.search(core) else RULES)
+        rules = [_how_many] * closed + (OUTER if outer or _SCOPED.search(core) else RULES)
         for rule in rules:
             negated = rule(core.split(" "))
             if negated:
