@@ -272,3 +272,33 @@ def test_damage_to_the_rows_is_found_by_their_checksums(tmp_path):
         except BadInput:
             found += 1
     assert found > 20
+
+
+def test_a_file_of_version_1_is_read_with_what_it_lacks_as_null(tmp_path):
+    table = samples_table([*many(3), video_question("z")])
+    place = table.schema.get_field_index("reid")
+    kind = table.schema.field(place).type
+    old = [field for field in kind if field.name != "twin"]
+    column = table.column(place).combine_chunks()
+    fields = dict(zip([field.name for field in kind], column.flatten(), strict=True))
+    structs = pa.StructArray.from_arrays(
+        [fields[field.name] for field in old], fields=old, mask=column.is_null()
+    )
+    path = tmp_path / "old.parquet"
+    parquet.write_table(table.set_column(place, "reid", structs), path, {"builder": "old"})
+    rows = read_samples(path).to_pylist()
+    assert [row["reid"] and row["reid"]["twin"] for row in rows] == [None] * 4
+    assert rows == table.to_pylist()
+    assert content_digest(read_table(path)) == read_about(path)["content_digest"]
+    with pytest.raises(ManifestError, match="column 'reid'"):
+        write_samples(table.set_column(place, "reid", pa.nulls(4)), path, {})
+
+
+def test_a_description_needs_one_image_and_a_pair_two(tmp_path):
+    told = reid_pair("told", task="reid_text", images=[media("a.jpg")])
+    write_samples(samples_table([told]), tmp_path / "told.parquet", {})
+    with pytest.raises(ManifestError, match="needs at least 2"):
+        write_samples(samples_table([told | {"task": "reid_pair"}]), tmp_path / "pair.parquet", {})
+    two = told | {"images": [media("a.jpg"), media("b.jpg")]}
+    with pytest.raises(ManifestError, match="has 1 values for 2 candidates"):
+        write_samples(samples_table([two]), tmp_path / "two.parquet", {})
