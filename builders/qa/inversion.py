@@ -8,14 +8,14 @@ right. Any other question stays as it is, with the reason.
 letters without looking earns k(n − k)/(n(n − 1)) of the soft reward: at best 1/3 for n = 3 and 4,
 0.30 for n = 5. Leaving an option out raises this, and "all but one" is right once in n. So nearly
 all options stay: doubtful ones are always left out, and one in `LEAVE_OUT` of the inverted
-questions with four or more options loses one, so that their number varies. The wrong option stands
-at every letter equally often. Where nothing is right, the answer is an option of its own, `NONE`.
-It is offered about `DECOYS` times as often where it is wrong, or its presence would give it away.
+questions with four or more options loses one, so that their number varies. Letters are drawn by a
+hash of the question's id, so that the same question has the same letters in any file. Where nothing
+is right, the answer is an option of its own, `NONE`. It is offered about `DECOYS` times as often
+where it is wrong, or its presence would give it away.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -98,27 +98,6 @@ def shuffled(positions: Sequence[int], key: str) -> list[int]:
         drawn, place = divmod(drawn, len(rest))
         order.append(rest.pop(place))
     return order
-
-
-def deal(
-    orders: Sequence[Sequence[int]], answers: Sequence[int], keys: Sequence[str]
-) -> list[list[int]]:
-    """Swap the old answer of each order to a place, so that every place gets it equally often.
-
-    The place depends on the keys alone.
-
-    >>> dealt = deal([[0, 1, 2]] * 6, [0] * 6, list("abcdef"))
-    >>> sorted(order.index(0) for order in dealt)
-    [0, 0, 1, 1, 2, 2]
-    """
-    dealt = [list(order) for order in orders]
-    turns: Counter[int] = Counter()
-    for number in sorted(range(len(dealt)), key=lambda number: _number(keys[number], "deal")):
-        order = dealt[number]
-        old, new = order.index(answers[number]), turns[len(order)] % len(order)
-        order[old], order[new] = order[new], order[old]
-        turns[len(order)] += 1
-    return dealt
 
 
 def uniform(*parts: str) -> float:

@@ -17,7 +17,6 @@ from nontrivial.builders.qa.benches.question import INDEPENDENT
 from nontrivial.builders.qa.inversion import (
     NotInverted,
     blind_soft,
-    deal,
     decoy_rate,
     invert,
     leave_one_out,
@@ -82,7 +81,7 @@ def assemble(decided: pl.DataFrame, *, source: str, seed: int) -> pa.Table:
     from nontrivial.manifests.schema import CLIP, MEDIA, QA, samples_of_columns
 
     original = _options(decided)
-    shown = original.reordered(_deal(decided, seed), decided["inverted"].to_numpy())
+    shown = original.reordered(decided["order"].to_list(), decided["inverted"].to_numpy())
     shown = shown.with_none(_offers(decided, shown, seed) | (shown.right == 0))
     inverted = pl.col("inverted")
     renamed = pl.concat_str("id", pl.lit("/inverted"))
@@ -206,20 +205,6 @@ def _options(decided: pl.DataFrame) -> _Options:
         np.arange(len(texts)),
         decided["right"].explode().to_numpy().astype(bool),
     )
-
-
-def _deal(decided: pl.DataFrame, seed: int) -> list[list[int]]:
-    """Return all orders, after dealing letters to the wrong options of single-choice questions."""
-    import polars as pl
-
-    orders = decided["order"].to_list()
-    is_single = pl.col("inverted") & (pl.col("kind") != INDEPENDENT)
-    single = decided.with_row_index().filter(is_single)
-    answers = [right.index(True) for right in single["right"].to_list()]
-    dealt = deal(single["order"].to_list(), answers, [f"{seed}/{name}" for name in single["id"]])
-    for number, order in zip(single["index"], dealt, strict=True):
-        orders[number] = order
-    return orders
 
 
 def _offers(decided: pl.DataFrame, shown: _Options, seed: int) -> np.ndarray:
