@@ -26,11 +26,11 @@ from nontrivial.manifests.answers import (
     read_answer,
     soft_score,
 )
+from nontrivial.manifests.intervals import wilson
 from nontrivial.manifests.runs import AnswerScores, ScoredAnswer
 from nontrivial.manifests.text_only import best_blind
 
 WITH_RIGHT = "those with a right option"
-Z = 1.959964  # quantile of the normal distribution, two-sided 95 %
 
 
 @dataclass(frozen=True)
@@ -171,16 +171,3 @@ def interval(
         means[i] = sums[drawn].sum() / sizes[drawn].sum()
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
-
-
-def wilson(successes: float, trials: int) -> tuple[float, float]:
-    """Return Wilson's 95 % score interval of a proportion as (low, high).
-
-    >>> low, high = wilson(8, 10)
-    >>> round(low, 3), round(high, 3)
-    (0.49, 0.943)
-    """
-    share, z2 = successes / trials, Z * Z
-    centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
-    spread = Z / (1 + z2 / trials) * (share * (1 - share) / trials + z2 / (4 * trials**2)) ** 0.5
-    return max(0.0, centre - spread), min(1.0, centre + spread)

@@ -4,6 +4,7 @@ python -m manifests validate manifests/*.parquet    every row against the contra
 python -m manifests stats manifests/*.parquet       counts, answers, difficulty, how it was made
 python -m manifests show manifests/*.parquet        some rows; inverted questions beside originals
 python -m manifests gallery manifests/*.parquet     one HTML page of pictures, with filters
+python -m manifests audit manifests/some.parquet    a page to read and mark rows; rates by rule
 python -m manifests card manifests/*.parquet        how they were made, as a data set card
 """
 
@@ -14,6 +15,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -37,12 +39,18 @@ class Options:
     """Options of `python -m manifests`."""
 
     action: str = option(
-        "what to do", choices=("validate", "stats", "show", "gallery", "card"), positional=True
+        "what to do",
+        choices=("validate", "stats", "show", "gallery", "audit", "card"),
+        positional=True,
     )
     files: list[str] = option("samples or embeddings tables, or globs", positional=True)
-    rows: int | None = option("rows of each file (show: 3, gallery: 2000)", default=None)
+    rows: int | None = option(
+        "rows of each file (show: 3, gallery: 2000, audit: 200)", default=None
+    )
     out: str | None = option("file to write (gallery: gallery.html, card: README.md)", default=None)
     max_mb: float = option("gallery: limit of all thumbnails together, in MB", default=24.0)
+    rates_only: bool = option("audit: print the rates of what was read", default=False)
+    port: int = option("audit: port on this machine; 0 takes a free one", default=0, rare=True)
     push_to_hub: str | None = option("card: upload it with the files to USER/NAME", default=None)
     private: bool = option("card: make the repository private", default=True)
     media_root: str | None = option(
@@ -58,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "stats": _stats,
         "show": _show,
         "gallery": _gallery,
+        "audit": _audit,
         "card": _card,
     }
     return guard(actions[options.action], options)
@@ -226,6 +235,30 @@ def _gallery(options: Options) -> None:
         ("MB", round(len(page) / 1e6, 1)),
     ]
     print(f"{table(counts)}\n\n{out}: open it in a browser")
+
+
+def _audit(options: Options) -> None:
+    """Serve the rows to read until Ctrl-C; print the rates of what was read."""
+    from nontrivial.manifests.audit import MARKS, error_rates, marks_file, read_marks, sample
+    from nontrivial.manifests.parquet import read_about, read_samples
+
+    paths = expand(options.files)
+    if len(paths) != 1:
+        raise BadInput(f"audit: needs one manifest, got {len(paths)}")
+    path, count = paths[0], 200 if options.rows is None else options.rows
+    rows = sample(read_samples(path).to_pylist(), max(1, count))
+    if not options.rates_only:
+        from nontrivial.manifests.page.auditing import audit_server
+
+        root = options.media_root or read_about(path).get("media_root")
+        server, address = audit_server(path, rows, root, int(options.max_mb * 1e6), options.port)
+        print(f"{address}\nopen it in a browser; Ctrl-C ends the audit", flush=True)
+        with server, suppress(KeyboardInterrupt):
+            server.serve_forever()
+    rates = error_rates(rows, read_marks(path))
+    header = ("rule", "read", *MARKS, "errors (95 %)")
+    print(table(rates, header=header) if rates else "nothing was marked yet")
+    print(f"{marks_file(path)}: the marks")
 
 
 def _card(options: Options) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,12 @@ def executable() -> str | None:
 
 
 @contextlib.contextmanager
-def opened(page: Path, *, width: int = 1280, height: int = 900) -> Iterator[Tab]:
-    """A tab that shows a file."""
+def opened(
+    page: Path | str, *, profile: Path | None = None, width: int = 1280, height: int = 900
+) -> Iterator[Tab]:
+    """A tab that shows a file, or an address with a folder for the browser's profile."""
+    address = page if isinstance(page, str) else page.resolve().as_uri()
+    folder = profile or Path(page).parent / "profile"
     from_us, to_browser = os.pipe()
     from_browser, to_us = os.pipe()
 
@@ -40,12 +45,11 @@ def opened(page: Path, *, width: int = 1280, height: int = 900) -> Iterator[Tab]
         for place, end in enumerate(ends, 3):
             os.dup2(end, place)
 
-    profile = page.parent / "profile"
     process = subprocess.Popen(
         [
             str(executable()),
             *FLAGS,
-            f"--user-data-dir={profile}",
+            f"--user-data-dir={folder}",
             f"--window-size={width},{height}",
         ],
         preexec_fn=wire,
@@ -58,7 +62,7 @@ def opened(page: Path, *, width: int = 1280, height: int = 900) -> Iterator[Tab]
     try:
         with os.fdopen(to_browser, "wb") as write, os.fdopen(from_browser, "rb") as read:
             tab = Tab(write, read)
-            tab.open(page, width, height)
+            tab.open(address, width, height)
             yield tab
     finally:
         process.kill()
@@ -75,7 +79,7 @@ class Tab:
         self.errors: list[str] = []
         self.requests: list[str] = []
 
-    def open(self, page: Path, width: int, height: int) -> None:
+    def open(self, address: str, width: int, height: int) -> None:
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         attached = self.send("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
@@ -84,7 +88,7 @@ class Tab:
         self.send("Performance.enable", timeDomain="threadTicks")
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.send("Emulation.setDeviceMetricsOverride", **size)
-        self.send("Page.navigate", url=page.resolve().as_uri())
+        self.send("Page.navigate", url=address)
         while self._message().get("method") != "Page.loadEventFired":
             pass
 
@@ -94,6 +98,14 @@ class Tab:
         if "exceptionDetails" in answer:
             raise AssertionError(answer["exceptionDetails"])
         return answer["result"].get("value")
+
+    def until(self, expression: str, seconds: float = 10) -> None:
+        """Wait until an expression is true."""
+        end = time.monotonic() + seconds
+        while not self.run(expression):
+            if time.monotonic() > end:
+                raise AssertionError(f"never came true: {expression}")
+            time.sleep(0.02)
 
     def busy_seconds(self) -> float:
         """What the page's main thread has worked so far, however busy the machine is."""

@@ -127,19 +127,29 @@ def render(
     notes: Sequence[str] = (),
     tables: Sequence[Mapping[str, Any]] = (),
     charts: Sequence[Mapping[str, Any]] = (),
+    audit: Mapping[str, Any] | None = None,
 ) -> str:
-    """Return the whole page as HTML."""
+    """Return the whole page as HTML.
+
+    With `audit` (`secret` and `marks`) it shows one card at a time, and the digits send a mark to
+    the server that the page came from.
+    """
     data = {
         "cards": [asdict(card) for card in cards],
         "images": thumbnails.data,
         "tables": list(tables),
         "charts": list(charts),
-        "per_page": PER_PAGE,
+        "per_page": 1 if audit else PER_PAGE,
+        "audit": audit,
     }
     style = (_HERE / "page.css").read_text(encoding="utf-8")
     script = (_HERE / "page.js").read_text(encoding="utf-8")
     noted = "".join(f'<p class="note">{html.escape(note)}</p>\n' for note in notes)
     allowed = f"img-src data:; style-src {_allow(style)}; script-src {_allow(script)}"
+    keys = "/ search, n and p pages, j and k cards"
+    if audit:
+        allowed += "; connect-src 'self'"
+        keys += "".join(f", {n} {mark}" for n, mark in enumerate(audit["marks"], 1))
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -151,7 +161,7 @@ def render(
 </head>
 <body>
 <h1>{html.escape(title)}</h1>
-{noted}<p class="note">keys: / search, n and p pages, j and k cards</p>
+{noted}<p class="note">keys: {html.escape(keys)}</p>
 <div id="tables"></div>
 <form id="filters" aria-label="filters">
 <button type="button" id="before">previous</button>

@@ -155,6 +155,22 @@ const KEYS = {
   p: () => show(shown.start - page.per_page), ArrowLeft: () => show(shown.start - page.per_page),
   j: () => focusCard(1), k: () => focusCard(-1), "/": () => byId("search").focus(),
 };
+// In an audit a digit marks the card on show, and the page goes on once the mark is kept.
+async function mark(word) {
+  const card = shown.cards[shown.start];
+  if (!card) return;
+  const body = JSON.stringify({ id: card.title, mark: word });
+  const answer = await fetch("/mark", { method: "POST", body, headers: { "X-Secret": page.audit.secret } }).catch(() => null);
+  if (!answer || !answer.ok) {
+    byId("count").textContent = "not saved: is the audit still running?";
+    return;
+  }
+  card.facets.mark = word;
+  const next = shown.cards.findIndex((other, place) => place > shown.start && !other.facets.mark);
+  show(next < 0 ? shown.start + 1 : next);
+}
+if (page.audit) page.audit.marks.forEach((word, place) => { KEYS[place + 1] = () => mark(word); });
+
 document.addEventListener("keydown", (event) => {
   const typing = event.target.matches("input, select");
   if (event.key === "Escape" && typing) event.target.blur();
@@ -194,4 +210,4 @@ function controls() {
 
 byId("tables").append(...page.tables.map(table), ...page.charts.map(chart));
 controls();
-show(0);
+show(page.audit ? Math.max(0, cards.findIndex((card) => !card.facets.mark)) : 0);

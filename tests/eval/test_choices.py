@@ -15,8 +15,8 @@ from nontrivial.eval.choices import (
     interval,
     per_option_score,
     summarise,
-    wilson,
 )
+from nontrivial.manifests.intervals import wilson
 from tests.rows import reid_pair, video_question
 
 
