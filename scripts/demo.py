@@ -38,7 +38,7 @@ class Options:
     out: str = option("folder for everything the demo makes", default="runs/demo")
     seed: int = option("seed of everything random", default=0)
     warmup_steps: int = option("steps of the supervised warm-up", default=30)
-    grpo_steps: int = option("steps of GRPO", default=160)
+    grpo_steps: int = option("steps of GRPO", default=130)
     limit: int = option("most evaluation samples of each kind", default=1000)
 
 
@@ -101,7 +101,7 @@ def commands(options: Options) -> list[list[str]]:
             *train,
             *("--model_name_or_path", stages["warmed up"]),
             *("--max_steps", str(options.grpo_steps), "--reward_weights", "1", "0.5"),
-            *("--learning_rate", "3e-5", "--max_redraws", "2"),
+            *("--learning_rate", "3e-5"),
             *("--output_dir", stages["GRPO"], *seed),
         ],
         evaluate("GRPO"),
