@@ -23,7 +23,7 @@ import math
 import os
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,17 +97,31 @@ def make(options: Options, out: Path) -> None:
     done = out / ".done"
     for command in [*preparations(options), evaluation(options, out / "warmup")]:
         step(command, done)
-    if options.jobs > 1:
-        share = max(1, (os.cpu_count() or 1) // options.jobs)
-        os.environ["OMP_NUM_THREADS"] = str(share)
+    runs = {
+        folder(out, arm, seed): [
+            grpo(options, arm, seed),
+            evaluation(options, folder(out, arm, seed)),
+        ]
+        for seed in range(options.seeds)
+        for arm in ARMS
+    }
+    run_all(runs, done, options.jobs)
 
-    def train(arm: str, seed: int) -> None:
-        log = folder(out, arm, seed).with_suffix(".log") if options.jobs > 1 else None
-        for command in (grpo(options, arm, seed), evaluation(options, folder(out, arm, seed))):
-            step(command, done, log)
 
-    with ThreadPoolExecutor(options.jobs) as pool:
-        waiting = [pool.submit(train, arm, seed) for seed in range(options.seeds) for arm in ARMS]
+def run_all(runs: Mapping[Path, Sequence[Sequence[str]]], done: Path, jobs: int) -> None:
+    """Run the commands of each run in turn, `jobs` runs at a time, in the order given.
+
+    Several at a time share the cores and log to `<run>.log`. The first failure ends all.
+    """
+    if jobs > 1:
+        os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
+
+    def train(run: Path, commands: Sequence[Sequence[str]]) -> None:
+        for command in commands:
+            step(command, done, run.with_suffix(".log") if jobs > 1 else None)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        waiting = [pool.submit(train, *run) for run in runs.items()]
         try:
             for training in waiting:
                 training.result()

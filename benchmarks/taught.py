@@ -5,21 +5,19 @@
 From one warm-up on random pairs, GRPO sees twins, extreme pairs or random ones of the same people:
 equal budgets, equal steps, several seeds. Held-out pairs of each kind and the first five of each
 query's ranking are answered greedily, and rankings are judged again. Natural are the last two.
-Intervals are two standard errors over the seeds; `gain` is that of the best seed-wise difference
-to the warm-up.
+Intervals are two standard errors over the seeds. Below each kind of pairs stands its difference to
+the warm-up.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.claims import folder, with_error
+from benchmarks.claims import folder, run_all, with_error
 from nontrivial.manifests.command import guard, option, parse, table
 from scripts.demo import step
 
@@ -55,18 +53,15 @@ def run(options: Options) -> None:
     done = out / ".done"
     for command in [*preparations(options), *evaluations(options, out / "warmup")]:
         step(command, done)
-    if options.jobs > 1:
-        os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // options.jobs))
-
-    def train(arm: str, seed: int) -> None:
-        run_ = folder(out, arm, seed)
-        for command in (grpo(options, arm, seed), *evaluations(options, run_)):
-            step(command, done, run_.with_suffix(".log") if options.jobs > 1 else None)
-
-    with ThreadPoolExecutor(options.jobs) as pool:
-        waiting = [pool.submit(train, arm, seed) for seed in range(options.seeds) for arm in ARMS]
-        for training in waiting:
-            training.result()
+    runs = {
+        folder(out, arm, seed): [
+            grpo(options, arm, seed),
+            *evaluations(options, folder(out, arm, seed)),
+        ]
+        for seed in range(options.seeds)
+        for arm in ARMS
+    }
+    run_all(runs, done, options.jobs)
     report(options, out)
 
 

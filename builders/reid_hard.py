@@ -170,9 +170,7 @@ def space_of(embedded: Embedded, *, ranked: bool = False, by_text: bool = False)
     frame = embedded.frame
     role = frame["role"].to_numpy()
     answering = (TRAIN, GALLERY, DISTRACTOR) if ranked else (TRAIN, GALLERY)
-    told = frame["descriptions"].is_not_null().to_numpy() & (role == QUERY)
-    if by_text:
-        told[:] = False
+    told = frame["descriptions"].is_not_null().to_numpy() & (role == QUERY) & (not by_text)
     return build_space(
         list(embedded.vectors.values()),
         pids=frame["pid"].rank("dense").to_numpy().astype(np.int64),

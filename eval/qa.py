@@ -84,7 +84,7 @@ def run(options: Options) -> None:
             scored = _answer_manifests(options, paths, out)
         else:
             raise BadInput("nothing to score: name manifests, or completions with --predictions")
-        _report(scored, options, out)
+        _report(scored, options, paths, out)
 
 
 def _answer_manifests(
@@ -210,12 +210,14 @@ def _completions(store: JsonLines) -> dict[str, str]:
     return read_completions(store.path, torn=True) if store.path.is_file() else {}
 
 
-def _report(scored: Mapping[str, Sequence[Answered]], options: Options, out: Path) -> None:
+def _report(
+    scored: Mapping[str, Sequence[Answered]], options: Options, paths: Sequence[Path], out: Path
+) -> None:
     """Print the table; write every number and, for each manifest, every scored completion."""
     from nontrivial.eval.choices import summarise
 
     scores = {name: summarise(rows) for name, rows in scored.items()}
-    for path in expand(options.manifests):
+    for path in paths:
         if path.stem in scores:
             scores[path.stem] = _with_shortcut(path, scores[path.stem])
     for name, rows in scored.items():

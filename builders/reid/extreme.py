@@ -2,11 +2,11 @@
 
 For an anchor a and images of other cameras, with similarity s of a first stage:
 
-    extreme negative n   another identity within the anchor's top k
-    extreme positive p   the same identity, ranked below at least one other identity
-    margin            of a negative s(a, n) − max_p s(a, p): how much more it looks like a than the
-                      best positive does; of a positive max_n s(a, n) − s(a, p): how much more
-                      somebody else looks like a
+    negative n   another identity within the anchor's top k
+    positive p   the same identity; extreme if ranked below at least one other identity
+    margin       of a negative s(a, n) − max_p s(a, p): how much more it looks like a than the best
+                 positive does; of a positive max_n s(a, n) − s(a, p): how much more somebody else
+                 looks like a
 
 The larger the margin, the harder the pair. Published recipes choose like this. It leaves a
 shortcut: all negatives chosen look more alike than all positives, so "alike means different"
@@ -63,7 +63,7 @@ def negative_pairs(
     best_positive: np.ndarray,
     least: float = -np.inf,
 ) -> pl.DataFrame:
-    """Pair each anchor with its nearest negatives of a margin ≥ `least`, as hard negatives.
+    """Pair each anchor with its nearest negatives of a margin ≥ `least`, as extreme negatives.
 
     anchors (A,) rows; index (A, k) rows, −1 where there is none; similarity (A, k); best_positive
     (N,) by row, −inf for anchors without a positive in another camera. These have no margin, so
@@ -84,7 +84,7 @@ def positive_pairs(
     best_negative: np.ndarray,
     least: float = -np.inf,
 ) -> pl.DataFrame:
-    """Return the positives (P,) of a margin ≥ `least`; those of a margin > 0 are hard.
+    """Return the positives (P,) of a margin ≥ `least`; those of a margin > 0 are extreme.
 
     Margins refer to best_negative (N,) by row. Returns the columns of `negative_pairs`.
     """

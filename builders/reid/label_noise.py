@@ -20,7 +20,6 @@ are known: a change of clothes is no reason to doubt a label.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -82,11 +81,12 @@ def find_doubts(
     first = Pairs(space.anchors, nearest[:, 0], values[:, 0]).where(nearest[:, 0] != NOBODY)
     known = alike(space, positives)
     best_positive, best_negative = (best_by_row(x, len(space.pids)) for x in (known, first))
-    merged = known.where(find_merged_identities(space, known, best_negative, least))
+    within = Usual.of(known.similarity, space.cameras(known))
+    merged = known.where(find_merged_identities(space, known, best_negative, within, least))
     halves, margin = find_split_identities(space, nearest, values, known)
     frame = pl.concat(
         [
-            _same_person(space, first, known, least),
+            _same_person(space, first, best_positive, within, least),
             _near_duplicates(space, first, best_positive, duplicate),
             _doubts(TWO_PEOPLE, merged, best_negative[merged.anchor] - merged.similarity),
             _doubts(SPLIT_IDENTITY, halves, margin),
@@ -137,13 +137,14 @@ def _clothes(space: Space, pairs: Pairs, compare: np.ufunc) -> np.ndarray:
     return compare(anchor, candidate) | (np.minimum(anchor, candidate) < 0)
 
 
-def _same_person(space: Space, first: Pairs, known: Pairs, least: float) -> pl.DataFrame:
-    best_positive = best_by_row(known, len(space.pids))
+def _same_person(
+    space: Space, first: Pairs, best_positive: np.ndarray, within: Usual, least: float
+) -> pl.DataFrame:
     nearest = np.full(len(space.pids), NOBODY)
     nearest[first.anchor] = first.candidate
     first = first.where(np.isfinite(best_positive[first.anchor]))
     margin = first.similarity - best_positive[first.anchor]
-    _, deviation = Usual.of(known.similarity, space.cameras(known)).at(space.cameras(first))
+    _, deviation = within.at(space.cameras(first))
     usual, _ = spread(margin)
     doubted = margin - max(0.0, usual) > least * deviation
     doubted &= nearest[first.candidate] == first.anchor
@@ -154,9 +155,8 @@ def _near_duplicates(
     space: Space, first: Pairs, best_positive: np.ndarray, least: float
 ) -> pl.DataFrame:
     """Return the pairs whose cosine under the first encoder is at least `least`."""
-    cosine = first.similarity
-    for single in itertools.islice(_single(space), 1):
-        cosine = similarity(single, first.anchor, first.candidate)
+    single = next(_single(space), None)
+    cosine = similarity(single, first.anchor, first.candidate) if single else first.similarity
     same = first.where(cosine >= least)
     return _doubts(NEAR_DUPLICATE, same, same.similarity - best_positive[same.anchor])
 

@@ -28,13 +28,14 @@ STRANGERS = 1.7  # standard deviations above the mean; most strangers stay below
 
 
 def find_merged_identities(
-    space: Space, positives: Pairs, best_negative: np.ndarray, least: float
+    space: Space, positives: Pairs, best_negative: np.ndarray, within: Usual, least: float
 ) -> np.ndarray:
     """Mask the positives (P,) that connect two people.
 
-    best_negative (N,) are similarities by row; `least` deviations below the median are unusual.
+    best_negative (N,) are similarities by row; `within` tells what is usual among the positives,
+    and `least` deviations below the median are unusual.
     """
-    found = _strange_parts(space, positives, best_negative, least)
+    found = _strange_parts(space, positives, best_negative, within, least)
     found[~found] = _strange_cameras(space, positives.where(~found), least)
     return found
 
@@ -71,7 +72,7 @@ def _images(group: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def _strange_parts(
-    space: Space, positives: Pairs, best_negative: np.ndarray, least: float
+    space: Space, positives: Pairs, best_negative: np.ndarray, within: Usual, least: float
 ) -> np.ndarray:
     """Mask the positives (P,) between two parts that the first stage recognises."""
     recognised = positives.similarity > np.minimum(
@@ -85,7 +86,6 @@ def _strange_parts(
     anchors = np.unique(across.anchor)
     strangers = np.zeros(len(space.pids), np.float32)
     strangers[anchors] = average(space, anchors) + STRANGERS * deviation(space, anchors)
-    within = Usual.of(positives.similarity, space.cameras(positives))
     usual, width = within.at(space.cameras(across))
     limit = np.minimum(strangers[across.anchor], usual - least * width)
     low, high = np.minimum(first, second)[apart], np.maximum(first, second)[apart]

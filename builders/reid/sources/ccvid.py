@@ -13,15 +13,8 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from nontrivial.builders.reid.sources.data_set import (
-    GALLERY,
-    NOT_AN_IMAGE,
-    QUERY,
-    TRAIN,
-    DataSet,
-    Photo,
-)
-from nontrivial.builders.reid.sources.folders import by_split
+from nontrivial.builders.reid.sources.data_set import GALLERY, QUERY, TRAIN, DataSet, Photo
+from nontrivial.builders.reid.sources.folders import by_split, matching, read_list
 from nontrivial.builders.reid.sources.tracklets import every, step_of
 
 LISTS = by_split("train.txt", "query.txt", "gallery.txt")
@@ -49,12 +42,8 @@ def data_set(variant: str) -> DataSet:
 
 def _scan(step: int, folder: Path, split: str, ignored: Counter[str]) -> Iterator[Photo]:
     for file, role in LISTS[split]:
-        for line in (folder / file).read_text(encoding="utf-8").splitlines():
-            tracklet = LINE.fullmatch(line.strip())
-            if tracklet:
-                yield from every(step, _frames(tracklet, role, folder, ignored))
-            elif line.strip():
-                ignored["not a tracklet"] += 1
+        for tracklet in read_list(folder / file, LINE.fullmatch, ignored, "not a tracklet"):
+            yield from every(step, _frames(tracklet, role, folder, ignored))
 
 
 def _frames(
@@ -62,10 +51,6 @@ def _frames(
 ) -> Iterator[Photo]:
     sequence, session, camera, pid, clothes = tracklet.groups()
     camid = int(camera) + CAMERAS * (session == "3")
-    for file in os.listdir(folder / sequence):
-        match = FRAME.fullmatch(file)
-        if match is None:
-            ignored[NOT_AN_IMAGE] += 1
-            continue
+    for file, match in matching(os.listdir(folder / sequence), FRAME, ignored):
         path, name = f"{sequence}/{file}", f"{sequence}/{Path(file).stem}"
         yield Photo(path, pid, camid, role, clothes, name, sequence, int(match[1]))

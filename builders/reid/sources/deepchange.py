@@ -12,15 +12,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from nontrivial.builders.reid.sources.data_set import (
-    GALLERY,
-    NOT_AN_IMAGE,
-    QUERY,
-    TRAIN,
-    DataSet,
-    Photo,
-)
-from nontrivial.builders.reid.sources.folders import by_split
+from nontrivial.builders.reid.sources.data_set import GALLERY, QUERY, TRAIN, DataSet, Photo
+from nontrivial.builders.reid.sources.folders import by_split, read_list
 
 FOLDERS = by_split("train-set", "test-set-query", "test-set-gallery")
 # P16_C04_DAY_HOUR_….jpg,118: identity, camera, day, …; tracklet
@@ -32,14 +25,10 @@ LINE = re.compile(
 def scan(folder: Path, split: str, ignored: Counter[str]) -> Iterator[Photo]:
     """Yield the images that the lists of a split name."""
     for part, role in FOLDERS[split]:
-        for line in (folder / f"{part}-bbox.txt").read_text(encoding="utf-8").splitlines():
-            match = LINE.fullmatch(line.strip())
-            if match:
-                file, pid, camera, day, tracklet = match.groups()
-                camid = int(camera if split == "train" else tracklet)
-                yield Photo(f"{part}/{file}", pid, camid, role, day, sequence=tracklet)
-            elif line.strip():
-                ignored[NOT_AN_IMAGE] += 1
+        for match in read_list(folder / f"{part}-bbox.txt", LINE.fullmatch, ignored):
+            file, pid, camera, day, tracklet = match.groups()
+            camid = int(camera if split == "train" else tracklet)
+            yield Photo(f"{part}/{file}", pid, camid, role, day, sequence=tracklet)
 
 
 DATA_SET = DataSet(

@@ -7,9 +7,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from nontrivial.builders.reid.sources.data_set import GALLERY, NOT_AN_IMAGE, QUERY, TRAIN, Photo
 
+Parsed = TypeVar("Parsed")
 Scan = Callable[[Path, str, Counter[str]], Iterator[Photo]]
 BOXES = ("bounding_box_train", "query", "bounding_box_test")  # the folders of Market-1501
 
@@ -17,6 +19,33 @@ BOXES = ("bounding_box_train", "query", "bounding_box_test")  # the folders of M
 def by_split(train: str, query: str, gallery: str) -> dict[str, tuple[tuple[str, str], ...]]:
     """Return the (folder or list, role) parts of each split."""
     return {"train": ((train, TRAIN),), "test": ((query, QUERY), (gallery, GALLERY))}
+
+
+def read_list(
+    file: Path,
+    parse: Callable[[str], Parsed | None],
+    ignored: Counter[str],
+    reason: str = NOT_AN_IMAGE,
+) -> Iterator[Parsed]:
+    """Yield what `parse` makes of the lines of a list; count other lines, but no blank ones."""
+    for line in file.read_text(encoding="utf-8").splitlines():
+        parsed = parse(line.strip())
+        if parsed:
+            yield parsed
+        elif line.strip():
+            ignored[reason] += 1
+
+
+def matching(
+    files: Iterable[str], name: re.Pattern[str], ignored: Counter[str]
+) -> Iterator[tuple[str, re.Match[str]]]:
+    """Yield the file names that `name` matches as a whole, with their matches; count others."""
+    for file in files:
+        match = name.fullmatch(file)
+        if match:
+            yield file, match
+        else:
+            ignored[NOT_AN_IMAGE] += 1
 
 
 def scan_folders(
@@ -33,11 +62,7 @@ def scan_folders(
 
     def scan(folder: Path, split: str, ignored: Counter[str]) -> Iterator[Photo]:
         for part, role in folders[split]:
-            for file in sorted(os.listdir(folder / part)):
-                match = name.fullmatch(file)
-                if match is None:
-                    ignored[NOT_AN_IMAGE] += 1
-                    continue
+            for file, match in matching(sorted(os.listdir(folder / part)), name, ignored):
                 known = match.groupdict()
                 number = known.get("frame")
                 yield Photo(

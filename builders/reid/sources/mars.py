@@ -23,6 +23,7 @@ from nontrivial.builders.reid.sources.data_set import (
     DataSet,
     Photo,
 )
+from nontrivial.builders.reid.sources.folders import matching
 from nontrivial.builders.reid.sources.tracklets import every, step_of
 from nontrivial.manifests.errors import BadInput, require
 
@@ -63,11 +64,7 @@ def _scan(step: int, folder: Path, split: str, ignored: Counter[str]) -> Iterato
 def _photos(
     part: str, folder: Path, asking: set[str] | None, ignored: Counter[str]
 ) -> Iterator[Photo]:
-    for file in os.listdir(folder / part):
-        match = NAME.fullmatch(file)
-        if match is None:
-            ignored[NOT_AN_IMAGE] += 1
-            continue
+    for file, match in matching(os.listdir(folder / part), NAME, ignored):
         sequence, pid, camid, frame = match.groups()
         role = _role(pid, sequence, asking)
         yield Photo(f"{part}/{file}", pid, int(camid), role, sequence=sequence, frame=int(frame))

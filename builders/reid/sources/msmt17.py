@@ -13,15 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from nontrivial.builders.reid.sources.data_set import (
-    GALLERY,
-    NOT_AN_IMAGE,
-    QUERY,
-    TRAIN,
-    DataSet,
-    Photo,
-)
-from nontrivial.builders.reid.sources.folders import by_split
+from nontrivial.builders.reid.sources.data_set import GALLERY, QUERY, TRAIN, DataSet, Photo
+from nontrivial.builders.reid.sources.folders import by_split, read_list
 
 # Image folders of each split; in the second version faces are masked.
 FOLDERS = {"train": ("train", "mask_train_v2"), "test": ("test", "mask_test_v2")}
@@ -52,17 +45,12 @@ def _scan(
 ) -> Iterator[Photo]:
     images = next((name for name in FOLDERS[split] if (folder / name).is_dir()), FOLDERS[split][0])
     for file, role in lists[split]:
-        for line in (folder / file).read_text(encoding="utf-8").splitlines():
-            photo = _photo(line, images, role)
-            if photo:
-                yield photo
-            elif line.strip():
-                ignored[NOT_AN_IMAGE] += 1
+        yield from read_list(folder / file, partial(_photo, images, role), ignored)
 
 
-def _photo(line: str, images: str, role: str) -> Photo | None:
+def _photo(images: str, role: str, line: str) -> Photo | None:
     """Parse `0000/0000_000_01_0303morning_0015_0.jpg 0`; return None for any other line."""
-    path, _, pid = line.strip().rpartition(" ")
+    path, _, pid = line.rpartition(" ")
     camera = posixpath.basename(path).split("_")[CAMERA : CAMERA + 1]
     if not (path.endswith(SUFFIXES) and pid.isdigit() and camera and camera[0].isdigit()):
         return None
