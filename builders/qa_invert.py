@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nontrivial.builders.qa.benches import NAMES, SHORT, SPLITS
+from nontrivial.builders.qa.benches import ANSWERS, NAMES, SHORT, SPLITS
 from nontrivial.manifests.command import check_share, guard, option, parse, table
 from nontrivial.manifests.errors import BadInput, require
 
@@ -43,6 +43,15 @@ class Options:
     root: str = option("folder that holds data sets and media", default="data")
     annotations: str | None = option("annotation file to read instead of --root's", default=None)
     hub: str | None = option("data set to load from the Hub, NAME or NAME:CONFIG", default=None)
+    map: str | None = option(
+        "columns of --bench table: question=COLUMN,video=clips/{COLUMN}.mp4,options=COLUMN+COLUMN",
+        default=None,
+    )
+    answer: str | None = option(
+        "how the answer column of --bench table marks the right option",
+        default=None,
+        choices=ANSWERS,
+    )
     split: str = option("split to read", default="train", choices=tuple(SPLITS))
     ratio: float = option("share of the eligible questions to invert", default=0.5)
     holdout: float = option("share of the training videos to hold out as a val split", default=0.0)
@@ -81,6 +90,8 @@ def build(options: Options) -> None:
         options.split,
         annotations=Path(options.annotations) if options.annotations else None,
         hub=options.hub,
+        renamed=options.map,
+        answer_is=options.answer,
         seed=options.seed,
     )
     located = locate(

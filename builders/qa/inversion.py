@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from math import comb, factorial
 
-from nontrivial.builders.qa.benches.question import EXCLUSIVE, INDEPENDENT
+from nontrivial.builders.qa.benches.question import EXCLUSIVE, INDEPENDENT, NEGATED
 from nontrivial.builders.qa.entailment import says_nothing
 from nontrivial.builders.qa.exclusion import NotExclusive, exclusive_options
-from nontrivial.builders.qa.negation import NotNegated, negate, toggle
+from nontrivial.builders.qa.negation import IS_NEGATIVE, NotNegated, negate, toggle
 
 LEAVE_OUT = 20  # one in this many inverted questions loses a right option
 DECOYS = 3  # questions that offer NONE where it is wrong, per question where it is right
@@ -59,6 +59,8 @@ def invert(
     >>> invert("Is it red?", ["yes", "no"], [True, False], "single").reason
     'the options are yes and no'
     """
+    if kind == NEGATED:
+        return NotInverted(IS_NEGATIVE)
     if kind == INDEPENDENT:
         negation, positions = toggle(question), list(range(len(options)))
     else:

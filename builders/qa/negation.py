@@ -40,7 +40,7 @@ from nontrivial.builders.qa.lexicon import (
 )
 
 FALLBACK = "Select every option that is NOT a correct answer to this question: "
-NEGATED = "the question is negative already"
+IS_NEGATIVE = "the question is negative already"
 NO_TEMPLATE = "no template of CLEVRER fits the question"
 
 
@@ -138,7 +138,7 @@ def negate(question: str, *, closed: bool = False, outer: bool = False) -> Negat
         return NotNegated("the question is empty")
     if _NEGATIVE.search(text):
         affirmed = _affirm(text)
-        return Negation(affirmed, "affirmed") if affirmed else NotNegated(NEGATED)
+        return Negation(affirmed, "affirmed") if affirmed else NotNegated(IS_NEGATIVE)
     body = text.rstrip(" ?.!")
     end = text[len(body) :]
     fronted = _FRONTED.match(body)

@@ -198,19 +198,27 @@ def test_damage_beyond_the_limit_stops_the_work_and_below_it_is_skipped(tmp_path
     path = write_json(tmp_path / "x.json", [*records[:50], broken, *records[51:]])
     rows = samples(build(tmp_path, "--annotations", path, bench="video_r1"))
     assert len(rows) == 99
-    assert "record 51 (50): field 'problem' is missing" in capsys.readouterr().err
+    assert "record 51 (50): field 'question' is missing" in capsys.readouterr().err
     write_json(path, [broken | {"problem_id": 1000}, broken, *records[2:]])
     build(tmp_path, "--annotations", path, bench="video_r1", status=2)
     assert "2 of 100 records are damaged" in capsys.readouterr().err
 
 
-def test_a_record_without_options_is_refused_and_stops_nothing(tmp_path, capsys):
+def test_records_without_options_or_answer_count_as_damaged(tmp_path, capsys):
     records = [video_r1(0), video_r1(1, options=None), video_r1(2, solution="<answer>F</answer>")]
     path = write_json(tmp_path / "x.json", records)
-    assert len(samples(build(tmp_path, "--annotations", path, bench="video_r1"))) == 1
+    more = ("--annotations", path)
+    build(tmp_path, *more, bench="video_r1", status=2)
     shown = capsys.readouterr().err
     assert "record 2 (1): field 'options' is missing" in shown
     assert "record 3 (2): the answer is position 5" in shown
+    assert len(samples(build(tmp_path, *more, "--max_bad", 0.7, bench="video_r1"))) == 1
+
+
+def test_declared_open_questions_count_as_nothing(tmp_path):
+    records = [video_r1(0), video_r1(1, problem_type="free-form"), video_r1(2, data_type="image")]
+    path = write_json(tmp_path / "x.json", records)
+    assert len(samples(build(tmp_path, "--annotations", path, bench="video_r1"))) == 1
 
 
 def test_bad_usage_and_missing_data_exit_with_two_and_no_traceback(tmp_path, capsys):

@@ -26,7 +26,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nontrivial.builders.qa.benches.files import BROKEN, read, read_hub
+from nontrivial.builders.qa.benches.files import BROKEN, read, read_hub, records_of_a_list
 from nontrivial.builders.qa.benches.question import Place, Question, Refused, Unusable, check
 from nontrivial.manifests.errors import BadInput
 
@@ -46,16 +46,10 @@ NAMES = (
     "video_r1",
     "videomme",
 )
+ANSWERS = ("text", "letter", "index0", "index1")  # how a table may mark the right option
 SHOWN = 20_000  # records from which on a progress bar is shown
 SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 SHORT = {"train": "train", "validation": "val", "test": "test"}  # splits in many file names
-
-
-def records_of_a_list(content: Any, folder: Path) -> Iterator[Any]:
-    """Yield the records of a file that is a list of them."""
-    if not isinstance(content, list):
-        raise BadInput(f"needs a list of records, holds a {type(content).__name__}")
-    yield from content
 
 
 @dataclass(frozen=True)
@@ -68,6 +62,7 @@ class Bench:
     origin   where to get the data set
     parse    (record, place) -> question; raises `Unusable`
     records  (content of a file, folder) -> records
+    fit      (records, `--map`, `--answer`) -> a description that reads them, for tables of any form
     """
 
     folders: tuple[str, ...]
@@ -76,6 +71,7 @@ class Bench:
     origin: str
     parse: Callable[[Mapping[str, Any], Place], Question]
     records: Callable[[Any, Path], Iterator[Any]] = records_of_a_list
+    fit: Callable[[list[Any], str | None, str | None], Bench] | None = None
 
 
 @dataclass
@@ -97,13 +93,17 @@ def load(
     *,
     annotations: Path | None = None,
     hub: str | None = None,
+    renamed: str | None = None,
+    answer_is: str | None = None,
     seed: int = 0,
 ) -> Loaded:
     """Read a benchmark from its own folder under `root`, from one file, or from the Hub.
 
-    Raises `FileNotFoundError` that says where the data was looked for and how to get it.
+    `renamed` and `answer_is` are `--map` and `--answer`, for tables of any form. Raises `FileNotFoundError` that says where the data was looked for and how to get it.
     """
     bench = _bench(name)
+    if (renamed or answer_is) and not bench.fit:
+        raise BadInput(f"--map and --answer are for --bench table; {name} has columns of its own")
     folder = next((root / n for n in bench.folders if (root / n).is_dir()), root)
     place = Place("" if folder == root else folder.name, split, seed)
     if hub:
@@ -111,12 +111,14 @@ def load(
     else:
         path = annotations or find(name, bench, root, split)
         content, source = read(path), str(path)
-    if _is_video_r1(content):
+    if _is_video_r1(content) and not renamed:
         bench = _bench("video_r1")
     try:
         records = list(bench.records(content, folder))
+        if bench.fit:
+            bench = bench.fit(records, renamed, answer_is)
     except BadInput as error:
-        raise BadInput(f"{source}: {error}; {name} annotations are {bench.layout}") from error
+        raise BadInput(f"{source}: {error}\n  {name} annotations are {bench.layout}") from error
     return collect(bench, records, place)
 
 

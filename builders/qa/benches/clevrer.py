@@ -106,7 +106,7 @@ def _questions(scene: Any) -> list[Any]:
 def _choices(record: Record) -> tuple[list[str], list[bool]]:
     choices = record.get("choices")
     if not isinstance(choices, list) or not choices:
-        raise Unusable("field 'choices' is missing or empty", damaged=False)
+        raise Unusable("field 'choices' is missing or empty")
     if not all(isinstance(choice, Mapping) for choice in choices):
         raise Unusable("a choice is not a record")
     truths = [choice.get("answer") for choice in choices]

@@ -15,7 +15,7 @@ def parse(record: Record, place: Place) -> Question:
     given = record.get("choices")
     if not isinstance(given, Mapping):
         reason = "field 'choices' is missing or not a mapping of letters to texts"
-        raise Unusable(reason, damaged=False)
+        raise Unusable(reason)
     options = [text(given, letter) for letter in sorted(given) if given[letter] not in ("", None)]
     video = text(record, "video").partition("/videos/")[2] or text(record, "video")
     return Question(

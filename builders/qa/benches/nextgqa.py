@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nontrivial.builders.qa.benches import SHORT, Bench, Place, Question
-from nontrivial.builders.qa.benches.question import Record, by_letters, choices, text
+from nontrivial.builders.qa.benches.question import Record, by_letters, choices, kind_of, text
 from nontrivial.manifests.answers import read_letters
 
 
@@ -19,6 +19,7 @@ def parse(record: Record, place: Place) -> Question:
         question=text(record, "question"),
         options=options,
         right=by_letters(options, read_letters(text(record, "answer"))),
+        kind=kind_of(record),
     )
 
 

@@ -5,18 +5,20 @@
   independent  each option is true or false by itself (CLEVRER's choices); none to all are right
   exclusive    one is right and the others cannot be, by construction (a closed vocabulary)
   single       one is marked right; their texts decide whether the others exclude it
+  negated      as `single`, and the question asks for what is not so: it is never inverted
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 from typing import Any
 
 from nontrivial.manifests.answers import LETTERS, unlabel, without_label
 
-INDEPENDENT, EXCLUSIVE, SINGLE = "independent", "exclusive", "single"
+INDEPENDENT, EXCLUSIVE, SINGLE, NEGATED = "independent", "exclusive", "single", "negated"
 MAX_TEXT = 4000  # characters; a longer question or option is a mishap or an attack
 
 Record = Mapping[str, Any]
@@ -51,8 +53,9 @@ class Question:
 class Refused:
     """A record that is no usable question.
 
-    `damaged` if it is unreadable. Published benchmarks also hold records that are readable but
-    unusable: open-ended, with one option, or with an answer that is none of the options.
+    `damaged` records count against `--max_bad`. Not damaged are records that the benchmark itself
+    declares to be something else (open-ended, about an image) and those whose wording alone is in
+    the way.
     """
 
     id: str
@@ -121,7 +124,9 @@ def choices(record: Record, name: str) -> list[str]:
     """Read a list of option texts; labels `A.` or `(A)` are removed if every option has its own."""
     value: Any = record.get(name)
     if not hasattr(value, "__len__") or isinstance(value, (str, dict)):
-        raise Unusable(f"field {name!r} is missing or not a list of options", damaged=False)
+        raise Unusable(f"field {name!r} is missing or not a list of options")
+    if len(value) > len(LETTERS) - 1:
+        raise Unusable(f"{len(value)} options are more than can be lettered")
     return unlabel([text({"option": item}, "option") for item in value])
 
 
@@ -130,7 +135,7 @@ def marked(options: Sequence[str], right: Collection[int]) -> list[bool]:
     beyond = [place for place in right if not 0 <= place < len(options)]
     if beyond or not right:
         given = f"position {beyond[0]}" if beyond else "no right option"
-        raise Unusable(f"the answer is {given}, there are {len(options)} options", damaged=False)
+        raise Unusable(f"the answer is {given}, there are {len(options)} options")
     return [place in right for place in range(len(options))]
 
 
@@ -144,12 +149,17 @@ def by_text(options: Sequence[str], answer: str) -> list[bool]:
     texts = (answer, without_label(answer))
     right = [option in texts for option in options]
     if not any(right):
-        raise Unusable(f"the answer {answer[:60]!r} is not among the options", damaged=False)
+        raise Unusable(f"the answer {answer[:60]!r} is not among the options")
     return right
 
 
+def kind_of(record: Record) -> str:
+    """Return `negated` for a record whose `is_negated` is true, else `single`."""
+    return NEGATED if str(record.get("is_negated")).lower() in ("true", "1") else SINGLE
+
+
 def check(question: Question) -> Question:
-    """Return the question if it is usable, else raise `Unusable`."""
+    """Return the question without option lines if it is usable, else raise `Unusable`."""
     _check_texts(question)
     start, end = question.start, question.end
     if (start, end) != (None, None) and not _is_range(start, end):
@@ -157,10 +167,72 @@ def check(question: Question) -> Question:
     if len(question.options) > len(LETTERS) - 1:
         raise Unusable(f"{len(question.options)} options are more than can be lettered")
     if question.kind != INDEPENDENT and len(question.options) < 2:
-        raise Unusable("fewer than two options", damaged=False)
-    if question.kind != EXCLUSIVE:  # a vocabulary has no word twice
+        raise Unusable("fewer than two options")
+    if question.kind in (SINGLE, NEGATED):
         _check_repeats(question)
+        return _without_option_lines(question)
     return question
+
+
+def _without_option_lines(question: Question) -> Question:
+    asked = without_options(question.question, question.options)
+    if asked == question.question:
+        return question
+    return replace(question, question=asked)
+
+
+def without_options(asked: str, options: Sequence[str]) -> str:
+    """Remove the options from the end of a question's text, where some files repeat them.
+
+    Their letters there would be wrong once the options are ordered anew. Raises `Unusable` if the
+    text ends in lettered lines that are not the options.
+
+    >>> without_options("What fell? Options: (A) a cup (B) a hat", ["a cup", "a hat"])
+    'What fell?'
+    >>> without_options("What fell?\\nA cup\\nB hat\\nAnswer with a letter.", ["cup", "hat"])
+    'What fell?'
+    """
+    if not _MAY_LIST.search(asked):
+        return asked
+    for start in _A_LABEL.finditer(asked):
+        if _are_options(asked[start.start() :], options):
+            return _LIST_HEAD.sub("", asked[: start.start()]).strip() or asked
+    lines = [_plain(line) for line in asked.split("\n")]
+    wanted = [_plain(option) for option in options]
+    for place in range(1, len(lines) - len(wanted) + 1):
+        if lines[place : place + len(wanted)] == wanted:
+            return _LIST_HEAD.sub("", "\n".join(asked.split("\n")[:place])).strip() or asked
+    if len(_LABELLED_LINE.findall(asked)) > 1:
+        raise Unusable("the question ends in lettered lines that are not its options")
+    return asked
+
+
+_MAY_LIST = re.compile(r"\n|(?:^|\W)\(?A[.):]\s")
+_A_LABEL = re.compile(r"(?:(?<=\W)|^)(?:\(A\)|A[.):]|(?:(?<=\n)|^)A(?= ))\s*")
+_LABELLED_LINE = re.compile(r"^\s*(?:\([A-Z]\)|[A-Z][.):])\s", re.MULTILINE)
+_LIST_HEAD = re.compile(
+    r"\s*(?:\b(?:the |possible |answer |following )*"
+    r"(?:options?|choices|candidates|answers)(?: are)?\s*[:\-]?)?\s*$",
+    re.IGNORECASE,
+)
+
+
+def _are_options(tail: str, options: Sequence[str]) -> bool:
+    """True if a text is the options in their order, each behind its letter, and other lines."""
+    place = 0
+    for letter, option in zip(LETTERS, options, strict=False):
+        label = re.compile(rf"\s*\(?{letter}(?:[.):]|(?=\s))+\s*").match(tail, place)
+        if not label:
+            return False
+        end = label.end() + len(option)
+        if _plain(tail[label.end() : end]) != _plain(option):
+            return False
+        place = end + len(tail[end:]) - len(tail[end:].lstrip(" .;,"))
+    return not tail[place:].strip() or tail[place] == "\n"
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split()).strip(" .")
 
 
 def _check_texts(question: Question) -> None:
@@ -178,6 +250,6 @@ def _is_range(start: float | None, end: float | None) -> bool:
 
 
 def _check_repeats(question: Question) -> None:
-    texts = [" ".join(option.casefold().split()).rstrip(".") for option in question.options]
+    texts = [_plain(option) for option in question.options]
     if any(texts.count(right) > 1 for right in compress(texts, question.right)):
         raise Unusable("a right option appears twice", damaged=False)

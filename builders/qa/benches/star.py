@@ -13,7 +13,7 @@ def parse(record: Record, place: Place) -> Question:
     video, name = text(record, "video_id"), text(record, "question_id")
     choices = record.get("choices")
     if not isinstance(choices, list) or not all(isinstance(item, Mapping) for item in choices):
-        raise Unusable("field 'choices' is missing or not a list of records", damaged=False)
+        raise Unusable("field 'choices' is missing or not a list of records")
     options = [text(choice, "choice") for choice in choices]
     return Question(
         id=f"star/{place.split}/{name}",

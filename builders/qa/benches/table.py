@@ -1,81 +1,92 @@
 """Any table of questions, options and answers: csv, JSON, JSON Lines, Parquet.
 
-Columns: `id`, `question`, `video`, `answer` (letters, or the text of an option), and `options` (a
-list, or a text of JSON or of lines) or one column per option (`A` … `Z`, `a0` …, `option_1` …).
+Columns: `id`, `question`, `video` (or `path`), `answer`, and `options` (a list, a mapping of
+letters, or a text of a list or of lines) or one column per option (`A`, `a0`, `option_1` …).
 Optional: `start`, `end`, `family`, and `independent: true` where each option is true or false by
-itself.
+itself. `--map` names other columns; `--answer` says how `answer` marks the right option, where the
+file leaves a doubt.
 """
 
 from __future__ import annotations
 
-import json
-import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+from typing import Any
 
-from nontrivial.builders.qa.benches import SHORT, Bench, Place, Question, Unusable
-from nontrivial.builders.qa.benches.question import (
-    INDEPENDENT,
-    SINGLE,
-    Record,
-    by_letters,
-    by_text,
-    choices,
-    seconds,
-    text,
-)
-from nontrivial.manifests.answers import LETTERS, read_letters, unlabel
+from nontrivial.builders.qa.benches import ANSWERS, SHORT, Bench
+from nontrivial.builders.qa.benches.columns import Columns, read_options, read_right, reader
+from nontrivial.builders.qa.benches.question import Unusable
+from nontrivial.manifests.errors import BadInput
 
-_COLUMN = re.compile(r"[A-Z]|a\d+|option_?\d+|choice_?\d+")
+COLUMNS = Columns(id=("id",), video=("video", "path"), family=("family",), splits=False)
+SHOWN = 3  # rows that an error shows
+SURE = 0.99  # a way of reading answers must fit this share of the rows
 
 
-def parse(record: Record, place: Place) -> Question:
-    video = text(record, "video", "path")
-    options = read_options(record)
-    independent = str(record.get("independent", "")).lower() in ("true", "1", "yes")
-    return Question(
-        id=f"table/{text(record, 'id')}",
-        video=place.video(video),
-        group=f"table/{video.strip('/')}",
-        family=str(record.get("family") or "table"),
-        question=text(record, "question"),
-        options=options,
-        right=read_right(options, record, independent),
-        kind=INDEPENDENT if independent else SINGLE,
-        start=seconds(record, "start"),
-        end=seconds(record, "end"),
+def fitted(records: Sequence[Any], renamed: str | None, answer_is: str | None) -> Bench:
+    """Return the reader of these records, by `--map` and `--answer`; raises `BadInput` in doubt."""
+    columns = mapped(COLUMNS, renamed, records)
+    columns = replace(columns, answer_is=answer_is or read_answers_as(records, columns))
+    return replace(BENCH, parse=reader("table", columns))
+
+
+def mapped(columns: Columns, renamed: str | None, records: Sequence[Any]) -> Columns:
+    """Apply `--map question=text,options=a+b+c`.
+
+    >>> mapped(COLUMNS, "video=clips/{vid}.mp4,options=a+b", [{"vid": 1, "a": 2, "b": 3}]).options
+    ('a', 'b')
+    """
+    known = set(vars(columns)) - {"asked", "answer_is"}
+    present = {key for record in records if isinstance(record, Mapping) for key in record}
+    for pair in filter(None, (renamed or "").split(",")):
+        name, equals, column = (part.strip() for part in pair.partition("="))
+        if not equals or name not in known:
+            raise BadInput(f"--map {pair}: needs NAME=COLUMN, where NAME is one of {sorted(known)}")
+        names = tuple(part.strip() for part in column.split("+"))
+        absent = [part for part in names if "{" not in part and part not in present]
+        if absent:
+            raise BadInput(f"--map {pair}: no record has {absent[0]!r}; columns: {sorted(present)}")
+        columns = replace(columns, **{name: names})  # type: ignore[arg-type]
+    return columns
+
+
+def read_answers_as(records: Sequence[Any], columns: Columns) -> str:
+    """Return the one way of reading that fits nearly all answers; two that differ are an error."""
+    readings: dict[str, list[Any]] = {form: [] for form in ANSWERS}
+    shown: list[str] = []
+    asked = 0
+    for record in records:
+        try:
+            options = read_options(record, columns.options)
+            answer = next(record[key] for key in columns.answer if record.get(key) is not None)
+        except (Unusable, StopIteration, AttributeError, TypeError):
+            continue
+        asked += 1
+        if len(shown) < SHOWN:
+            shown.append(f"  answer {str(answer)[:60]!r} among {[text[:30] for text in options]}")
+        for form, marks in readings.items():
+            try:
+                marks.append(tuple(read_right(options, answer, form)))
+            except Unusable:
+                marks.append(None)
+    if not asked:
+        return ANSWERS[0]  # every record is refused with its own reason
+    fits = {form: asked - marks.count(None) for form, marks in readings.items()}
+    fits = {form: count for form, count in fits.items() if count >= SURE * asked}
+    pairs = combinations([readings[form] for form in fits], 2)
+    if fits and all(_agree(first, second) for first, second in pairs):
+        return max(fits, key=fits.__getitem__)
+    ways = " and as ".join(fits) if fits else "none of " + ", ".join(ANSWERS)
+    rows = "\n".join(shown)
+    raise BadInput(
+        f"the answers can be read as {ways}; say which with --answer {'|'.join(ANSWERS)}, or name "
+        f"the columns with --map answer=…,options=…\n{rows}"
     )
 
 
-def read_options(record: Record) -> list[str]:
-    """Read option texts from a list, a text of JSON or of lines, or one column per option."""
-    given = record.get("options")
-    if given is None or given == "":
-        names = sorted((name for name in record if _COLUMN.fullmatch(name)), key=_position)
-        given = [record[name] for name in names if record[name] not in (None, "")]
-        if not given:
-            raise Unusable("has neither 'options' nor a column an option", damaged=False)
-    if isinstance(given, str):
-        try:
-            given = json.loads(given) if given.lstrip().startswith("[") else given.split("\n")
-        except (ValueError, RecursionError) as error:
-            raise Unusable("field 'options' is no list that can be read") from error
-    return unlabel(choices({"options": given}, "options"))
-
-
-def read_right(options: list[str], record: Record, independent: bool) -> list[bool]:
-    """Read truth values from letters or an option's text; independent options may all be wrong."""
-    answer = record.get("answer")
-    if isinstance(answer, list):
-        answer = ",".join(str(item) for item in answer)
-    if independent and answer in (None, ""):
-        return [False] * len(options)
-    answer = text({"answer": answer}, "answer")
-    letters = read_letters(answer, options)
-    return by_letters(options, letters) if letters else by_text(options, answer)
-
-
-def _position(name: str) -> tuple[int, str]:
-    digits = re.sub(r"\D", "", name)
-    return (int(digits) if digits else LETTERS.index(name), name)
+def _agree(first: Sequence[Any], second: Sequence[Any]) -> bool:
+    return all(a == b for a, b in zip(first, second, strict=True) if None not in (a, b))
 
 
 BENCH = Bench(
@@ -83,5 +94,6 @@ BENCH = Bench(
     files={split: (f"{split}.*",) for split in SHORT},
     layout="a csv, JSON, JSON Lines or Parquet file with id, video, question, options, answer",
     origin="your own; give the file with --annotations FILE",
-    parse=parse,
+    parse=reader("table", COLUMNS),
+    fit=fitted,
 )

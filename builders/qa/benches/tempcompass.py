@@ -38,7 +38,7 @@ def parse(record: Record, place: Place) -> Question:
     labelled = [line for line in lines if line]
     options = unlabel(labelled)
     if not labelled or options == labelled:
-        raise Unusable("the question has no lines of lettered options", damaged=False)
+        raise Unusable("the question has no lines of lettered options")
     number = record.get("number", text(record, "question").replace("\n", " "))
     return Question(
         id=f"tempcompass/{video}/{dimension}/{number}",

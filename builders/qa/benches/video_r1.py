@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from nontrivial.builders.qa.benches import SHORT, Bench, Place, Question, Unusable
-from nontrivial.builders.qa.benches.question import Record, by_letters, choices, seconds, text
+from nontrivial.builders.qa.benches.question import (
+    Record,
+    by_letters,
+    choices,
+    kind_of,
+    seconds,
+    text,
+)
 from nontrivial.manifests.answers import read_answer
 
 
@@ -20,9 +27,10 @@ def parse(record: Record, place: Place) -> Question:
         video=place.video(video),
         group=f"video_r1/{video.strip('/')}",
         family=str(record.get("original_question_type") or "") or "multiple choice",
-        question=text(record, "problem", "question"),
+        question=text(record, "question", "problem"),  # a problem may end in its options
         options=options,
         right=by_letters(options, answer),
+        kind=kind_of(record),
         start=seconds(record, "start"),
         end=seconds(record, "end"),
     )

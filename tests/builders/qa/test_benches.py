@@ -327,12 +327,13 @@ def test_real_files_are_read_whole(shared_data, tmp_path):
     for (name, file), counts in expected.items():
         loaded = load(name, tmp_path, "validation", annotations=shared_data / file)
         assert (len(loaded.frame), len(loaded.refused)) == counts, file
-        assert not any(refused.damaged for refused in loaded.refused)
+        damaged = sum(refused.damaged for refused in loaded.refused)
+        assert damaged <= 0.01 * loaded.records  # the default of --max_bad
 
 
 @pytest.mark.parametrize(
     ("bench", "content"),
-    [("clevrer", {"scenes": []}), ("tempcompass", 1), ("perception_test", "questions")],
+    [("clevrer", {"scenes": 3}), ("tempcompass", 1), ("perception_test", "questions")],
 )
 def test_a_list_is_required_where_a_list_is_read(tmp_path, bench, content):
     path = write_json(tmp_path / "x.json", content)

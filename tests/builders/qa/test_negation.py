@@ -122,7 +122,7 @@ def test_no_negation_lands_in_a_noun_phrase(question):
 
 @pytest.mark.parametrize("question", NEGATIVE)
 def test_a_negative_question_is_refused(question):
-    assert negate(question) == NotNegated(negation.NEGATED)
+    assert negate(question) == NotNegated(negation.IS_NEGATIVE)
 
 
 @pytest.mark.parametrize(
