@@ -15,7 +15,7 @@ import dataclasses
 import gc
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,12 +26,15 @@ from nontrivial.manifests.command import check_share, guard, option, parse, tabl
 from nontrivial.manifests.errors import BadInput, require
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
     import pyarrow as pa
 
     from nontrivial.builders.qa.benches import Loaded
     from nontrivial.builders.qa.benches.question import Refused
     from nontrivial.builders.qa.clips import Located
+    from nontrivial.builders.qa.exclusion import Exclusion
+    from nontrivial.manifests.text_only import Best
 
 LISTED = 20  # refused records that are printed by name
 BATCH = 20_000  # questions decided at a time
@@ -53,7 +56,21 @@ class Options:
         choices=ANSWERS,
     )
     split: str = option("split to read", default="train", choices=tuple(SPLITS))
+    form: str = option(
+        "inverted questions, statements about several questions of a clip, or both",
+        default="invert",
+        choices=("invert", "statements", "both"),
+    )
     ratio: float = option("share of the eligible questions to invert", default=0.5)
+    statements: int = option("statements in each question of that form", default=4, rare=True)
+    exclusive: str = option(
+        "strict also leaves out options that merely resemble the right one",
+        default="normal",
+        choices=("strict", "normal"),
+    )
+    paraphrase_encoder: str | None = option(
+        "text encoder (Hub name or folder) that finds paraphrases of the right option", default=None
+    )
     holdout: float = option("share of the training videos to hold out as a val split", default=0.0)
     seed: int = option("seed of all random choices", default=0)
     out: str = option("folder of the manifests", default="manifests")
@@ -81,7 +98,7 @@ def build(options: Options) -> None:
     """Read, check, invert, report and write the questions."""
     from nontrivial.builders.qa.benches import load
     from nontrivial.builders.qa.clips import locate
-    from nontrivial.builders.qa.questions import assemble, decide
+    from nontrivial.builders.qa.questions import assemble
 
     root = Path(options.root)
     loaded = load(
@@ -103,17 +120,53 @@ def build(options: Options) -> None:
     check_share(damaged, loaded.records, options.max_bad, "records are damaged")
     if located.frame.is_empty():
         raise BadInput(f"{options.bench}: no usable question among {loaded.records} records")
-    work = partial(decide, ratio=options.ratio, seed=options.seed)
-    decided = {"local": in_batches, "ray": on_ray}[options.engine](located.frame, work)
-    decided = with_split(decided, options)
+    decided = with_split(formed(located.frame, options), options)
+    counts = count(loaded, located, decided)
     samples = assemble(decided, source=options.bench, seed=options.seed)
-    about = describe(options, loaded, located, decided, samples)
+    del loaded, located, decided
+    about = describe(options, counts, samples)
     report(about)
     write(samples, about, options)
 
 
+def formed(frame: pl.DataFrame, options: Options) -> pl.DataFrame:
+    """Decide about each question, make statements of them, or both."""
+    import polars as pl
+
+    from nontrivial.builders.qa.questions import decide
+    from nontrivial.builders.qa.statements import state
+
+    rules, parts = exclusion(frame, options), []
+    if options.form != "statements":
+        work = partial(decide, ratio=options.ratio, seed=options.seed, rules=rules)
+        parts.append({"local": in_batches, "ray": on_ray}[options.engine](frame, work))
+    if options.form != "invert":
+        parts.append(state(frame, seed=options.seed, size=options.statements, rules=rules))
+        if parts[-1].is_empty() and len(parts) == 1:
+            raise BadInput("--form statements: no clip has three questions whose options exclude")
+    return pl.concat(parts, how="diagonal")
+
+
+def exclusion(frame: pl.DataFrame, options: Options) -> Exclusion:
+    """Return how strictly options must exclude the right one."""
+    import polars as pl
+
+    from nontrivial.builders.qa.benches.question import SINGLE
+    from nontrivial.builders.qa.exclusion import NORMAL, STRICT, Exclusion
+
+    likeness = None
+    if options.paraphrase_encoder:
+        from nontrivial.models.sentences import encode
+
+        texts = frame.filter(pl.col("kind") == SINGLE)["options"].explode()
+        likeness = encode(options.paraphrase_encoder, texts)
+    return Exclusion(limit=STRICT if options.exclusive == "strict" else NORMAL, likeness=likeness)
+
+
 def check_options(options: Options) -> None:
     """Raise `BadInput` for errors that the parser does not catch."""
+    if not 3 <= options.statements <= 25:
+        raise BadInput(f"--statements {options.statements}: needs a number from 3 to 25")
     for name in ("ratio", "holdout", "max_bad"):
         if not 0 <= getattr(options, name) <= 1:
             raise BadInput(f"--{name} {getattr(options, name)}: needs a share from 0 to 1")
@@ -167,52 +220,120 @@ def with_split(decided: pl.DataFrame, options: Options) -> pl.DataFrame:
     return decided.with_columns(split=split)
 
 
-def describe(
-    options: Options, loaded: Loaded, located: Located, decided: pl.DataFrame, samples: pa.Table
-) -> dict[str, Any]:
-    """Return the manifest's metadata: options, counts by reason, scores of blind strategies."""
-    reasons = Counter(reason for reason in decided["reason"] if reason)
+def count(loaded: Loaded, located: Located, decided: pl.DataFrame) -> dict[str, Any]:
+    """Count records, questions and options by what became of them and why."""
+    import polars as pl
+
+    asked = decided.filter(pl.col("parents").is_null())
+    stated, inverted = decided.filter(pl.col("parents").is_not_null()), asked.filter("inverted")
+    reasons = Counter(reason for reason in asked["reason"] if reason)
     refused = Counter(record.reason for record in loaded.refused + located.refused)
+    return {
+        "records": loaded.records,
+        "refused": dict(refused.most_common()),
+        "questions": len(asked),
+        "eligible": int(asked["eligible"].sum()),
+        "inverted": len(inverted),
+        "kept_as_they_were": dict(reasons.most_common()),
+        "rules": dict(Counter(inverted["rule"]).most_common()),
+        "options_left_out": dict(Counter(inverted["left_out"].explode().drop_nulls())),
+        "statements": len(stated),
+        "questions_in_statements": int(stated["parents"].list.len().sum()),
+        "clips": located.clips,
+    }
+
+
+def describe(options: Options, counts: dict[str, Any], samples: pa.Table) -> dict[str, Any]:
+    """Return the manifest's metadata: options, counts, scores of blind strategies."""
     return {
         "builder": "builders.qa_invert",
         "options": dataclasses.asdict(options),
         "seed": options.seed,
         "media_root": options.root,
         "difficulty": "one minus the most that picking letters blindly earns of the soft reward",
-        "counts": {
-            "records": loaded.records,
-            "refused": dict(refused.most_common()),
-            "questions": len(decided),
-            "eligible": int(decided["eligible"].sum()),
-            "inverted": int(decided["inverted"].sum()),
-            "kept_as_they_were": dict(reasons.most_common()),
-            "rules": dict(Counter(decided.filter(decided["inverted"])["rule"]).most_common()),
-            "clips": located.clips,
-        },
-        "blind": {"before": blind_before(decided), "after": blind_after(samples)},
+        "right_options": "all but one of an inverted single-choice question, so NOT gives their "
+        "number; any number of statements",
+        "counts": counts,
+        "blind": blind(samples),
     }
 
 
-def blind_before(decided: pl.DataFrame) -> dict[str, dict[str, Any]]:
-    """Score the best blind strategies on the questions before inversion."""
+def blind(samples: pa.Table) -> dict[str, Any]:
+    """Score what answers without the media, before inversion, after it, and on statements.
+
+    `learned` compares the strict score of the learned rule before and after inversion, fitted on
+    and asked about inverted questions alone: all of them, and those of each rule.
+    """
+    import pyarrow.compute as pc
+
+    from nontrivial.manifests.text_only import best_blind
+
+    qa = samples["qa"].combine_chunks()
+    is_stated, is_inverted = (
+        pc.is_valid(pc.struct_field(qa, "parents")),
+        pc.struct_field(qa, "inverted"),
+    )
+    results: dict[str, Any] = {}
+    if pc.any(is_stated).as_py():
+        results["statements"] = _as_dicts(best_blind(*_now(samples.filter(is_stated))))
+        samples = samples.filter(pc.invert(is_stated))
+    if len(samples):
+        results["before"] = _as_dicts(best_blind(*_once(samples)))
+        results["after"] = _as_dicts(best_blind(*_now(samples)))
+    if pc.any(is_inverted).as_py():
+        results["learned"] = learned(samples.filter(pc.struct_field(samples["qa"], "inverted")))
+    return results
+
+
+def learned(inverted: pa.Table) -> dict[str, dict[str, float]]:
+    """Return what the learned rule earns before and after: on all, and on those of each rule."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    from nontrivial.manifests.text_only import learn
+
+    before, after = learn(*_once(inverted)), learn(*_now(inverted))
+    rows, *places = np.intersect1d(before.rows, after.rows, return_indices=True)
+    if not len(rows):
+        return {}
+    once, then = before.strict[places[0]], after.strict[places[1]]
+    rules = np.array(pc.struct_field(inverted["qa"], "rule").take(rows).to_pylist())
+    parts = {"inverted": np.ones(len(rows), bool)}
+    parts |= {rule: rules == rule for rule in sorted(set(rules.tolist()))}
+    return {name: _paired(once, then, part) for name, part in parts.items()}
+
+
+def _once(samples: pa.Table) -> tuple[Any, ...]:
+    """Return questions, options, which of them are right, and groups, before inversion."""
     from nontrivial.builders.qa.questions import as_they_were
 
-    return _blind(decided["question"], *as_they_were(decided), decided["group"])
+    question, options, right = as_they_were(samples)
+    return question, options, right, samples["group"].to_pylist()
 
 
-def blind_after(samples: pa.Table) -> dict[str, dict[str, Any]]:
-    """Score the best blind strategies on the samples."""
+def _now(samples: pa.Table) -> tuple[Any, ...]:
+    """Return the same as they are in the manifest."""
     from nontrivial.manifests.schema import truths
 
     options, answers = (samples[name].combine_chunks() for name in ("options", "answer"))
-    question, group = (samples[name].to_pylist() for name in ("question", "group"))
-    return _blind(question, options, truths(options, answers), group)
+    question, right = samples["question"].combine_chunks(), truths(options, answers)
+    return question, options, right, samples["group"].to_pylist()
 
 
-def _blind(*columns: Any) -> dict[str, dict[str, Any]]:
-    from nontrivial.manifests.text_only import best_blind
+def _as_dicts(best: Mapping[str, Best]) -> dict[str, dict[str, Any]]:
+    return {name: dataclasses.asdict(value) for name, value in best.items()}
 
-    return {name: dataclasses.asdict(best) for name, best in best_blind(*columns).items()}
+
+def _paired(before: np.ndarray, after: np.ndarray, part: np.ndarray) -> dict[str, float]:
+    """Compare scores of the same questions, those in `part`, (M,) each."""
+    difference = (after - before)[part]
+    count = len(difference)
+    return {
+        "questions": count,
+        "before": float(before[part].mean()),
+        "after": float(after[part].mean()),
+        "standard_error": float(difference.std(ddof=1) / count**0.5) if count > 1 else 0.0,
+    }
 
 
 def report_refused(refused: Sequence[Refused]) -> None:
@@ -232,17 +353,38 @@ def report(about: dict[str, Any]) -> None:
     rows += [("questions kept", counts["questions"]), ("  eligible", counts["eligible"])]
     rows += [("  inverted", counts["inverted"])]
     rows += [(f"    by {rule}", count) for rule, count in counts["rules"].items()]
+    rows += [(f"    left out: {why}", n) for why, n in counts["options_left_out"].items()]
     rows += [(f"  as it was: {why}", n) for why, n in counts["kept_as_they_were"].items()]
+    if counts["statements"]:
+        rows += [("statements, several a question", counts["statements"])]
+        rows += [("  of so many questions", counts["questions_in_statements"])]
     rows += [(f"clips {state}", count) for state, count in counts["clips"].items()]
     print(table(rows))
-    blind = about["blind"]
+    report_blind(about["blind"])
+
+
+def report_blind(measured: dict[str, Any]) -> None:
+    """Print the best blind strategies, and what the learned one gains or loses by inversion."""
     lines = [
-        (when, score, f"{blind[when][score]['score']:.3f}", blind[when][score]["strategy"])
-        for when in ("before", "after")
-        for score in ("soft", "strict")
+        (when, score, f"{best['score']:.3f}", best["strategy"])
+        for when in ("before", "after", "statements")
+        for score, best in measured.get(when, {}).items()
     ]
     print()
     print(table(lines, ("best blind strategy", "score", "earns", "ranks options by")))
+    rows = [
+        (
+            name,
+            part["questions"],
+            f"{part['before']:.3f}",
+            f"{part['after']:.3f}",
+            f"±{2 * part['standard_error']:.3f}",
+        )
+        for name, part in measured.get("learned", {}).items()
+    ]
+    if rows:
+        print()
+        print(table(rows, ("bag of words, strict", "questions", "before", "after", "difference")))
 
 
 def target_path(options: Options, split: str) -> Path:

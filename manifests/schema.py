@@ -22,7 +22,8 @@ from nontrivial.manifests.answers import LETTERS, NONE
 from nontrivial.manifests.errors import ManifestError
 
 SCHEMA_VERSION = 2
-ADDED = {"reid": ("twin",)}  # fields since version 1; null in older files
+# Fields since version 1, which are null in older files.
+ADDED = {"reid": ("twin",), "qa": ("parents", "doubt")}
 METADATA_KEY = b"nontrivial"
 TASKS = ("reid_pair", "reid_choice", "reid_text", "video_qa")
 SPLITS = ("train", "val", "test")
@@ -56,6 +57,8 @@ QA = pa.struct(
         ("original_question", pa.string()),
         ("original_options", pa.list_(pa.string())),
         ("original_answer", pa.list_(pa.string())),
+        ("parents", pa.list_(pa.string())),  # of statements: the question of each option
+        ("doubt", pa.float32()),  # how much a right option resembles a wrong one, 0 to 1
     ]
 )
 SAMPLES = pa.schema(
@@ -151,16 +154,17 @@ def upgraded(table: pa.Table) -> pa.Table:
             continue
         known = {field.name for field in kind}
         for field in (field for field in added if field not in known):
-            table = table.set_column(place, name, _with_nulls(table.column(place), field))
+            wanted = SAMPLES.field(name).type.field(field)
+            table = table.set_column(place, name, _with_nulls(table.column(place), wanted))
     return table
 
 
-def _with_nulls(column: pa.ChunkedArray, field: str) -> pa.ChunkedArray:
-    """Return structs with one more text field, which is null."""
-    fields = [*column.type, pa.field(field, pa.string())]
+def _with_nulls(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
+    """Return structs with one more field, which is null."""
+    fields = [*column.type, field]
     chunks = [
         pa.StructArray.from_arrays(
-            [*chunk.flatten(), pa.nulls(len(chunk), pa.string())],
+            [*chunk.flatten(), pa.nulls(len(chunk), field.type)],
             fields=fields,
             mask=chunk.is_null(),
         )

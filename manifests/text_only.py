@@ -4,8 +4,9 @@ A strategy ranks the options of a question by their text and picks the first k. 
 letter (how often it is right), by length either way, or by the option's own text (how often it is
 right); k is the one that paid most for that number of options. `likely texts` instead picks every
 option whose text was right more often than not. Each comes twice: it may or may not read NOT in the
-question. All is fitted on one half of the groups and scored on the other, both ways round; the best
-of these held-out scores is returned, which is slightly too high for few questions.
+question. `bag of words` is a learned rule (`bag_of_words`), on a sample of many questions. All is
+fitted on one half of the groups and scored on the other, both ways round; the best of these
+held-out scores is returned, which is slightly too high for few questions.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from nontrivial.manifests import bag_of_words
 from nontrivial.manifests.probes import halves
 
-# One list for each question, or an Arrow array of lists.
+# One text, or one list, for each question; or an Arrow array of them.
+Texts = Any
 Lists = Any
 
 _NOT = r"(?i)\bnot\b|n['’]t\b"
@@ -44,8 +47,17 @@ class Best:
     score: float
 
 
+@dataclass(frozen=True)
+class Learned:
+    """What a bag of words earns on the questions in `rows` (M,): `soft` and `strict`, (M,) each."""
+
+    rows: np.ndarray
+    soft: np.ndarray
+    strict: np.ndarray
+
+
 def best_blind(
-    questions: Sequence[str], options: Lists, right: Lists, groups: Sequence[str]
+    questions: Texts, options: Lists, right: Lists, groups: Sequence[str]
 ) -> dict[str, Best]:
     """Return the best strategy without media for the `soft` and for the `strict` score.
 
@@ -59,8 +71,7 @@ def best_blind(
     flat = _Flat.of(options, right)
     half = halves(groups)
     fits = (half, ~half)
-    texts = pa.array(questions, pa.string())
-    says_not = pc.match_substring_regex(texts, _NOT).to_numpy(zero_copy_only=False).astype(bool)
+    says_not = _says_not(questions)
     flags = {"": np.zeros_like(says_not), ", reading NOT": says_not}
 
     @cache
@@ -79,12 +90,61 @@ def best_blind(
                 else:
                     earned.append(_with_best_k(scores, flat.counts * 2 + flag, fit, ~fit))
             for name, best in results.items():
-                mean = float(np.concatenate([scores[name] for scores in earned]).mean())
-                best.append(Best(strategy + reads, mean))
+                mean = np.concatenate([scores[name] for scores in earned]).mean(dtype=np.float64)
+                best.append(Best(strategy + reads, float(mean)))
+    learned = learn(questions, options, right, groups)
+    if len(learned.rows):
+        for name, best in results.items():
+            best.append(Best("bag of words", float(getattr(learned, name).mean())))
     return {name: max(best, key=lambda best: best.score) for name, best in results.items()}
 
 
-# For each score (Q, k): what picking the first k options earns.
+def learn(questions: Sequence[str], options: Lists, right: Lists, groups: Sequence[str]) -> Learned:
+    """Score the learned rule on a sample of the questions; on none if they are few.
+
+    It picks the best number of options, or all that are more likely right than not, whichever paid
+    more in the half that it is fitted on.
+    """
+    if len(questions) < bag_of_words.FEWEST:
+        return Learned(*(np.empty(0, kind) for kind in (np.int64, np.float64, np.float64)))
+    half = halves(groups)
+    offered, truth = (_as_lists(options, pa.string()), _as_lists(right, pa.bool_()))
+    counts = offered.value_lengths().to_numpy().astype(np.int64)
+    rows = bag_of_words.sample(groups, counts, half)
+    offered, truth, half = offered.take(pa.array(rows)), truth.take(pa.array(rows)), half[rows]
+    asked = _as_texts(questions).take(pa.array(rows)).to_pylist()
+    says_not, flat = _says_not(asked), _Flat.of(offered, truth)
+    values = bag_of_words.probabilities(
+        asked, offered.to_pylist(), truth.to_pylist(), says_not, half
+    )
+    earned = {name: np.zeros(len(rows)) for name in ("soft", "strict")}
+    for fit, value in zip((half, ~half), values, strict=True):
+        scores = _scores(flat, value)
+        everything = np.ones(len(rows), bool)
+        ways = (
+            _with_best_k(scores, flat.counts * 2 + says_not, fit, everything),
+            _with_likely(scores, flat, value, everything),
+        )
+        for name, result in earned.items():
+            best = max(ways, key=lambda way: way[name][fit].mean() if fit.any() else 0.0)
+            result[~fit] = best[name][~fit]
+    return Learned(rows, **earned)
+
+
+def _as_texts(values: Texts) -> pa.Array:
+    return values if isinstance(values, pa.Array) else pa.array(values, pa.string())
+
+
+def _says_not(questions: Texts) -> np.ndarray:
+    texts = _as_texts(questions)
+    return pc.match_substring_regex(texts, _NOT).to_numpy(zero_copy_only=False).astype(bool)
+
+
+def _as_lists(values: Lists, kind: pa.DataType) -> pa.ListArray:
+    return values if isinstance(values, pa.Array) else pa.array(values, pa.list_(kind))
+
+
+# For `soft` (float32) and `strict` (bool), (Q, k): what picking the first k options earns.
 _Scores = dict[str, np.ndarray]
 
 
@@ -108,10 +168,7 @@ class _Flat:
 
     @classmethod
     def of(cls, options: Lists, right: Lists) -> _Flat:
-        lists, truths = (
-            values if isinstance(values, pa.Array) else pa.array(values, pa.list_(kind))
-            for values, kind in ((options, pa.string()), (right, pa.bool_()))
-        )
+        lists, truths = _as_lists(options, pa.string()), _as_lists(right, pa.bool_())
         counts = lists.value_lengths().to_numpy().astype(np.int64)
         coded = lists.flatten().dictionary_encode()
         code = coded.indices.to_numpy()
@@ -139,8 +196,8 @@ def _scores(flat: _Flat, value: np.ndarray) -> _Scores:
     ranked = np.take_along_axis(right, np.argsort(-values, axis=1, kind="stable"), axis=1)
     all_right = np.logical_and.accumulate(ranked, axis=1)
     k, size = np.arange(1, shape[1] + 1), right.sum(axis=1, keepdims=True)
-    soft = np.where(all_right, k / size, 0.0)
-    return {"soft": soft, "strict": (all_right & (k == size)).astype(np.float64)}
+    soft = np.where(all_right, k / size, 0.0).astype(np.float32)
+    return {"soft": soft, "strict": all_right & (k == size)}
 
 
 def _values(flat: _Flat, by: str, flag: np.ndarray, fit: np.ndarray) -> np.ndarray:

@@ -4,12 +4,17 @@
 in the answer, or may be true beside it (`entailment`), would get a false label. Such an option is
 left out. A question is refused, with a reason, if too few options remain or if its options refer to
 each other.
+
+**Doubt** is a number from 0 to 1: how much an option that stays resembles the answer. It is the
+share of content words that both have (Dice), or `REORDERED` if one merely orders the other's words
+anew, or the cosine of a text encoder where one is named, whichever is largest. An option is left
+out from `STRICT` on if asked for, and in any case from a cosine of `PARAPHRASE` on.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -25,7 +30,14 @@ from nontrivial.builders.qa.lexicon import (
     VAGUE,
 )
 
-LEAST = 3  # options that must remain; with fewer, blind picking earns too much
+# Options that must remain: with fewer, blind picking earns too much. Where doubtful ones are left
+# out, one more: a question must not become much easier to guess than it was.
+LEAST = 3
+FEW = "fewer than three options"
+NORMAL, STRICT = 1.0, 0.6
+REORDERED = 0.9
+PARAPHRASE = 0.85
+Likeness = Callable[[str, str], float]
 
 _CATCH_ALL = re.compile(
     r"\b(?:none|all|both|any|neither|either|two|some) of (?:the )?"
@@ -42,15 +54,17 @@ _NUMBER = re.compile(r"[\d.,:%/$€]+|one[- ]?half")
 _COUNTING = re.compile(r"\bhow (?:many|much)\b", re.IGNORECASE)
 _WHERE = re.compile(r"\bwhere\b|\bplace\b|\blocation\b|\bsetting\b", re.IGNORECASE)
 _COUNTERCLOCKWISE = re.compile(r"\b(?:counter|anti)[- ]?clockwise\b")
+_LIST = re.compile(r",|;| and | & ")
 _WORD = re.compile(r"[a-z0-9]+(?:['’][a-z]+)?")
 
 
 @dataclass(frozen=True)
 class Kept:
-    """Positions of the options that exclude each other; `doubtful` others were left out."""
+    """Positions of the options that exclude each other, why others were left out, and the doubt."""
 
     positions: list[int]
-    doubtful: int
+    left_out: list[str]
+    doubt: float
 
 
 @dataclass(frozen=True)
@@ -60,15 +74,34 @@ class NotExclusive:
     reason: str
 
 
-def exclusive_options(question: str, options: Sequence[str], answer: int) -> Kept | NotExclusive:
+@dataclass(frozen=True)
+class Exclusion:
+    """How strictly options must exclude the answer.
+
+    limit       doubt from which on an option is left out
+    likeness    cosine of two options' texts by a text encoder
+    statements  no NOT is asked: two options suffice, and may be yes and no, or counts
+    """
+
+    limit: float = NORMAL
+    likeness: Likeness | None = None
+    statements: bool = False
+
+
+DEFAULT = Exclusion()
+
+
+def exclusive_options(
+    question: str, options: Sequence[str], answer: int, rules: Exclusion = DEFAULT
+) -> Kept | NotExclusive:
     """Select the options that may stand beside the answer in an inverted question.
 
-    >>> exclusive_options("What is he doing?", ["sing", "singing a song", "run", "eat"], 0)
-    Kept(positions=[0, 2, 3], doubtful=1)
+    >>> exclusive_options("What is he doing?", ["sing", "sing a song", "run", "eat", "dig"], 0)
+    Kept(positions=[0, 2, 3, 4], left_out=['contains the answer or is part of it'], doubt=0.0)
     >>> exclusive_options("Is it red?", ["not sure", "no", "yes"], 2).reason
     'the options are yes and no'
     """
-    refusal = _refusal(question, options)
+    refusal = _refusal(question, options, rules.statements)
     if refusal:
         return NotExclusive(refusal)
     is_where = bool(_WHERE.search(question))
@@ -77,20 +110,52 @@ def exclusive_options(question: str, options: Sequence[str], answer: int) -> Kep
         return NotExclusive("the answer is a place that contains others")
     if right and set(right) <= VAGUE:
         return NotExclusive("the answer is too general to exclude others")
-    kept, seen = [answer], set()
+    kept, seen, left_out, most = [answer], set(), [], 0.0
     for position, option in enumerate(options):
-        words, text = content(option), " ".join(_WORD.findall(option.casefold()))
-        is_broad = set(words) <= VAGUE or (is_where and _is_broad_place(words))
-        if position == answer or text in seen or is_broad or overlaps(words, right):
+        if position == answer:
             continue
-        if clash(options[answer], option, share=not set(words).isdisjoint(right)):
+        words, text = content(option), " ".join(_WORD.findall(option.casefold()))
+        why = "comes twice" if text in seen else _why_doubtful(option, options[answer], is_where)
+        alike = 0.0
+        if not why and rules.likeness:
+            alike = rules.likeness(option, options[answer])
+            why = "paraphrases the answer" if alike >= PARAPHRASE else None
+        doubt = 0.0 if why else max(_doubt(words, right), alike)
+        if why or doubt >= rules.limit:
+            left_out.append(why or "is worded much like the answer")
             continue
         kept.append(position)
         seen.add(text)
-    if len(kept) < LEAST:
+        most = max(most, doubt)
+    least = 2 if rules.statements else LEAST + bool(left_out)
+    if len(kept) < least:
         few = len(options) < LEAST
-        return NotExclusive("fewer than three options" if few else "the options overlap the answer")
-    return Kept(sorted(kept), len(options) - len(kept))
+        return NotExclusive(FEW if few else "the options overlap the answer")
+    return Kept(sorted(kept), left_out, most)
+
+
+def _why_doubtful(option: str, answer: str, is_where: bool) -> str | None:
+    """Return why an option may be right beside the answer, or None."""
+    words, right = content(option), content(answer)
+    if set(words) <= VAGUE or (is_where and _is_broad_place(words)):
+        return "is too general to be wrong"
+    if overlaps(words, right) or _is_sublist(words, right, option, answer):
+        return "contains the answer or is part of it"
+    return clash(answer, option, share=not set(words).isdisjoint(right))
+
+
+def _is_sublist(words: Sequence[str], right: Sequence[str], option: str, answer: str) -> bool:
+    """True for two enumerations of which one holds everything that the other does, and more."""
+    if not (_LIST.search(option) or _LIST.search(answer)):
+        return False
+    return set(words) < set(right) or set(right) < set(words)
+
+
+def _doubt(words: Sequence[str], right: Sequence[str]) -> float:
+    first, second = set(words), set(right)
+    if first == second:
+        return REORDERED
+    return min(2 * len(first & second) / (len(first) + len(second)), REORDERED)
 
 
 def _is_broad_place(words: Sequence[str]) -> bool:
@@ -134,12 +199,16 @@ def content(text: str) -> tuple[str, ...]:
     return tuple(SYNONYMS.get(stem, stem) for stem in map(_stem, kept or words))
 
 
-def _refusal(question: str, options: Sequence[str]) -> str | None:
-    if any(_YES_NO.match(option.strip()) for option in options):
+def _refusal(question: str, options: Sequence[str], statements: bool) -> str | None:
+    if not statements and any(_YES_NO.match(option.strip()) for option in options):
         return "the options are yes and no"
     if any(_CATCH_ALL.search(option.strip()) for option in options):
         return "an option talks about the others or about not knowing"
-    if _COUNTING.search(question) and any(is_number(option) for option in options):
+    if (
+        not statements
+        and _COUNTING.search(question)
+        and any(is_number(option) for option in options)
+    ):
         return "a count with numbers as options"
     return None
 

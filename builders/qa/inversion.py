@@ -4,11 +4,10 @@ Inversion is exact in two cases. If each option is true or false by itself, *not
 removed and every truth value flips. If the wrong options exclude the right one, all others become
 right. Any other question stays as it is, with the reason.
 
-**Blind picking.** An inverted single-choice question has one wrong option among n. Picking k
-letters without looking earns k(n − k)/(n(n − 1)) of the soft reward: at best 1/3 for n = 3 and 4,
-0.30 for n = 5. Leaving an option out raises this, and "all but one" is right once in n. So nearly
-all options stay: doubtful ones are always left out, and one in `LEAVE_OUT` of the inverted
-questions with four or more options loses one, so that their number varies. Letters are drawn by a
+**Blind picking.** An inverted single-choice question has one wrong option among n: reading NOT
+gives the count, and picking k letters without looking earns k(n − k)/(n(n − 1)) of the soft reward,
+at best 1/3 for n = 3 and 4, 0.30 for n = 5. Fewer options would raise this, so only doubtful ones
+are left out. Where the count should tell nothing, `statements` are the form. Letters are drawn by a
 hash of the question's id, so that the same question has the same letters in any file. Where nothing
 is right, the answer is an option of its own, `NONE`. It is offered about `DECOYS` times as often
 where it is wrong, or its presence would give it away.
@@ -23,22 +22,33 @@ from math import comb, factorial
 
 from nontrivial.builders.qa.benches.question import EXCLUSIVE, INDEPENDENT, NEGATED
 from nontrivial.builders.qa.entailment import says_nothing
-from nontrivial.builders.qa.exclusion import NotExclusive, exclusive_options
+from nontrivial.builders.qa.exclusion import (
+    DEFAULT,
+    FEW,
+    LEAST,
+    Exclusion,
+    Kept,
+    NotExclusive,
+    exclusive_options,
+)
 from nontrivial.builders.qa.negation import IS_NEGATIVE, NotNegated, negate, toggle
 
-LEAVE_OUT = 20  # one in this many inverted questions loses a right option
 DECOYS = 3  # questions that offer NONE where it is wrong, per question where it is right
 SEVERAL = "several options are right already"
-FEW = "fewer than three options"
 
 
 @dataclass(frozen=True)
 class Inversion:
-    """An inverted question, its rule, and the positions of the old options that stay."""
+    """An inverted question, its rule, and the positions of the old options that stay.
+
+    `left_out` tells why others do not, `doubt` how much one that stays resembles the answer.
+    """
 
     question: str
     rule: str
     positions: list[int]
+    left_out: tuple[str, ...] = ()
+    doubt: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -50,41 +60,42 @@ class NotInverted:
 
 
 def invert(
-    question: str, options: Sequence[str], right: Sequence[bool], kind: str
+    question: str,
+    options: Sequence[str],
+    right: Sequence[bool],
+    kind: str,
+    rules: Exclusion = DEFAULT,
 ) -> Inversion | NotInverted:
     """Invert a question, so that exactly the old wrong options among those that stay are right.
 
-    >>> invert("What will happen next?", ["A hits B", "C exits"], [True, False], "independent")
-    Inversion(question='What will not happen next?', rule='will_happen.added', positions=[0, 1])
+    >>> invert("What will happen?", ["A hits B", "C exits"], [True, False], "independent").question
+    'What will not happen?'
     >>> invert("Is it red?", ["yes", "no"], [True, False], "single").reason
     'the options are yes and no'
     """
     if kind == NEGATED:
         return NotInverted(IS_NEGATIVE)
+    everything = Kept(list(range(len(options))), [], 0.0)
     if kind == INDEPENDENT:
-        negation, positions = toggle(question), list(range(len(options)))
+        kept, negation = everything, toggle(question)
     else:
         if sum(right) != 1:
             return NotInverted(SEVERAL)
-        kept = _kept(question, options, list(right).index(True), kind)
-        if isinstance(kept, NotInverted):
-            return kept
-        positions = kept
-        denying = any(says_nothing(options[position]) for position in positions)
+        if kind == EXCLUSIVE:
+            if len(options) < LEAST:
+                return NotInverted(FEW)
+            chosen: Kept | NotExclusive = everything
+        else:
+            chosen = exclusive_options(question, options, list(right).index(True), rules)
+        if isinstance(chosen, NotExclusive):
+            return NotInverted(chosen.reason)
+        kept = chosen
+        denying = any(says_nothing(options[position]) for position in kept.positions)
         negation = negate(question, closed=kind == EXCLUSIVE, outer=denying)
     if isinstance(negation, NotNegated):
         return NotInverted(negation.reason, eligible=True)
-    return Inversion(negation.text, negation.rule, positions)
-
-
-def leave_one_out(positions: Sequence[int], answer: int, key: str) -> list[int]:
-    """Drop one position that is right after inversion, for one key in `LEAVE_OUT`."""
-    drawn = _number(key, "leave out")
-    if len(positions) < 4 or drawn % LEAVE_OUT:
-        return list(positions)
-    others = [position for position in positions if position != answer]
-    dropped = others[drawn // LEAVE_OUT % len(others)]
-    return [position for position in positions if position != dropped]
+    left_out = tuple(kept.left_out)
+    return Inversion(negation.text, negation.rule, kept.positions, left_out, kept.doubt)
 
 
 def shuffled(positions: Sequence[int], key: str) -> list[int]:
@@ -126,13 +137,6 @@ def blind_soft(options: int, right: int) -> float:
     (0.3, 0.333, 0.25)
     """
     return max(k / right * comb(right, k) / comb(options, k) for k in range(1, right + 1))
-
-
-def _kept(question: str, options: Sequence[str], answer: int, kind: str) -> list[int] | NotInverted:
-    if kind == EXCLUSIVE:
-        return list(range(len(options))) if len(options) >= 3 else NotInverted(FEW)
-    kept = exclusive_options(question, options, answer)
-    return NotInverted(kept.reason) if isinstance(kept, NotExclusive) else kept.positions
 
 
 def _number(*parts: str) -> int:

@@ -144,7 +144,12 @@ happy joy joyful glad excit satisfi cheerful delight pleas thrill;
 sad upset unhappy; scar afraid frighten fearful; angry annoy mad; surpris shock amaz; tir exhaust;
 fast quick rapid; big larg; small littl; finish end; stop halt; cup mug; pictur photo; sofa couch;
 bicycl bik; cry weep; hug embrac; fall drop; caress strok pat pet; colleagu coworker; eat chew;
-away leav; shout yell scream; rest relax; protect safety; use using used; forest wood wooded
+away leav; shout yell scream; rest relax; protect safety; use using used; forest wood wooded;
+person peopl; knif kniv; shelf shelv; scarf scarv; wolf wolv; wif wiv; loaf loav;
+half halv; foot feet; tooth teeth; mous mic; goos gees; television tv; phon cellphon smartphon
+telephon; cap hat; shoe sneaker; coat jacket; stairs staircas stairway; road street; shop stor;
+begin start; shut clos; jump leap hop; ship boat; garbag trash rubbish; movi film;
+lift rais; assist help; purchas buy; car automobil; airplan aircraft; doctor physician
 """
 SYNONYMS = {word: words[0] for words in map(str.split, _SYNONYM_SETS.split(";")) for word in words}
 # A stem and narrower stems: where "parent" is right, "mother" is not wrong.

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nontrivial.builders.qa.benches.question import INDEPENDENT
+from nontrivial.builders.qa.exclusion import DEFAULT, Exclusion
 from nontrivial.builders.qa.inversion import (
     NotInverted,
     blind_soft,
     decoy_rate,
     invert,
-    leave_one_out,
     shuffled,
     uniform,
 )
@@ -29,45 +29,64 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
+AT_ONCE = 20_000  # questions assembled at a time
 ORIGINAL = "original"
 NOT_DRAWN = "not drawn"
-_DECIDED = ("new_question", "rule", "inverted", "order", "eligible", "reason")
-_KEPT = ("split", "group", "start", "end", "family", "rule", "inverted")
+_DECIDED = {
+    "new_question": str,
+    "rule": str,
+    "inverted": bool,
+    "order": list,
+    "eligible": bool,
+    "reason": str,
+    "left_out": tuple,
+    "doubt": float,
+    "parents": tuple,
+}
+_KEPT = ("split", "group", "start", "end", "family", "rule", "inverted", "doubt")
 
 
-def decide(frame: pl.DataFrame, *, ratio: float, seed: int) -> pl.DataFrame:
+def decide(
+    frame: pl.DataFrame, *, ratio: float, seed: int, rules: Exclusion = DEFAULT
+) -> pl.DataFrame:
     """Decide whether each question is inverted, by which rule, and the order of its options.
 
-    Adds `new_question`, `rule`, `inverted`, `order` (positions of the old options), `eligible` and
-    `reason` (why it stays as it was, null if inverted). A hash of (seed, id) chooses the `ratio` of
-    eligible questions that are inverted.
+    Adds `new_question`, `rule`, `inverted`, `order` (positions of the old options), `eligible`,
+    `reason` (why it stays as it was, null if inverted), `left_out` (why options were), `doubt`, and
+    `parents` (null). A hash of (seed, id) chooses the `ratio` of eligible ones that are inverted.
     """
     import polars as pl
     import pyarrow as pa
 
     fields = frame.select("id", "question", "options", "right", "kind").iter_rows()
-    rows = [_decide_one(f"{seed}/{row[0]}", *row[1:], ratio=ratio) for row in fields]
-    types = {"order": pa.list_(pa.int32()), "inverted": pa.bool_(), "eligible": pa.bool_()}
+    rows = [_decide_one(f"{seed}/{row[0]}", *row[1:], ratio=ratio, rules=rules) for row in fields]
+    types = {str: pa.string(), bool: pa.bool_(), list: pa.list_(pa.int32()), float: pa.float32()}
+    types[tuple] = pa.list_(pa.string())
     columns = {
-        name: pa.array([row[i] for row in rows], types.get(name, pa.string()))
-        for i, name in enumerate(_DECIDED)
+        name: pa.array([row[i] for row in rows], types[kind])
+        for i, (name, kind) in enumerate(_DECIDED.items())
     }
     return frame.hstack(pl.DataFrame(pl.from_arrow(pa.table(columns))))
 
 
 def _decide_one(
-    key: str, question: str, options: list[str], right: list[bool], kind: str, *, ratio: float
+    key: str,
+    question: str,
+    options: list[str],
+    right: list[bool],
+    kind: str,
+    *,
+    ratio: float,
+    rules: Exclusion,
 ) -> tuple[Any, ...]:
-    everything = list(range(len(options)))
-    inversion = invert(question, options, right, kind)
+    as_it_was = question, ORIGINAL, False, list(range(len(options)))
+    inversion = invert(question, options, right, kind, rules)
     if isinstance(inversion, NotInverted):
-        return question, ORIGINAL, False, everything, inversion.eligible, inversion.reason
+        return *as_it_was, inversion.eligible, inversion.reason, (), None, None
     if uniform(key, "invert") >= ratio:
-        return question, ORIGINAL, False, everything, True, NOT_DRAWN
-    kept = inversion.positions
-    if kind != INDEPENDENT and len(kept) == len(options):
-        kept = leave_one_out(kept, right.index(True), key)
-    return inversion.question, inversion.rule, True, shuffled(kept, key), True, None
+        return *as_it_was, True, NOT_DRAWN, (), None, None
+    made = inversion.question, inversion.rule, True, shuffled(inversion.positions, key)
+    return *made, True, None, inversion.left_out, inversion.doubt, None
 
 
 def assemble(decided: pl.DataFrame, *, source: str, seed: int) -> pa.Table:
@@ -78,25 +97,36 @@ def assemble(decided: pl.DataFrame, *, source: str, seed: int) -> pa.Table:
     import polars as pl
     import pyarrow as pa
 
+    offered = pl.Series("offered", _offers(decided, seed))
+    decided = decided.with_columns(offered)
+    starts = range(0, max(len(decided), 1), AT_ONCE)
+    parts = [_assemble(decided[start : start + AT_ONCE], source) for start in starts]
+    return pa.concat_tables(parts).sort_by("id")
+
+
+def _assemble(decided: pl.DataFrame, source: str) -> pa.Table:
+    import polars as pl
+    import pyarrow as pa
+
     from nontrivial.manifests.schema import CLIP, MEDIA, QA, samples_of_columns
 
     original = _options(decided)
     shown = original.reordered(decided["order"].to_list(), decided["inverted"].to_numpy())
-    shown = shown.with_none(_offers(decided, shown, seed) | (shown.right == 0))
-    inverted = pl.col("inverted")
+    shown = shown.with_none(decided["offered"].to_numpy() | (shown.right == 0))
     renamed = pl.concat_str("id", pl.lit("/inverted"))
     table = decided.select(
         *_KEPT,
-        id=pl.when(inverted).then(renamed).otherwise("id"),
+        id=pl.when("inverted").then(renamed).otherwise("id"),
         path="video",
         question="new_question",
-        parent_id=pl.when(inverted).then("id"),
+        parent_id=pl.when("inverted").then("id"),
         original_question="question",
         original_options="options",
     ).to_arrow()
     column = {name: table[name].combine_chunks() for name in table.column_names}
     column["bytes"] = pa.nulls(len(decided))
     column["original_answer"] = original.letters()
+    column["parents"] = _parents(decided)
     return samples_of_columns(
         {
             **{name: column[name] for name in ("id", "split", "group", "question")},
@@ -113,11 +143,38 @@ def assemble(decided: pl.DataFrame, *, source: str, seed: int) -> pa.Table:
     )
 
 
-def as_they_were(decided: pl.DataFrame) -> tuple[pa.ListArray, pa.ListArray]:
-    """Return the options before inversion, with `NONE` where nothing is right, and their truth."""
-    original = _options(decided)
+def _parents(decided: pl.DataFrame) -> pa.Array:
+    """Return the question of each statement in the order of the options, null elsewhere."""
+    import polars as pl
+    import pyarrow as pa
+
+    parents: list[list[str] | None] = [None] * len(decided)
+    stated = decided.with_row_index().filter(pl.col("parents").is_not_null())
+    for number, known, order in stated.select("index", "parents", "order").iter_rows():
+        parents[number] = [known[place] for place in order]
+    return pa.array(parents, pa.list_(pa.string()))
+
+
+def as_they_were(samples: pa.Table) -> tuple[pa.Array, pa.ListArray, pa.ListArray]:
+    """Return questions, options and truths before inversion, with `NONE` where none is right."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from nontrivial.manifests.schema import truths
+
+    qa = samples["qa"].combine_chunks()
+    question, options, answer = (
+        pc.struct_field(qa, f"original_{name}") for name in ("question", "options", "answer")
+    )
+    texts = pa.concat_arrays([options.flatten(), pa.array([NONE])])
+    original = _Options(
+        texts,
+        options.value_lengths().to_numpy().astype(np.int64),
+        np.arange(len(texts) - 1),
+        truths(options, answer).flatten().to_numpy(zero_copy_only=False).astype(bool),
+    )
     original = original.with_none(original.right == 0)
-    return original.options(), original.in_lists(original.truth)
+    return question, original.options(), original.in_lists(original.truth)
 
 
 def option_by_option(facts: Sequence[str], answer: Collection[str]) -> str:
@@ -207,20 +264,36 @@ def _options(decided: pl.DataFrame) -> _Options:
     )
 
 
-def _offers(decided: pl.DataFrame, shown: _Options, seed: int) -> np.ndarray:
+def _offers(decided: pl.DataFrame, seed: int) -> np.ndarray:
     """Draw the questions that offer NONE although something is right, (Q,) bool.
 
-    Each family has one rate for its inverted questions and one for the others.
+    Statements always offer it. Otherwise each family of independent options has one rate for its
+    inverted questions and one for the others.
     """
     import polars as pl
 
-    offers = np.zeros(len(decided), bool)
-    independent = decided.with_row_index().filter(pl.col("kind") == INDEPENDENT)
-    families = independent.group_by("family", "inverted").agg("index", "id")
-    for numbers, names in families.select("index", "id").iter_rows():
-        rate = decoy_rate(shown.right[numbers].tolist())
+    offers = decided["parents"].is_not_null().to_numpy().copy()
+    right = pl.col("right").list.sum()
+    count = pl.col("right").list.len()
+    independent = decided.with_row_index().filter(
+        pl.col("kind") == INDEPENDENT, pl.col("parents").is_null()
+    )
+    families = (
+        independent.select(
+            "family",
+            "inverted",
+            "index",
+            "id",
+            shown=pl.when("inverted").then(count - right).otherwise(right),
+            few=count < 2,
+        )
+        .group_by("family", "inverted")
+        .agg("index", "id", "shown", "few")
+    )
+    for numbers, names, shown, few in families.select("index", "id", "shown", "few").iter_rows():
+        rate = decoy_rate(shown)
         drawn = [uniform(f"{seed}/{name}", "none") < rate for name in names]
-        offers[numbers] = drawn | (shown.counts[numbers] < 2)
+        offers[numbers] = np.array(drawn) | np.array(few)
     return offers
 
 

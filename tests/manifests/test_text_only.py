@@ -125,3 +125,46 @@ def test_random_right_options_earn_what_picking_k_at_random_earns(right, count):
 def test_a_single_question_has_a_score():
     best = best_blind(["Which?"], [["x", "y"]], [[True, False]], ["g"])
     assert best["soft"].score in (0.0, 1.0)
+
+
+def words(rng: random.Random) -> Made:
+    """Every option is another text; the right one has one of three words."""
+    options = [f"{rng.choice('pqr')} {rng.random():.9f}" for _ in range(3)]
+    right = rng.randrange(4)
+    options.insert(right, f"{rng.choice('xyz')} {rng.random():.9f}")
+    return "Which?", options, [place == right for place in range(4)]
+
+
+def test_a_bag_of_words_finds_what_no_named_strategy_can():
+    best = ask(words, 600)["strict"]
+    assert best.strategy == "bag of words"
+    assert best.score > 0.95
+
+
+def test_a_bag_of_words_reads_not():
+    def turned(rng: random.Random) -> Made:
+        question, options, right = words(rng)
+        if rng.random() < 0.5:
+            return question, options, right
+        return "Which is NOT?", options, [not truth for truth in right]
+
+    assert ask(turned, 1200)["strict"].score > 0.95
+
+
+def test_few_questions_have_no_learned_rule():
+    assert ask(words, 150)["strict"].strategy != "bag of words"
+
+
+def test_a_bag_of_words_is_fitted_on_a_sample_that_the_order_does_not_change(monkeypatch):
+    monkeypatch.setattr(text_only.bag_of_words, "FITTED", 400)
+    rng = random.Random(1)
+    made = [words(rng) for _ in range(500)]
+    groups = [f"{i // 2:05d}" for i in range(500)]
+
+    def learn(order: list[int]) -> dict[int, float]:
+        questions, options, right = zip(*(made[i] for i in order), strict=True)
+        found = text_only.learn(questions, options, right, [groups[i] for i in order])
+        assert 150 <= len(found.rows) <= 200
+        return {order[row]: score for row, score in zip(found.rows, found.strict, strict=True)}
+
+    assert learn(list(range(500))) == learn(list(range(499, -1, -1)))

@@ -13,15 +13,16 @@ are read into the same table, one row per question:
   kind        `independent`, `exclusive` or `single` (see `question`)
   facts       list of texts where the source carries its truth, else null
 
-Any benchmark may also come in the Video-R1 schema. To add a benchmark, write a module with a
-`BENCH` and add its name to `NAMES`.
+Any benchmark may also come in the Video-R1 schema. To add a benchmark, describe its columns in
+`published`, or write a module with a `BENCH`, and add its name to `PUBLISHED` or `MODULES`.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from itertools import zip_longest
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,19 +34,16 @@ from nontrivial.manifests.errors import BadInput
 if TYPE_CHECKING:
     import polars as pl
 
-NAMES = (
-    "clevrer",
-    "mmvu",
-    "mvbench",
-    "nextgqa",
-    "nextqa",
-    "perception_test",
-    "star",
-    "table",
-    "tempcompass",
-    "video_r1",
-    "videomme",
+# Benchmarks with a module of their own, and those of `published`.
+MODULES = (
+    *("clevrer", "mmvu", "mvbench", "nextgqa", "nextqa", "perception_test"),
+    *("star", "table", "tempcompass", "video_r1", "videomme"),
 )
+PUBLISHED = (
+    *("cg_bench", "cinepile", "egoschema", "intentqa", "longvideobench", "minerva", "mlvu"),
+    *("social_iq2", "tgif_qa", "tomato", "video_holmes", "vsi_bench"),
+)
+NAMES = tuple(sorted(MODULES + PUBLISHED))
 ANSWERS = ("text", "letter", "index0", "index1")  # how a table may mark the right option
 SHOWN = 20_000  # records from which on a progress bar is shown
 SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
@@ -57,7 +55,8 @@ class Bench:
     """The description of a benchmark.
 
     folders  names of its folder under the root; the first that exists is taken
-    files    patterns of annotation files in that folder, by split; the first match is taken
+    files    patterns of annotation files in that folder, by split; the first that matches is taken
+    several  if all files that match are read, not the first; records get their names as `file`
     layout   the expected layout, printed if the folder is missing
     origin   where to get the data set
     parse    (record, place) -> question; raises `Unusable`
@@ -72,6 +71,7 @@ class Bench:
     parse: Callable[[Mapping[str, Any], Place], Question]
     records: Callable[[Any, Path], Iterator[Any]] = records_of_a_list
     fit: Callable[[list[Any], str | None, str | None], Bench] | None = None
+    several: bool = False
 
 
 @dataclass
@@ -99,31 +99,42 @@ def load(
 ) -> Loaded:
     """Read a benchmark from its own folder under `root`, from one file, or from the Hub.
 
-    `renamed` and `answer_is` are `--map` and `--answer`, for tables of any form. Raises `FileNotFoundError` that says where the data was looked for and how to get it.
+    `renamed` and `answer_is` are `--map` and `--answer`, for tables of any form. Raises
+    `FileNotFoundError` that says where the data was looked for and how to get it.
     """
     bench = _bench(name)
     if (renamed or answer_is) and not bench.fit:
         raise BadInput(f"--map and --answer are for --bench table; {name} has columns of its own")
     folder = next((root / n for n in bench.folders if (root / n).is_dir()), root)
     place = Place("" if folder == root else folder.name, split, seed)
-    if hub:
-        content, source = read_hub(hub, split), f"--hub {hub}"
-    else:
-        path = annotations or find(name, bench, root, split)
-        content, source = read(path), str(path)
-    if _is_video_r1(content) and not renamed:
+    paths = [] if hub else [annotations] if annotations else find(name, bench, root, split)
+    sources = (
+        [(read_hub(hub, split), f"--hub {hub}")] if hub else [(read(p), str(p)) for p in paths]
+    )
+    if any(_is_video_r1(content) for content, _ in sources) and not renamed:
         bench = _bench("video_r1")
-    try:
-        records = list(bench.records(content, folder))
-        if bench.fit:
-            bench = bench.fit(records, renamed, answer_is)
-    except BadInput as error:
-        raise BadInput(f"{source}: {error}\n  {name} annotations are {bench.layout}") from error
+    records: list[Any] = []
+    for (content, source), path in zip_longest(sources, paths):
+        try:
+            found = bench.records(content, folder)
+            records += _with_name(found, path) if bench.several and path else found
+            if bench.fit:
+                bench = bench.fit(records, renamed, answer_is)
+        except BadInput as error:
+            about = f"{name} annotations are {bench.layout}"
+            raise BadInput(f"{source}: {error}\n  {about}") from error
     return collect(bench, records, place)
 
 
 def _bench(name: str) -> Bench:
-    return importlib.import_module(f"nontrivial.builders.qa.benches.{name}").BENCH
+    module, of_it = ("published", name.upper()) if name in PUBLISHED else (name, "BENCH")
+    bench: Bench = getattr(importlib.import_module(f"{__name__}.{module}"), of_it)
+    return bench
+
+
+def _with_name(records: Iterable[Any], path: Path) -> Iterator[Any]:
+    for record in records:
+        yield {"file": path.stem, **record} if isinstance(record, Mapping) else record
 
 
 def _is_video_r1(content: Any) -> bool:
@@ -131,13 +142,13 @@ def _is_video_r1(content: Any) -> bool:
     return isinstance(first, Mapping) and {"problem", "solution"} <= set(first)
 
 
-def find(name: str, bench: Bench, root: Path, split: str) -> Path:
-    """Find the annotation file of a split."""
+def find(name: str, bench: Bench, root: Path, split: str) -> list[Path]:
+    """Find the annotation files of a split: one, or all that match one pattern."""
     patterns = bench.files.get(SPLITS[split], ())
     for folder in bench.folders:
         for pattern in patterns:
-            for path in sorted((root / folder).glob(pattern)):
-                return path
+            if paths := sorted((root / folder).glob(pattern)):
+                return paths if bench.several else paths[:1]
     if not patterns:
         raise BadInput(
             f"--split {split}: {name} has {', '.join(bench.files) or 'no place of its own'}; "

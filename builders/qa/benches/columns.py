@@ -5,6 +5,8 @@ modules give `Columns`; so does `table`, from `--map` and `--answer`. A value is
 
   name         a column; of several names the first one with a text counts
   {name}       a text around columns, for example `videos/{video_id}.mp4`
+
+Options may have fillers: empty columns, and `N/A` at the end. An answer by index counts them.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from nontrivial.builders.qa.benches.question import (
 from nontrivial.manifests.answers import LETTERS, read_letters, unlabel
 
 TEXT, LETTER, INDEX0, INDEX1 = ANSWERS
-_IN_BRACES = re.compile(r"\{(\w+)\}")
+_IN_BRACES = re.compile(r"\{([^{}]+)\}")
 # Columns that hold one option each.
 _ONE_OPTION = re.compile(
     r"[A-Z]|[a-e]|a\d+|(?:option|opt|choice|candidate|answer_choice)[ _]?(?:\d+|[A-Za-z])"
@@ -54,6 +56,7 @@ class Columns:
     id         none: the video and a hash of the words
     asked      a column and its values where a record is a question with options; others are open
     splits     if ids are unique only within a split
+    unknown    answers that stand for none: those of test sets are not published
     """
 
     question: tuple[str, ...] = ("question",)
@@ -67,6 +70,7 @@ class Columns:
     family: tuple[str, ...] = ()
     asked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     splits: bool = True
+    unknown: tuple[Any, ...] = (None, "", "NA", -1, "-1")
 
 
 def reader(name: str, columns: Columns) -> Callable[[Record, Place], Question]:
@@ -79,9 +83,11 @@ def reader(name: str, columns: Columns) -> Callable[[Record, Place], Question]:
                 raise Unusable(f"{column} is {shown!r}: no question with options", damaged=False)
         asked, video = text(record, *columns.question), value(record, columns.video)
         prefix = f"{name}/{place.split}/" if columns.splits else f"{name}/"
-        options = read_options(record, columns.options)
         is_independent = str(record.get("independent", "")).lower() in ("true", "1", "yes")
-        answer = next((record[key] for key in columns.answer if record.get(key) is not None), None)
+        answer = next((record[key] for key in columns.answer if key in record), None)
+        if not isinstance(answer, list) and answer in columns.unknown:
+            raise Unusable("its answer is not published", damaged=False)
+        options, places = read_options(record, columns.options)
         return Question(
             id=f"{prefix}{_id(record, columns, video, asked, options)}",
             video=place.video(video),
@@ -89,7 +95,7 @@ def reader(name: str, columns: Columns) -> Callable[[Record, Place], Question]:
             family=_optional(record, columns.family) or name,
             question=asked,
             options=options,
-            right=read_right(options, answer, columns.answer_is, is_independent),
+            right=read_right(options, places, answer, columns.answer_is, is_independent),
             kind=INDEPENDENT if is_independent else kind_of(record),
             start=_seconds(record, columns.start),
             end=_seconds(record, columns.end),
@@ -107,19 +113,28 @@ def value(record: Record, names: tuple[str, ...]) -> str:
     return text(record, *names)
 
 
-def read_options(record: Record, names: tuple[str, ...]) -> list[str]:
-    """Read option texts from one column, or from several with an option each."""
+def read_options(record: Record, names: tuple[str, ...]) -> tuple[list[str], list[int]]:
+    """Read option texts from one column, or from several with an option each, without fillers.
+
+    Returns also the place of each among all, fillers included.
+    """
     if len(names) == 1 and record.get(names[0]) not in (None, ""):
-        return unlabel(choices({"options": _as_list(record[names[0]])}, "options"))
+        given = _as_list(record[names[0]])
+        return unlabel(choices({"options": given}, "options")), list(range(len(given)))
     if len(names) < 2:
         names = tuple(sorted(filter(_ONE_OPTION.fullmatch, record), key=_place))
-    given = [record[name] for name in names if record.get(name) not in (None, "")]
-    if not given:
+    given = [record.get(name) for name in names]
+    while given and given[-1] in (None, "", "N/A"):
+        given.pop()
+    places = [place for place, item in enumerate(given) if item not in (None, "")]
+    if not places:
         raise Unusable("has neither 'options' nor a column an option")
-    return unlabel(choices({"options": given}, "options"))
+    return unlabel(choices({"options": [given[place] for place in places]}, "options")), places
 
 
-def read_right(options: list[str], answer: Any, form: str, independent: bool = False) -> list[bool]:
+def read_right(
+    options: list[str], places: list[int], answer: Any, form: str, independent: bool = False
+) -> list[bool]:
     """Read truth values; independent options may all be wrong."""
     given = answer if isinstance(answer, list) else [answer]
     given = [item for item in given if item not in (None, "")]
@@ -135,15 +150,13 @@ def read_right(options: list[str], answer: Any, form: str, independent: bool = F
             raise Unusable(f"the answer {texts[0][:60]!r} is no letter of an option")
         return by_letters(options, letters)
     first = 1 if form == INDEX1 else 0
-    places = [place for item in texts for place in item.split(",")]
-    return marked(
-        options, {position({"answer": _whole(item)}, "answer") - first for item in places}
-    )
+    asked = [_whole(item) - first for several in texts for item in several.split(",")]
+    return marked(options, {places.index(at) if at in places else len(options) for at in asked})
 
 
-def _whole(item: str) -> str:
-    """Return "2" for "2.0", which tables with empty cells make of numbers."""
-    return item.strip().removesuffix(".0")
+def _whole(item: str) -> int:
+    """Read "2" or "2.0", which tables with empty cells make of numbers."""
+    return position({"answer": item.strip().removesuffix(".0")}, "answer")
 
 
 def _as_list(given: Any) -> Any:

@@ -42,7 +42,9 @@ def read(path: Path) -> Any:
     if not content.strip():
         raise BadInput(f"{path}: is empty, not a file of questions")
     if kind in (".csv", ".tsv"):
-        return _read_csv(path, content, "excel-tab" if kind == ".tsv" else "excel")
+        header = content.partition("\n")[0]
+        is_tabbed = kind == ".tsv" or ("\t" in header and "," not in header)
+        return _read_csv(path, content, "excel-tab" if is_tabbed else "excel")
     if kind in (".jsonl", ".ndjson"):
         return _read_lines(path, content)
     return _read_json(path, content)

@@ -1,4 +1,4 @@
-"""MVBench: one JSON file per task, or all tasks merged in the Video-R1 schema."""
+"""MVBench: a JSON file for each task, or all tasks merged in the Video-R1 schema."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def parse(record: Record, place: Place) -> Question:
         id=f"mvbench/{video}/{blake2b(words.encode(), digest_size=6).hexdigest()}",
         video=place.video("video", video),
         group=f"mvbench/{video}",
-        family=str(record.get("task") or record.get("task_type") or "mvbench"),
+        family=str(record.get("task") or record.get("task_type") or record.get("file", "mvbench")),
         question=question,
         options=options,
         right=by_text(options, text(record, "answer")),
@@ -29,8 +29,9 @@ def parse(record: Record, place: Place) -> Question:
 BENCH = Bench(
     folders=("mvbench", "MVBench"),
     files=dict.fromkeys(SHORT, ("mvbench.json", "json/*.json", "*.json")),
+    several=True,
     layout="mvbench/json/<task>.json, a list of {video, question, candidates, answer}, or the "
-    "tasks merged in the Video-R1 schema (--annotations picks a file), and mvbench/video/<video> "
+    "tasks merged in the Video-R1 schema, and mvbench/video/<video> "
     "(--media_by_name where the tasks keep folders of their own)",
     origin="https://huggingface.co/datasets/OpenGVLab/MVBench (MIT); "
     "--hub OpenGVLab/MVBench:<task>",

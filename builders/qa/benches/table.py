@@ -19,7 +19,7 @@ from nontrivial.builders.qa.benches.columns import Columns, read_options, read_r
 from nontrivial.builders.qa.benches.question import Unusable
 from nontrivial.manifests.errors import BadInput
 
-COLUMNS = Columns(id=("id",), video=("video", "path"), family=("family",), splits=False)
+COLUMNS = Columns(id=("id",), video=("video", "path"), family=("family",), splits=False, unknown=())
 SHOWN = 3  # rows that an error shows
 SURE = 0.99  # a way of reading answers must fit this share of the rows
 
@@ -37,7 +37,7 @@ def mapped(columns: Columns, renamed: str | None, records: Sequence[Any]) -> Col
     >>> mapped(COLUMNS, "video=clips/{vid}.mp4,options=a+b", [{"vid": 1, "a": 2, "b": 3}]).options
     ('a', 'b')
     """
-    known = set(vars(columns)) - {"asked", "answer_is"}
+    known = set(vars(columns)) - {"answer_is", "asked", "splits", "unknown"}
     present = {key for record in records if isinstance(record, Mapping) for key in record}
     for pair in filter(None, (renamed or "").split(",")):
         name, equals, column = (part.strip() for part in pair.partition("="))
@@ -58,7 +58,7 @@ def read_answers_as(records: Sequence[Any], columns: Columns) -> str:
     asked = 0
     for record in records:
         try:
-            options = read_options(record, columns.options)
+            options, places = read_options(record, columns.options)
             answer = next(record[key] for key in columns.answer if record.get(key) is not None)
         except (Unusable, StopIteration, AttributeError, TypeError):
             continue
@@ -67,7 +67,7 @@ def read_answers_as(records: Sequence[Any], columns: Columns) -> str:
             shown.append(f"  answer {str(answer)[:60]!r} among {[text[:30] for text in options]}")
         for form, marks in readings.items():
             try:
-                marks.append(tuple(read_right(options, answer, form)))
+                marks.append(tuple(read_right(options, places, answer, form)))
             except Unusable:
                 marks.append(None)
     if not asked:

@@ -23,7 +23,7 @@ def parse(record: Record, place: Place) -> Question:
     options = choices(record, "options")
     answer = read_answer(text(record, "solution"))
     return Question(
-        id=f"video_r1/{video.strip('/')}/{text(record, 'problem_id', 'id')}",
+        id=f"video_r1/{video.strip('/')}/{text(record, 'problem_id', 'id', 'question_id')}",
         video=place.video(video),
         group=f"video_r1/{video.strip('/')}",
         family=str(record.get("original_question_type") or "") or "multiple choice",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import doctest
+import gzip
 import json
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import polars as pl
 import pytest
 
 from nontrivial.builders.qa import benches
-from nontrivial.builders.qa.benches import NAMES, clevrer, files, load, question
+from nontrivial.builders.qa.benches import NAMES, PUBLISHED, clevrer, files, load, question
 from nontrivial.manifests.errors import BadInput
 from tests.builders.qa.questions import clevrer_scene, video_r1, write_clevrer, write_json
 
@@ -111,7 +112,7 @@ def test_each_benchmark_is_read_from_its_own_form(tmp_path, name):
 
 
 def test_every_name_has_a_form_or_a_test_of_its_own():
-    assert set(NAMES) == set(RECORDS) | {"clevrer", "nextqa"}
+    assert set(NAMES) == set(RECORDS) | set(PUBLISHED) | {"clevrer", "nextqa"}
 
 
 def test_nextqa_is_read_from_its_csv_with_a_byte_order_mark(tmp_path):
@@ -283,6 +284,79 @@ def test_a_broken_line_is_one_record(tmp_path):
 def test_a_file_that_is_none_is_bad_input(tmp_path, content, message):
     with pytest.raises(BadInput, match=message):
         read(tmp_path, "video_r1", content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"version": 2, "questions": [video_r1(1), video_r1(2)]},
+        {"a": video_r1(1), "b": video_r1(2)},
+        {"a": [video_r1(1)], "b": [video_r1(2)]},
+    ],
+)
+def test_records_may_lie_below_a_name_or_beside_keys(tmp_path, content):
+    assert len(read(tmp_path, "video_r1", content).frame) == 2
+
+
+def test_packed_files_are_read_and_bombs_are_not(tmp_path):
+    text = json.dumps([video_r1(1)]).encode()
+    path = tmp_path / "x.json.gz"
+    path.write_bytes(gzip.compress(text[:9]) + gzip.compress(text[9:]))
+    assert len(load("video_r1", tmp_path, "train", annotations=path).frame) == 1
+    path.write_bytes(gzip.compress(text)[:-9])
+    with pytest.raises(BadInput, match="middle of its packed data"):
+        files.read(path)
+    path.write_bytes(b"no gzip")
+    with pytest.raises(BadInput, match="not a readable gzip"):
+        files.read(path)
+    path.write_bytes(gzip.compress(b"[" + b" " * 2**27))
+    with pytest.raises(BadInput, match="unpacks to more than 64 MiB"):
+        files.read(path)
+
+
+def test_a_csv_line_with_too_many_cells_is_one_bad_record(tmp_path):
+    lines = ["id,video,question,A,B,answer", "1,v.mp4,which?,x,y,A", "2,v.mp4,which,one?,x,y,A"]
+    loaded = read(tmp_path, "table", "\n".join(lines), "csv")
+    assert loaded.frame["id"].to_list() == ["table/1"]
+    assert loaded.refused[0].reason == "line 3: more cells than the header"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        f"{ASKED}\n" + "\n".join(LABELLED),
+        f"{ASKED} Options: " + " ".join(f"{label[1]}. {label[4:]}" for label in LABELLED),
+        f"{ASKED}\n" + "\n".join(f"{label[1]} {label[4:]}" for label in LABELLED),
+        f"{ASKED}\n" + "\n".join(LABELLED) + "\nAnswer with the option's letter.",
+        f"{ASKED}\n" + "\n".join(OPTIONS),
+    ],
+)
+def test_option_lines_leave_the_question(tmp_path, asked):
+    record = video_r1(7, problem=asked, options=LABELLED)
+    assert read(tmp_path, "video_r1", [record]).frame["question"].to_list() == [ASKED]
+
+
+def test_option_lines_that_are_not_the_options_refuse_the_question(tmp_path):
+    record = video_r1(7, problem=f"{ASKED}\nA. run\nB. hide", options=LABELLED)
+    loaded = read(tmp_path, "video_r1", [record, video_r1(8)])
+    assert "lettered lines that are not its options" in loaded.refused[0].reason
+
+
+def test_questions_that_are_negated_already_say_so(tmp_path):
+    answer = "<answer>A,C</answer>"
+    record = video_r1(7, is_negated=True, question="what doesn't he do", solution=answer)
+    frame = read(tmp_path, "video_r1", [record]).frame
+    assert frame.select("question", "kind").row(0) == ("what doesn't he do", "negated")
+
+
+def test_all_files_of_a_benchmark_with_several_are_read(tmp_path):
+    for name, record in (("1_plotQA", "a"), ("4_count", "b")):
+        path = tmp_path / "mlvu" / "json" / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        item = {"video": f"{record}.mp4", "question": ASKED, "candidates": OPTIONS}
+        write_json(path, [item | {"answer": OPTIONS[1], "question_type": "count"}])
+    videos = load("mlvu", tmp_path, "test").frame["video"].to_list()
+    assert videos == ["mlvu/video/1_plotQA/a.mp4", "mlvu/video/4_count/b.mp4"]
 
 
 def test_binary_content_is_bad_input(tmp_path):
