@@ -25,8 +25,12 @@ _PART = re.compile(
     r"later|once|twice|sometimes|briefly|before|after|during)\b",
     re.IGNORECASE,
 )
+_TIME = re.compile(f"{_WHOLE.pattern}|{_PART.pattern}", re.IGNORECASE)
+_LONG_WORD = re.compile(r"[a-z]{4,}")
 _SHARED = re.compile(
-    r"\b(?:both|neither|either|one of|none of|each of|any of|all of|all|every)\b", re.IGNORECASE
+    r"\b(?:both|neither|either|one of|none of|each of|any of|all of|every)\b|"
+    r"(?<!at )(?<!after )\ball\b(?! (?:the )?(?:time|over|around|day|along|right)\b)",
+    re.IGNORECASE,
 )
 _NOTHING = re.compile(
     r"^\W*(?:it |he |she |they |the \w+ )?(?:is |are |was |were |do |does |did |has |have )?"
@@ -81,10 +85,7 @@ def clash(first: str, second: str, *, share: bool) -> str | None:
     'both and one'
     >>> clash("5 dogs", "6 dogs", share=True)
     """
-    if any(
-        _WHOLE.search(a) and _PART.search(b) and not _WHOLE.search(b)
-        for a, b in ((first, second), (second, first))
-    ):
+    if _is_whole(first, second) or _is_whole(second, first):
         return "a whole and its part"
     one, other = amount(first), amount(second)
     if one and other and _overlap(one, other):
@@ -92,6 +93,14 @@ def clash(first: str, second: str, *, share: bool) -> str | None:
     if share and bool(_SHARED.search(first)) != bool(_SHARED.search(second)):
         return "both and one"
     return None
+
+
+def _is_whole(first: str, second: str) -> bool:
+    """True if the first text speaks of all of that of which the second one takes a part."""
+    if not _WHOLE.search(first) or not _PART.search(second) or _WHOLE.search(second):
+        return False
+    rests = [set(_LONG_WORD.findall(_TIME.sub(" ", text.lower()))) for text in (first, second)]
+    return rests[0] <= rests[1] or rests[1] <= rests[0]
 
 
 def says_nothing(option: str) -> bool:

@@ -46,6 +46,7 @@ _CATCH_ALL = re.compile(
     r"\b(?:not|n['’]?t) (?:sure|known|mentioned|clear|given|enough|shown|possible|be determined)\b|"
     r"\b(?:can ?not|can['’]?t|impossible to|unable to|hard to) (?:tell|say|know|determine|be|"
     r"extrapolate|infer|answer)\b|\bno (?:idea|answer|correct|option)|"
+    r"\b(?:do|does|doing|did) the same\b|"
     r"^(?:both )?\(?[A-H]\)?(?: ?(?:,|and|&|or) ?\(?[A-H]\)?)+\W*$",
     re.IGNORECASE,
 )
@@ -53,6 +54,14 @@ _YES_NO = re.compile(r"^(?:yes|no|true|false)\s*(?:[,.;:!].*)?$", re.IGNORECASE 
 _NUMBER = re.compile(r"[\d.,:%/$€]+|one[- ]?half")
 _COUNTING = re.compile(r"\bhow (?:many|much)\b", re.IGNORECASE)
 _WHERE = re.compile(r"\bwhere\b|\bplace\b|\blocation\b|\bsetting\b", re.IGNORECASE)
+# An answer to these may be a word that is vague elsewhere, such as "Action".
+_CONDITION = re.compile(
+    r"\b(?:do|doing|happens?|happened)\b.*?\b(?:after|before|when|while|as|once|time)\b(?P<given>.+)",
+    re.IGNORECASE | re.DOTALL,
+)
+_GENRE = re.compile(
+    r"\b(?:genre|topic|theme|category|(?:type|kind|sort|style)s? of)\b", re.IGNORECASE
+)
 _COUNTERCLOCKWISE = re.compile(r"\b(?:counter|anti)[- ]?clockwise\b")
 _LIST = re.compile(r",|;| and | & ")
 _WORD = re.compile(r"[a-z0-9]+(?:['’][a-z]+)?")
@@ -108,14 +117,18 @@ def exclusive_options(
     right = content(options[answer])
     if is_where and _is_broad_place(right):
         return NotExclusive("the answer is a place that contains others")
-    if right and set(right) <= VAGUE:
+    is_genre = bool(_GENRE.search(question))
+    if right and set(right) <= VAGUE and not is_genre:
         return NotExclusive("the answer is too general to exclude others")
+    given = _given(question)
     kept, seen, left_out, most = [answer], set(), [], 0.0
     for position, option in enumerate(options):
         if position == answer:
             continue
         words, text = content(option), " ".join(_WORD.findall(option.casefold()))
-        why = "comes twice" if text in seen else _why_doubtful(option, options[answer], is_where)
+        why = "comes twice" if text in seen else None
+        why = why or _why_doubtful(option, options[answer], is_where, is_genre)
+        why = why or ("is said in the question" if words and given.issuperset(words) else None)
         alike = 0.0
         if not why and rules.likeness:
             alike = rules.likeness(option, options[answer])
@@ -134,10 +147,16 @@ def exclusive_options(
     return Kept(sorted(kept), left_out, most)
 
 
-def _why_doubtful(option: str, answer: str, is_where: bool) -> str | None:
+def _given(question: str) -> set[str]:
+    """Return the content words of what a question says happened: "… do after he ran forward"."""
+    match = _CONDITION.search(question)
+    return set(content(match["given"])) if match else set()
+
+
+def _why_doubtful(option: str, answer: str, is_where: bool, is_genre: bool) -> str | None:
     """Return why an option may be right beside the answer, or None."""
     words, right = content(option), content(answer)
-    if set(words) <= VAGUE or (is_where and _is_broad_place(words)):
+    if (set(words) <= VAGUE and not is_genre) or (is_where and _is_broad_place(words)):
         return "is too general to be wrong"
     if overlaps(words, right) or _is_sublist(words, right, option, answer):
         return "contains the answer or is part of it"

@@ -258,9 +258,13 @@ def _does(words: list[str]) -> str | None:
         or any(bare(word) in CLAUSE_OPENERS for word in subject)
     ):
         return None
-    if GOVERNING.intersection(map(bare, subject)):
+    if (GOVERNING | AUXILIARIES | {"you"}).intersection(map(bare, subject)):
         return None
-    if bare([*rest, "."][1]) in ("and", "or"):  # "want to NOT do"
+    following = bare([*rest, "."][1])
+    # "doing and saying", "doing that made them laugh", "doing lying in bed"
+    if following in ("and", "or", "that", "which") or following.endswith("ing"):
+        return None
+    if any('"' in word or "“" in word for word in words):
         return None
     return " ".join([_WHICH, aux, *subject, "NOT", *rest])
 

@@ -92,7 +92,7 @@ def test_a_part_is_left_out_beside_the_whole_and_a_question_of_parts_refused():
 
 
 def test_no_double_negative_is_asked():
-    options = ["rolling", "not moving", "jumping", "flying"]
+    options = ["rolling", "not glowing", "jumping", "flying"]
     made = invert("What is the ball doing?", options, [True, False, False, False], "single")
     assert isinstance(made, Inversion)
     assert made.rule == "fallback"
