@@ -59,6 +59,7 @@ _CONDITION = re.compile(
     r"\b(?:do|doing|happens?|happened)\b.*?\b(?:after|before|when|while|as|once|time)\b(?P<given>.+)",
     re.IGNORECASE | re.DOTALL,
 )
+_SOMETHING = re.compile(r"\b(?:some|any)(?:thing|one|body)\b", re.IGNORECASE)
 _GENRE = re.compile(
     r"\b(?:genre|topic|theme|category|(?:type|kind|sort|style)s? of)\b", re.IGNORECASE
 )
@@ -118,7 +119,7 @@ def exclusive_options(
     if is_where and _is_broad_place(right):
         return NotExclusive("the answer is a place that contains others")
     is_genre = bool(_GENRE.search(question))
-    if right and set(right) <= VAGUE and not is_genre:
+    if right and not is_genre and (set(right) <= VAGUE or _SOMETHING.search(options[answer])):
         return NotExclusive("the answer is too general to exclude others")
     given = _given(question)
     kept, seen, left_out, most = [answer], set(), [], 0.0
@@ -156,7 +157,8 @@ def _given(question: str) -> set[str]:
 def _why_doubtful(option: str, answer: str, is_where: bool, is_genre: bool) -> str | None:
     """Return why an option may be right beside the answer, or None."""
     words, right = content(option), content(answer)
-    if (set(words) <= VAGUE and not is_genre) or (is_where and _is_broad_place(words)):
+    is_vague = set(words) <= VAGUE or bool(_SOMETHING.search(option))
+    if (is_vague and not is_genre) or (is_where and _is_broad_place(words)):
         return "is too general to be wrong"
     if overlaps(words, right) or _is_sublist(words, right, option, answer):
         return "contains the answer or is part of it"

@@ -8,8 +8,10 @@ needs no grammar.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from nontrivial.builders.qa.lexicon import (
     ADVERBS,
@@ -20,6 +22,7 @@ from nontrivial.builders.qa.lexicon import (
     DOUBLED,
     IRREGULAR,
     LINKS,
+    LY_ADVERBS,
     NOT_PARTICIPLES,
     NOUN_OR_VERB,
     PREPOSITIONS,
@@ -56,10 +59,11 @@ class Clause:
         if inflect is None:
             plain = self.auxiliary.lower() == "do"
             return " ".join([*self.subject, *[self.auxiliary] * (not plain), verb, *rest]).strip()
+        body = verb.rstrip(",;")
         joined = (bare(rest[i + 1]) for i, word in enumerate(rest[:-1]) if bare(word) in _JOINING)
         if any(word in _BASES for word in joined):
             return None
-        return " ".join([*self.subject, inflect(verb), *rest])
+        return " ".join([*self.subject, inflect(body) + verb[len(body) :], *rest])
 
 
 _JOINING = frozenset({"and", "or", "but", "then"})
@@ -74,6 +78,8 @@ def read_clause(auxiliary: str, words: Sequence[str]) -> Clause | None:
     True
     """
     lower = [bare(word) for word in words]
+    if _RELATED.search(" ".join(lower)):
+        return None
     is_be = auxiliary.lower() in BE
     if lower and lower[0] in PRONOUNS | {"there"}:  # the whole subject
         start = 1 if is_be or (len(lower) > 1 and lower[1] in _BASES) else None
@@ -81,7 +87,12 @@ def read_clause(auxiliary: str, words: Sequence[str]) -> Clause | None:
         start = _participle(lower) if is_be else _base_verb(lower)
     if start is None or not 0 < start < len(words):
         return None
+    if is_be and words[start][:1].isupper():  # a name, as "Measuring Scale"
+        return None
     return Clause(auxiliary, list(words[:start]), list(words[start:]))
+
+
+_RELATED = re.compile(r"\b(?:relative|compared?|in relation|in comparison) (?:to|with)\b")
 
 
 def bare(word: str) -> str:
@@ -174,9 +185,23 @@ def _base_verb(lower: list[str]) -> int | None:
     first, before = verbs[0], lower[: verbs[0]]
     if any(word in CLAUSE_OPENERS or word in _PASTS or _looks_past(word) for word in before):
         return None
-    if lower[first] in NOUN_OR_VERB and (before[-1] in COLOURS or len(verbs) > 1):
+    if _stands_below(lower):
+        return None
+    if len(verbs) > 1 and (lower[first] in NOUN_OR_VERB or _is_noun_before(lower, first, verbs[1])):
+        return None
+    if lower[first] in NOUN_OR_VERB and before[-1] in COLOURS:
         return None
     return first
+
+
+def _is_noun_before(lower: list[str], first: int, second: int) -> bool:
+    """True if the first of two verbs may be a noun: "the blocks in the video rise"."""
+    if lower[first + 1] not in _OF_NOUNS or lower[second - 1] in COLOURS or lower[second] == "back":
+        return False
+    return not any(word in CLAUSE_OPENERS for word in lower[first:second])
+
+
+_OF_NOUNS = frozenset({"of", "in", "on", "at", "above", "below", "under", "with", "from"})
 
 
 def _is_bound_noun(before: str) -> bool:
@@ -195,9 +220,32 @@ def _participle(lower: list[str]) -> int | None:
     if len(positions) != 1 or _is_modifier(lower, positions[0]):
         return None
     start = positions[0]
-    while start > 1 and is_adverb(lower[start - 1]):
+    if _has_second_predicate(lower[start + 1 :]) or _stands_below(lower):
+        return None
+    while start > 1 and lower[start - 1] in ADVERBS | LY_ADVERBS:
         start -= 1
     return start
+
+
+def _has_second_predicate(behind: list[str]) -> bool:
+    """True for an adverb in front of another predicate: "the man wearing a hat critically ill"."""
+    return any(
+        word.endswith("ly")
+        and is_adverb(word)
+        and after not in PREPOSITIONS | CLAUSE_OPENERS
+        and after not in _JOINING
+        and not is_adverb(after)
+        for word, after in pairwise(behind)
+    )
+
+
+def _stands_below(lower: list[str]) -> bool:
+    """True for a verb behind an adverb of place: "the person above climbing", "above appear"."""
+    places = ("above", "below", "behind", "inside", "outside", "beneath")
+    return any(
+        word in places and (after.endswith("ing") or (after in REGULAR and after == lower[-1]))
+        for word, after in pairwise(lower)
+    )
 
 
 def _is_modifier(lower: list[str], i: int) -> bool:

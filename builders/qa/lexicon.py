@@ -26,6 +26,13 @@ CLAUSE_OPENERS = _words("when while after before because if as until since thoug
 LINKS = _words("and or but who which that than start starts started keep keeps kept be")
 LINKS |= BE | CLAUSE_OPENERS | PREPOSITIONS
 ADVERBS = _words("first also then just still always all both even so very too only")
+# Adverbs that certainly are some; "trevally" is a fish.
+LY_ADVERBS = _words("""
+    slowly quickly suddenly carefully repeatedly constantly continuously happily gently closely
+    really actually initially finally mostly mainly probably easily frequently occasionally usually
+    immediately eventually simultaneously excitedly angrily loudly quietly directly partially fully
+    completely rapidly randomly intently playfully seriously nervously calmly
+""")
 # Verbs that govern a clause, into which a NOT would slip: "let the boy NOT do".
 GOVERNING = _words("""
     ask expect help helping hear let letting like make making need order see seeing tell think
@@ -138,37 +145,34 @@ AROUND = _words("outdoor outsid indoor insid")  # broad whatever words stand bes
 # Stems that mean the same in a video; the first replaces the others.
 _SYNONYM_SETS = """
 see look watch star gaz observ; talk speak chat convers discus speech presentation; pick tak grab;
-mother mom mum; father dad; baby infant toddler; child kid children; lady woman women; man men guy;
-laugh giggl; run jog; throw toss fling;
-happy joy joyful glad excit satisfi cheerful delight pleas thrill;
-sad upset unhappy; scar afraid frighten fearful; angry annoy mad; surpris shock amaz; tir exhaust;
-fast quick rapid; big larg; small littl; finish end; stop halt; cup mug; pictur photo; sofa couch;
-bicycl bik; cry weep sob; hug embrac; fall drop; caress strok pat pet; colleagu coworker; eat chew;
-away leav; shout yell scream; rest relax comfortabl comfy; protect safety; use using used; forest wood wooded;
-person peopl; knif kniv; shelf shelv; scarf scarv; wolf wolv; wif wiv; loaf loav;
-half halv; foot feet; tooth teeth; mous mic; goos gees; television tv; phon cellphon smartphon
-telephon; cap hat; shoe sneaker; coat jacket; stairs staircas stairway; road street; shop stor;
-begin start; shut clos; jump leap hop; ship boat; garbag trash rubbish; movi film;
-lift rais; assist help; purchas buy; mix stir blend whisk; mak creat build construct;
-demonstrat illustrat; kind friendly; tag badg; steal theft; car automobil; airplan aircraft;
-doctor physician
+mother mom mum; father dad; baby infant toddler; child kid children; lady woman women; man men
+guy; laugh giggl; run jog; throw toss fling; happy joy joyful glad excit satisfi cheerful delight
+pleas thrill excitement enthusiasm enthusiast exhilarat; sad upset unhappy; scar afraid frighten
+fearful; angry annoy mad irritat; surpris shock amaz; tir exhaust; fast quick rapid; big larg;
+small littl; finish end; stop halt; cup mug; pictur photo; sofa couch; bicycl bik; cry weep sob;
+hug embrac; fall drop; caress strok pat pet; colleagu coworker; eat chew; away leav; shout yell
+scream; rest relax comfortabl comfy; protect safety; use using used; forest wood wooded; person
+peopl; knif kniv; shelf shelv; scarf scarv; wolf wolv; wif wiv; loaf loav; half halv; foot feet;
+tooth teeth; mous mic; goos gees; television tv; phon cellphon smartphon telephon; cap hat; shoe
+sneaker; coat jacket; stairs staircas stairway; road street; shop stor; begin start; shut clos;
+jump leap hop; ship boat; garbag trash rubbish; movi film; lift rais; assist help; purchas buy;
+mix stir blend whisk; mak creat build construct; demonstrat illustrat; kind friendly; tag badg;
+steal theft; car automobil; airplan aircraft; doctor physician
 """
 SYNONYMS = {word: words[0] for words in map(str.split, _SYNONYM_SETS.split(";")) for word in words}
 # A stem and narrower stems: where "parent" is right, "mother" is not wrong.
 _BROADER_SETS = """
-parent: mother father; offspr: son daughter child; sibl: brother sister;
-child: son daughter boy girl baby; person: man lady boy girl child baby;
-adult: man lady mother father parent;
-animal: dog cat bird hors monkey bear; instrument: guitar piano drum violin flut trumpet;
-vehicl: car truck bus van motorcycl; food: fruit bread cak meat ric egg soup pizza candy vegetabl noodl marshmallow; toy: ball doll;
-ball: basketball football baseball;
-mov: walk run crawl swim jump danc swing shimmy turn wav shak stretch bend lean kick step climb
-  rotat spin roll slid fly skat rid swerv;
-perform: danc sing play juggl drum strum; gestur: wav point nod clap;
-attack: kick hit punch bit strik; touch: tap scratch strok poke hold hug; talk: say tell ask shout;
-react: laugh smil cry shout; hurt: kick hit punch bit; clean: wip wash brush sweep;
-cook: fry bak boil roast grill; shoot: film record photograph selfi; step: strid;
-steal: shoplift robbery burglary; sport: football basketball tennis baseball soccer
+parent: mother father; offspr: son daughter child; sibl: brother sister; child: son daughter boy
+girl baby; person: man lady boy girl child baby; adult: man lady mother father parent; animal: dog
+cat bird hors monkey bear; instrument: guitar piano drum violin flut trumpet; vehicl: car truck
+bus van motorcycl; food: fruit bread cak meat ric egg soup pizza candy vegetabl noodl marshmallow;
+toy: ball doll; ball: basketball football baseball; mov: walk run crawl swim jump danc swing
+shimmy turn wav shak stretch bend lean kick step climb rotat spin roll slid fly skat rid swerv;
+perform: danc sing play juggl drum strum; gestur: wav point nod clap; attack: kick hit punch bit
+strik; touch: tap scratch strok poke hold hug; talk: say tell ask shout; react: laugh smil cry
+shout; hurt: kick hit punch bit; clean: wip wash brush sweep; cook: fry bak boil roast grill;
+shoot: film record photograph selfi; step: strid; school: classroom cafeteria; farm: barn; steal:
+shoplift robbery burglary; sport: football basketball tennis baseball soccer
 """
 BROADER: dict[str, frozenset[str]] = {
     word.strip(): _words(narrow)

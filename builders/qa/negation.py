@@ -80,7 +80,7 @@ _IS_NOT = re.compile(
 )
 # Several questions or sentences in one, or a superlative: a NOT would have the wrong scope.
 _INTRICATE = re.compile(
-    r"[.?!;:]\s|\b(?:and|or),? (?:\w+ )?(?:what|which|how|why|where|who|when)\b|"
+    r"[.?!;:]\s|,[^,]* or [^,]*$|\b(?:and|or),? (?:\w+ )?(?:what|which|how|why|where|who|when)\b|"
     r"\b(?:best|most|mostly|likely)\b",
     re.IGNORECASE,
 )
