@@ -50,9 +50,11 @@ _NUMBER_WORDS = tuple(
 )
 _ONE = rf"(?:[$€£] ?)?(?P<{{}}>{_DIGITS}|{'|'.join(_NUMBER_WORDS)})(?: ?%)?"
 _LOW, _HIGH, _ONLY = (_ONE.format(name) for name in ("low", "high", "only"))
+_CLOCK = r"(?P<{}>\d{{1,2}}:\d\d(?::\d\d)?)"
 _AMOUNTS = [
     (kind, re.compile(rf"(?<![\w.]){pattern}(?![\w.]\d)", re.IGNORECASE))
     for kind, pattern in (
+        ("between", rf"{_CLOCK.format('low')} ?(?:-|–|—|,|to|and|until) ?{_CLOCK.format('high')}"),
         ("between", rf"between {_LOW} and {_HIGH}"),
         ("between", rf"(?:from )?{_LOW} ?(?:-|–|—|to) ?{_HIGH}"),
         ("above", rf"(?:more than|over|above|greater than|at least|no less than) {_ONLY}"),
@@ -146,6 +148,11 @@ def _range(kind: str, match: re.Match[str]) -> tuple[float, float]:
 
 def _value(text: str) -> float:
     word = text.casefold()
+    if ":" in word:  # a time
+        seconds = 0
+        for part in word.split(":"):
+            seconds = seconds * 60 + int(part)
+        return float(seconds)
     return (
         float(_NUMBER_WORDS.index(word)) if word in _NUMBER_WORDS else float(text.replace(",", ""))
     )

@@ -1,4 +1,4 @@
-"""The card of a data set on the Hub, written from the metadata of its files.
+"""The card of a data set on the Hub, written from the metadata of its files and their audits.
 
 Files need different names, because they keep only their names on the Hub.
 """
@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nontrivial.manifests.audit import MARKS, error_rates, read_marks
 from nontrivial.manifests.errors import BadInput
-from nontrivial.manifests.parquet import read_about, read_table
+from nontrivial.manifests.parquet import read_about, read_samples, read_table
 
 TASKS = {"video_qa": "video-text-to-text", "reid_pair": "image-text-to-text"}
 
@@ -32,7 +33,7 @@ def dataset_card(files: Sequence[Path]) -> str:
         tasks |= {TASKS.get(name, "image-text-to-text") for name in names}
         about = rows_of(read_about(path))
         rows = f"{len(content):,} rows of {', '.join(sorted(names))}."
-        sections.append(f"## {path.stem}\n\n{rows}\n\n{about}\n")
+        sections.append(f"## {path.stem}\n\n{rows}\n\n{about}\n{_audited(path)}")
     configs = [{"config_name": path.stem, "data_files": f"data/{path.name}"} for path in files]
     head = yaml.safe_dump({"task_categories": sorted(tasks), "configs": configs}, sort_keys=False)
     loading = (
@@ -41,6 +42,18 @@ def dataset_card(files: Sequence[Path]) -> str:
     )
     media = "Media are named by path relative to the recorded root unless they are embedded.\n"
     return "\n".join([f"---\n{head}---\n", "# Manifests\n", loading, media, *sections])
+
+
+def _audited(path: Path) -> str:
+    """Return what an audit found, as a table; empty if nobody has read the file's rows."""
+    marks = read_marks(path)
+    if not marks:
+        return ""
+    rates = error_rates(
+        [row for row in read_samples(path).to_pylist() if row["id"] in marks], marks
+    )
+    lines = [("rule", "read", *MARKS, "errors (95 %)"), ("---",) * (len(MARKS) + 3), *rates]
+    return "\nRead row by row:\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def push_dataset(files: Sequence[Path], repo: str, *, private: bool = True) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
 from nontrivial.manifests.__main__ import main
+from nontrivial.manifests.audit import marks_file
 from nontrivial.manifests.page.cards import rows_of
 from nontrivial.manifests.parquet import write_samples
 from nontrivial.manifests.schema import samples_table
@@ -51,6 +53,17 @@ def test_a_card_says_how_each_file_was_made(files, tmp_path):
     assert "## pairs\n\n1 rows of reid_pair." in text
     assert "| builder | `questions` |" in text
     assert 'kept \\| all": 1' in text
+
+
+def test_a_card_quotes_what_was_read(files, tmp_path):
+    marks = marks_file(files[1])
+    marks.write_text(json.dumps({"id": "question", "mark": "stiff"}) + "\n")
+    out = tmp_path / "README.md"
+    assert main(["card", *map(str, files), "--out", str(out)]) == 0
+    text = out.read_text()
+    assert text.count("Read row by row") == 1
+    assert "| rule | read | sound | stiff |" in text
+    assert "| all | 1 | 0 | 1 | 0 | 0 | 0 | 0.0% (0.0%–79.3%) |" in text
 
 
 def test_files_and_card_are_uploaded_the_card_last(files, tmp_path, monkeypatch, capsys):
