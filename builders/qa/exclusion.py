@@ -47,7 +47,7 @@ _CATCH_ALL = re.compile(
     r"\b(?:can ?not|can['’]?t|impossible to|unable to|hard to) (?:tell|say|know|determine|be|"
     r"extrapolate|infer|answer)\b|\bno (?:idea|answer|correct|option)|"
     r"\b(?:do|does|doing|did) the same\b|"
-    r"^(?:both )?\(?[A-H]\)?(?: ?(?:,|and|&|or) ?\(?[A-H]\)?)+\W*$",
+    r"^(?:both )?\(?[A-H]\)?(?:(?:\s*(?:,|and|&|or)\s*)+\(?[A-H]\)?)+\W*$",
     re.IGNORECASE,
 )
 _YES_NO = re.compile(r"^(?:yes|no|true|false)\s*(?:[,.;:!].*)?$", re.IGNORECASE | re.DOTALL)

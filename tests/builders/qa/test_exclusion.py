@@ -41,6 +41,8 @@ def test_examples_hold():
         "It is impossible to tell",
         "A and C",
         "Both A and B",
+        "A, B, and C",
+        "do the same thing",
         "none",
     ],
 )
