@@ -11,11 +11,13 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from nontrivial.manifests.containers import NEEDED, container_of
 from nontrivial.manifests.errors import BadInput, first_line, require
 
 if TYPE_CHECKING:
@@ -27,7 +29,6 @@ MAX_FRAMES = 1_000_000
 WHOLE = 0.95  # least share of a clip's frames to be present; encoders may drop a few at the ends
 Item = Mapping[str, Any]  # a `{bytes, path}` item of a manifest
 Root = str | os.PathLike | None  # folder of the media that are not embedded
-PLAYLISTS = (b"#EXTM3U", b"ffconcat")
 # Formats that data sets use. Pillow's other readers are kept away from untrusted files.
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
@@ -182,13 +183,17 @@ def sample_frames(
     if isinstance(source, Path):
         _check_file(source)
     with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
-        if file.read(8).startswith(PLAYLISTS):
-            raise MediaError(f"{name}: is a playlist, which would name files outside the root")
-    packets = _count_packets(source)
+        container = container_of(file.read(NEEDED))
+    if container is None:
+        raise MediaError(f"{name}: is not a readable video (no container that is opened here)")
+    packets = _count_packets(source, container)
     if packets.found < WHOLE * packets.listed:
         raise MediaError(f"{name}: truncated, {packets.found} of {packets.listed} frames are there")
-    # decord counts frames that an edit list hides, and then returns others than requested.
-    decoders = (_sample_with_av,) if packets.hidden else (_sample_with_decord, _sample_with_av)
+    # decord counts frames that an edit list hides, and then returns others than requested. Embedded
+    # AVI and FLV make it crash the process.
+    with_av = partial(_sample_with_av, container=container)
+    unfit = packets.hidden or (isinstance(source, bytes) and container in ("avi", "flv"))
+    decoders = (with_av,) if unfit else (_sample_with_decord, with_av)
     reasons = []
     for decode in decoders:
         try:
@@ -212,7 +217,8 @@ def _name(source: Path | bytes, kind: str) -> str:
 
 
 def _handle(source: Path | bytes) -> str | io.BytesIO:
-    return str(source) if isinstance(source, Path) else io.BytesIO(source)
+    # An absolute path is never taken for a protocol ("concat:a|b").
+    return str(source.absolute()) if isinstance(source, Path) else io.BytesIO(source)
 
 
 def _check_file(path: Path) -> None:
@@ -245,11 +251,11 @@ def _sample_with_decord(source: Path | bytes, **sampling: Any) -> Clip:
     return Clip(frames, indices, rate, total)
 
 
-def _sample_with_av(source: Path | bytes, **sampling: Any) -> Clip:
+def _sample_with_av(source: Path | bytes, *, container: str, **sampling: Any) -> Clip:
     av = require("av", "video", "reading video")
     try:
-        with av.open(_handle(source)) as container:
-            return _sample_container(container, **sampling)
+        with av.open(_handle(source), format=container) as opened:
+            return _sample_container(opened, **sampling)
     except av.error.FFmpegError as error:
         raise _UndecodableError(f"PyAV: {error}") from error
 
@@ -262,15 +268,15 @@ class _Packets(NamedTuple):
     hidden: int
 
 
-def _count_packets(source: Path | bytes) -> _Packets:
+def _count_packets(source: Path | bytes, container: str) -> _Packets:
     """Count frames without decoding; zeros for an unreadable file, which decoders explain."""
     av = require("av", "video", "reading video")
     try:
-        with av.open(_handle(source)) as container:
-            if not container.streams.video:
+        with av.open(_handle(source), format=container) as opened:
+            if not opened.streams.video:
                 return _Packets(0, 0, 0)
-            packets = [packet.is_discard for packet in container.demux(video=0) if packet.size]
-            return _Packets(container.streams.video[0].frames, len(packets), sum(packets))
+            packets = [packet.is_discard for packet in opened.demux(video=0) if packet.size]
+            return _Packets(opened.streams.video[0].frames, len(packets), sum(packets))
     except av.error.FFmpegError:
         return _Packets(0, 0, 0)
 

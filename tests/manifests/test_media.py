@@ -7,6 +7,7 @@ import doctest
 import io
 import os
 import random
+import socket
 import struct
 import sys
 import zlib
@@ -248,16 +249,65 @@ def test_a_damaged_clip_is_named_and_never_shortened_silently(tmp_path, monkeypa
         "text.mp4": b"not a video at all" * 10,
         "cut.mp4": good[: int(len(good) * 0.9)],
         "no_index.mp4": late_index[:-200],
-        "playlist.mp4": b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n",
     }
     for name, data in damaged.items():
         (tmp_path / name).write_bytes(data)
         with pytest.raises(MediaError, match=name):
             sample_frames(tmp_path / name)
-    with pytest.raises(MediaError, match="embedded video: is a playlist"):
-        sample_frames(damaged["playlist.mp4"])
+    with pytest.raises(MediaError, match="embedded video: is not a readable video"):
+        sample_frames(damaged["text.mp4"])
     with pytest.raises(MediaError, match=r"missing\.mp4: cannot be opened \(No such file"):
         sample_frames(tmp_path / "missing.mp4")
+
+
+CONTAINERS = {
+    "mp4": "libx264",
+    "mov": "libx264",
+    "mkv": "libx264",
+    "webm": "libvpx-vp9",
+    "avi": "mpeg4",
+    "flv": "flv",
+    "wmv": "msmpeg4",
+    "ts": "mpeg2video",
+    "mpg": "mpeg2video",
+}
+
+
+@pytest.mark.parametrize("suffix", CONTAINERS)
+@pytest.mark.parametrize("embedded", [False, True])
+def test_the_containers_of_data_sets_are_read_by_path_and_embedded(tmp_path, suffix, embedded):
+    path = write_clip(tmp_path / f"clip.{suffix}", frames=50, fps=25, codec=CONTAINERS[suffix])
+    made = sample_frames(path.read_bytes() if embedded else path, nframes=2)
+    assert made.frames.shape == (2, 64, 96, 3)
+
+
+@pytest.mark.parametrize("before", ["", " ", "\ufeff", "\n"])
+@pytest.mark.parametrize("embedded", [False, True])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{url}\n",
+        "ffconcat version 1.0\nfile {secret}\n",
+        "ffconcat version 1.0\nfile {url}\n",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nm=video {port} RTP/AVP 96\n",
+        "<?xml version='1.0'?><MPD xmlns='urn:mpeg:dash:schema:mpd:2011'><Period><BaseURL>{url}"
+        "</BaseURL></Period></MPD>",
+        "# VidSub index file, v7\nfile: {secret}\n",
+        "[playlist]\nFile1={url}\n",
+    ],
+)
+def test_nothing_that_names_other_files_is_opened(tmp_path, text, embedded, before):
+    secret = write_clip(tmp_path / "secret.mp4")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        url = f"http://127.0.0.1:{port}/x.mp4"
+        path = tmp_path / "clip.mp4"
+        path.write_text(before + text.format(url=url, port=port, secret=secret))
+        with pytest.raises(MediaError, match="is not a readable video"):
+            sample_frames(path.read_bytes() if embedded else path)
+        server.settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            server.accept()
 
 
 def test_frames_that_an_edit_list_hides_are_not_sampled(tmp_path):
