@@ -195,13 +195,60 @@ def finish(trainer: StrictResume, job: Job, *, reported: Sequence[str]) -> None:
             checkpoint = args.resume_from_checkpoint or resume_point(
                 args.output_dir, describe(job), restart=job.script.restart
             )
+        done = checkpoint and steps_done(checkpoint, args)
+        if checkpoint and done:
+            if not is_whole(args.output_dir, done):
+                write_from(checkpoint, trainer, args.output_dir)
+            if first:
+                print(
+                    f"{args.output_dir}: finished after {done} steps, nothing was trained; "
+                    "more with --max_steps, anew with --restart"
+                )
+            return
         if checkpoint and first:
             print(f"resuming from {checkpoint}")
         trainer.train(resume_from_checkpoint=checkpoint)
-        trainer.save_state()
         save(trainer, args.output_dir)
+        trainer.save_state()  # last: it tells that the policy is whole
     if first:
         print(command.table(summary(trainer, reported)))
+
+
+def steps_done(checkpoint: str, args: TrainingArguments) -> int | None:
+    """Return the steps of a checkpoint if the run that `args` describes ends there, else None."""
+    state = read_json(Path(checkpoint, STATE)) or {}
+    steps = int(state.get("global_step") or 0)
+    wanted = args.max_steps
+    if wanted <= 0:
+        same = float(state.get("num_train_epochs") or 0) == float(args.num_train_epochs)
+        wanted = int(state.get("max_steps") or 0) if same else steps + 1
+    return steps if steps >= wanted > 0 else None
+
+
+def is_whole(output_dir: str, steps: int) -> bool:
+    """True if the policy in a folder was written after so many steps."""
+    state = read_json(Path(output_dir, STATE)) or {}
+    return int(state.get("global_step") or 0) == steps
+
+
+def write_from(checkpoint: str, trainer: StrictResume, output_dir: str) -> None:
+    """Write the policy of a run that was stopped between its last checkpoint and its end.
+
+    Raises `BadInput` where processes shard the weights: only a training puts them together.
+    """
+    from transformers import TrainerState
+
+    from nontrivial.train.saving import save
+
+    if trainer.sharded:
+        raise BadInput(
+            f"{checkpoint} is the end of this run, whose policy was not written; train one step "
+            "more with --max_steps, or anew with --restart"
+        )
+    trainer._load_from_checkpoint(checkpoint)
+    trainer.state = TrainerState.load_from_json(str(Path(checkpoint, STATE)))
+    save(trainer, output_dir)
+    trainer.save_state()
 
 
 def resume_point(output_dir: str, run: Mapping[str, Any], *, restart: bool = False) -> str | None:
@@ -213,6 +260,7 @@ def resume_point(output_dir: str, run: Mapping[str, Any], *, restart: bool = Fal
     if restart:
         for checkpoint in folder.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
+        (folder / STATE).unlink(missing_ok=True)
     # The state is written last: where it exists, the checkpoint is whole.
     states = folder.glob(f"checkpoint-*/{STATE}")
     steps = [int(state.parent.name.rpartition("-")[2]) for state in states]

@@ -187,6 +187,28 @@ def test_two_processes_do_not_write_to_one_folder(run, write_manifest, capsys):
     assert "another process is writing it" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("adapter", [(), ("--use_peft", "--lora_r", "4")], ids=["full", "lora"])
+def test_a_finished_run_is_finished(run, write_manifest, capsys, adapter):
+    manifest = write_manifest(pairs(4), "pairs")
+    assert run(manifest, *adapter) == 0
+    expected, log = weights("run"), Path("run/log.jsonl").read_bytes()
+    written = Path("run/model.safetensors").stat().st_mtime_ns
+    for _ in range(2):
+        assert run(manifest, *adapter) == 0
+        assert "finished after 2 steps, nothing was trained" in capsys.readouterr().out
+    assert Path("run/model.safetensors").stat().st_mtime_ns == written
+    assert Path("run/log.jsonl").read_bytes() == log
+    # Stopped between its last checkpoint and its end, it only writes its policy.
+    Path("run/trainer_state.json").unlink()
+    Path("run/model.safetensors").unlink()
+    assert run(manifest, *adapter) == 0
+    assert_same(weights("run"), expected)
+    assert run(manifest, *adapter, steps=4) == 0
+    assert json.loads(Path("run/trainer_state.json").read_text())["global_step"] == 4
+    assert run(manifest, *adapter, "--restart=true") == 0
+    assert_same(weights("run"), expected)
+
+
 def test_checkpoints_of_another_run_are_not_continued(run, write_manifest, capsys):
     manifest = write_manifest(pairs(4))
     assert run(manifest) == 0
