@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import zlib
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -55,12 +58,14 @@ PREFLIGHT_THREADS = 8
 class Samples:
     """Training samples, each with its `media_root`, and the rows that were left out.
 
-    `other_splits` counts rows of other splits; `damaged` holds (id, reason) of damaged samples.
+    `other_splits` counts rows of other splits; `damaged` holds (id, reason) of damaged samples;
+    `digest` tells what is asked, of which media, and answered, in all rows of the split.
     """
 
     rows: list[Sample]
     other_splits: int = 0
     damaged: list[tuple[str, str]] = field(default_factory=list)
+    digest: str = ""
 
     def report(self) -> None:
         """Print the number of samples by task and of those left out; name the damaged ones."""
@@ -81,7 +86,7 @@ def read_manifests(
     """
     rows: list[Sample] = []
     origin: dict[str, str] = {}
-    others = 0
+    others, digest = 0, hashlib.sha256()
     for path in paths:
         if not Path(path).is_file():
             hint = "the pattern matched nothing" if "*" in str(path) else "no such file"
@@ -94,10 +99,22 @@ def read_manifests(
             if row["id"] in origin:
                 raise BadInput(f"{path}: id {row['id']!r} is already in {origin[row['id']]}")
             origin[row["id"]] = path
+            digest.update(content(row).encode())
             rows.append(as_sample(row, len(rows), root))
     if not rows:
         raise BadInput(f"{' '.join(paths)}: none of {others} rows has split {split!r}")
-    return Samples(rows, others)
+    return Samples(rows, others, digest=digest.hexdigest())
+
+
+def content(row: Mapping[str, Any]) -> str:
+    """Write what a row asks, of which media, and what is right, for a digest."""
+    media = [
+        (item["path"], item["bytes"] and zlib.crc32(item["bytes"]))
+        for name in ("images", "videos")
+        for item in row[name] or ()
+    ]
+    texts = [row[name] for name in ("id", "question", "options", "answer", "rationale", "clips")]
+    return json.dumps([*texts, media])
 
 
 def check_media(samples: Samples, options: DataOptions) -> Samples:
@@ -114,7 +131,7 @@ def check_media(samples: Samples, options: DataOptions) -> Samples:
     damaged = [(row["id"], reason) for row, reason in checked if reason is not None]
     listed = [f"{name}: {reason}" for name, reason in damaged]
     check_share(listed, len(samples.rows), options.max_bad, "samples have damaged media")
-    return Samples(good, samples.other_splits, damaged)
+    return Samples(good, samples.other_splits, damaged, samples.digest)
 
 
 class Recent(Generic[Tensors]):

@@ -6,7 +6,6 @@ A command is `prepare` (options and samples), its own trainer, and `finish` (tra
 from __future__ import annotations
 
 import argparse
-import hashlib
 import shutil
 import sys
 import warnings
@@ -285,8 +284,7 @@ def describe(job: Job) -> dict[str, str]:
     fixed = constant and not 0 < job.args.warmup_steps < 1
     left_out = HARMLESS | LENGTH if fixed else HARMLESS
     run = {name: str(value) for name, value in options.items() if name not in left_out}
-    ids = "\n".join(row["id"] for row in job.samples.rows)
-    return run | {"samples": hashlib.sha256(ids.encode()).hexdigest()}
+    return run | {"samples": job.samples.digest}
 
 
 def summary(trainer: StrictResume, metrics: Sequence[str]) -> list[tuple[str, Any]]:

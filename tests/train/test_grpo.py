@@ -187,6 +187,13 @@ def test_two_processes_do_not_write_to_one_folder(run, write_manifest, capsys):
     assert "another process is writing it" in capsys.readouterr().err
 
 
+def test_changed_questions_are_another_run(run, write_manifest, capsys):
+    assert run(write_manifest(pairs(4), "pairs")) == 0
+    changed = [row | {"question": "Is it the same person?"} for row in pairs(4)]
+    assert run(write_manifest(changed, "pairs"), steps=4) == 2
+    assert "checkpoints of another run (samples: " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("adapter", [(), ("--use_peft", "--lora_r", "4")], ids=["full", "lora"])
 def test_a_finished_run_is_finished(run, write_manifest, capsys, adapter):
     manifest = write_manifest(pairs(4), "pairs")
