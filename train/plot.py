@@ -5,7 +5,8 @@
 
 Reads the log.jsonl of each run, or its trainer_state.json where there is no log. There is a panel
 for each of reward, groups without variance, length, token weights and loss that some run logged: a
-thin line through all steps, and a running mean over it.
+thin line through all steps, and a running mean over it. The last panel shows where the time of the
+first run's steps went.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from nontrivial.manifests.command import guard, option, parse, table
 from nontrivial.manifests.errors import BadInput
-from nontrivial.manifests.runs import LOG, STATE, JsonLines, read_json
+from nontrivial.manifests.runs import LOG, PARTS, SHARE, STATE, JsonLines, read_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,14 +75,25 @@ def plot(runs: Sequence[str | Path], picture: str | Path, *, smooth: int = 10) -
     shown = [name for name in PANELS if any(series(h, name)[0] for h in histories.values())]
     if not shown:
         raise BadInput(f"{', '.join(histories)}: logged none of {', '.join(PANELS)}")
-    columns = min(COLUMNS, len(shown))
-    rows = -(-len(shown) // columns)
+    parts = {name: series(next(iter(histories.values())), SHARE.format(name)) for name in PARTS}
+    timed = any(steps for steps, _ in parts.values())
+    columns = min(COLUMNS, len(shown) + timed)
+    rows = -(-(len(shown) + timed) // columns)
     figure = Figure(figsize=(4.2 * columns, 2.9 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes, name in zip(grid.flat, shown, strict=False):
         _draw(axes, {label: series(h, name) for label, h in histories.items()}, smooth)
         axes.set(title=PANELS[name], xlabel="step")
-    for axes in grid.flat[len(shown) :]:
+    if timed:
+        axes = grid.flat[len(shown)]
+        steps, shares = (
+            parts[PARTS[0]][0],
+            [running_mean(part[1], smooth) for part in parts.values()],
+        )
+        axes.stackplot(steps, *shares, labels=PARTS, alpha=0.8)
+        axes.legend(fontsize="x-small", loc="lower left")
+        axes.set(title="shares of a step's time", xlabel="step", ylim=(0, 1))
+    for axes in grid.flat[len(shown) + timed :]:
         axes.remove()
     if len(histories) > 1:
         grid.flat[0].legend(fontsize="small")

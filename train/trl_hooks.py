@@ -50,6 +50,7 @@ from nontrivial.train.group_rows import Scoring
 from nontrivial.train.head import leave_out
 from nontrivial.train.resume import ResumableSampler, SaveWhenUsedUp, StrictResume
 from nontrivial.train.rows import Sample, columns
+from nontrivial.train.shares import Clock, TellShares
 from nontrivial.train.vision import FrozenVision, can_be_kept
 
 # Methods that are replaced on instances; tests/train/test_pins.py pins them.
@@ -133,6 +134,8 @@ class GroupTrainer(StrictResume, GRPOTrainer):
             vllm_prompts.take_encoded_prompts(
                 self.vllm_generation, shared_prompt.backbone(self.model), version
             )
+        self._clock = Clock()
+        self.add_callback(TellShares(self._clock, self._metrics))
         self.add_callback(SaveWhenUsedUp(lambda: self._step % self._steps_per_sampling == 0))
         self._samples, self._encode = samples, encode
         self._stand_ins = StandIns(encode, samples if self.sharded else ())
@@ -154,7 +157,9 @@ class GroupTrainer(StrictResume, GRPOTrainer):
         """Return completions of samples (G consecutive rows each), rewards, shaped advantages."""
         chosen = [self._samples[row] for row in rows]
         keys = [row["key"] for row in chosen]
-        with self._in_flight(self._encode(chosen), keys) as flight:
+        with self._clock.part("reading"):
+            prompts = self._encode(chosen)
+        with self._clock.part("scoring"), self._in_flight(prompts, keys) as flight:
             batch = super()._generate_and_score_completions(columns(chosen))
             batch |= {
                 "prompts": flight.prompts,
@@ -202,6 +207,13 @@ class GroupTrainer(StrictResume, GRPOTrainer):
     def _generate_single_turn(
         self, prompt_ids: list[list[int]], *_: Any, **__: Any
     ) -> tuple[list[list[int]], list[list[float]] | None]:
+        with self._clock.part("sampling"):
+            return self._sample(prompt_ids)
+
+    def _sample(
+        self, prompt_ids: list[list[int]]
+    ) -> tuple[list[list[int]], list[list[float]] | None]:
+        """Sample a completion of each prompt in flight; keep what their media look like."""
         args, flight = self.args, self._flying
         if self.use_vllm:
             encoded = [[prompt] for prompt in flight.prompts]
@@ -233,7 +245,7 @@ class GroupTrainer(StrictResume, GRPOTrainer):
         """Return the prompts with features of their media, if these can be computed once."""
         if self._vision is None:
             return flight.prompts
-        with self.accelerator.autocast():
+        with self._clock.part("vision"), self.accelerator.autocast():
             return self._vision(flight.keys, flight.prompts)
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:

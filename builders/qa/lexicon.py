@@ -171,8 +171,11 @@ shimmy turn wav shak stretch bend lean kick step climb rotat spin roll slid fly 
 perform: danc sing play juggl drum strum; gestur: wav point nod clap; attack: kick hit punch bit
 strik; touch: tap scratch strok poke hold hug; talk: say tell ask shout; react: laugh smil cry
 shout; hurt: kick hit punch bit; clean: wip wash brush sweep; cook: fry bak boil roast grill;
-shoot: film record photograph selfi; step: strid; school: classroom cafeteria; farm: barn; steal:
-shoplift robbery burglary; sport: football basketball tennis baseball soccer
+shoot: film record photograph selfi; step: strid; school: classroom cafeteria; red: crimson maroon
+scarlet burgundy; yellow: mustard gold amber; brown: chocolat; whit: ivory cream; blu: navy azur
+turquois; green: lim oliv; purpl: violet lavend; pink: magenta; gray: silver; grey: silver;
+rectangl: squar; fish: shark; farm: barn; steal: shoplift robbery burglary; sport: football
+basketball tennis baseball soccer
 """
 BROADER: dict[str, frozenset[str]] = {
     word.strip(): _words(narrow)

@@ -238,8 +238,10 @@ def _attribute(words: list[str]) -> str | None:
 
 def _is_noun_phrase(rest: str) -> bool:
     """True if no word of "is X" belongs to a predicate: no participle, no stranded preposition."""
-    words = rest.split(" ")
-    return not free_participles(words) and bare(words[-1]) not in _STRANDED
+    words = [bare(word) for word in rest.split(" ")]
+    if is_participle(words[0]) or not {"doing", "like", "possible"}.isdisjoint(words):
+        return False
+    return not free_participles(words) and words[-1] not in _STRANDED
 
 
 def _does(words: list[str]) -> str | None:
@@ -301,6 +303,8 @@ def _is_wh(words: list[str]) -> bool:
         return False
     if bare(words[0]) != "which" and starts_noun_phrase([*words, "."][1]):  # "what the girl is"
         return False
+    if bare(words[0]) != "which" and not PREPOSITIONS.isdisjoint(map(bare, words)):
+        return False  # "what in his hand is NOT …"
     clausal = AUXILIARIES | CLAUSE_OPENERS | {"how", "that", "who", "which", "whose"}
     return not any(bare(word) in clausal or is_third_person(word) for word in words[1:])
 

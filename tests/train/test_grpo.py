@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from nontrivial.manifests.files import claim
-from nontrivial.manifests.runs import JsonLines
+from nontrivial.manifests.runs import PARTS, SHARE, JsonLines
 from nontrivial.models.policy import load_policy
 from nontrivial.train.grpo import main
 from nontrivial.train.launch import is_embedded
@@ -97,6 +97,10 @@ def test_sampled_groups_are_told_token_by_token(run, write_manifest, tiny_policy
     assert [group["step"] for group in told] == [1, 2]
     entries = {entry["step"]: entry for entry in JsonLines("run/log.jsonl")}
     assert {"reward", "token_weight/think_share", "token_weight/std"} <= set(entries[1])
+    for entry in entries.values():
+        shares = {name: entry[SHARE.format(name)] for name in PARTS}
+        assert sum(shares.values()) == pytest.approx(1)
+        assert min(shares[name] for name in ("sampling", "scoring", "training")) > 0
     written = pq.read_table("run/completions/completions_00002.parquet").to_pylist()
     for completion, row in zip(told[1]["completions"], written, strict=False):
         assert len(completion["tokens"]) == len(completion["weights"])
