@@ -21,6 +21,7 @@ from functools import lru_cache
 from nontrivial.builders.qa.entailment import clash
 from nontrivial.builders.qa.lexicon import (
     AROUND,
+    BODY,
     BROAD_PLACES,
     BROADER,
     IRREGULAR,
@@ -158,6 +159,7 @@ def _why_doubtful(option: str, answer: str, is_where: bool, is_genre: bool) -> s
     """Return why an option may be right beside the answer, or None."""
     words, right = content(option), content(answer)
     is_vague = set(words) <= VAGUE or bool(_SOMETHING.search(option))
+    is_vague |= words[:1] in (("use",), ("mov",)) and BODY.issuperset(words[1:])
     if (is_vague and not is_genre) or (is_where and _is_broad_place(words)):
         return "is too general to be wrong"
     if overlaps(words, right) or _is_sublist(words, right, option, answer):

@@ -186,3 +186,5 @@ VAGUE = _words("""
     use do doing activity action hand thing someth body mov react respond engag interact anyth
     behav perform
 """)
+# Stems of what an action that says no more is done with: "use its mouth", "move his arms".
+BODY = _words("arm leg foot hand finger head mouth body lip tongu paw tail eye hip")

@@ -104,6 +104,8 @@ def test_a_room_is_no_broad_place():
         ("play the drum", "performing"),
         ("stroke the cat", "patting the cat"),
         ("wave", "using his hand"),
+        ("play biting", "use its mouth"),
+        ("stretch", "moves her arms and legs"),
         ("they clap", "starts clapping"),
         ("leave", "ran away"),
     ],
