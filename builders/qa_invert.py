@@ -143,7 +143,9 @@ def formed(frame: pl.DataFrame, options: Options) -> pl.DataFrame:
     if options.form != "invert":
         parts.append(state(frame, seed=options.seed, size=options.statements, rules=rules))
         if parts[-1].is_empty() and len(parts) == 1:
-            raise BadInput("--form statements: no clip has three questions whose options exclude")
+            raise BadInput(
+                "--form statements: no clip has three questions whose options exclude each other"
+            )
     return pl.concat(parts, how="diagonal")
 
 

@@ -60,6 +60,9 @@ _CONDITION = re.compile(
     r"\b(?:do|doing|happens?|happened)\b.*?\b(?:after|before|when|while|as|once|time)\b(?P<given>.+)",
     re.IGNORECASE | re.DOTALL,
 )
+# "Both at the same time" is no third thing beside the two that may be first.
+_FIRST = re.compile(r"\b(?:first|last|earlier|later|before|after|order)\b", re.IGNORECASE)
+_TOGETHER = re.compile(r"^both\b|\b(?:simultaneous(?:ly)?|at the same time)\b", re.IGNORECASE)
 _SOMETHING = re.compile(r"\b(?:some|any)(?:thing|one|body)\b", re.IGNORECASE)
 _GENRE = re.compile(
     r"\b(?:genre|topic|theme|category|(?:type|kind|sort|style)s? of)\b", re.IGNORECASE
@@ -122,6 +125,8 @@ def exclusive_options(
     is_genre = bool(_GENRE.search(question))
     if right and not is_genre and (set(right) <= VAGUE or _SOMETHING.search(options[answer])):
         return NotExclusive("the answer is too general to exclude others")
+    if _FIRST.search(question) and _TOGETHER.search(options[answer]):
+        return NotExclusive("the answer is about the others")
     given = _given(question)
     kept, seen, left_out, most = [answer], set(), [], 0.0
     for position, option in enumerate(options):

@@ -239,7 +239,7 @@ def _attribute(words: list[str]) -> str | None:
 def _is_noun_phrase(rest: str) -> bool:
     """True if no word of "is X" belongs to a predicate: no participle, no stranded preposition."""
     words = [bare(word) for word in rest.split(" ")]
-    if is_participle(words[0]) or not {"doing", "like", "possible"}.isdisjoint(words):
+    if is_participle(words[0]) or not {"doing", "like", "possible", "there"}.isdisjoint(words):
         return False
     return not free_participles(words) and words[-1] not in _STRANDED
 

@@ -284,7 +284,7 @@ def test_real_files_are_covered_without_a_fault(shared_data, tmp_path, bench, fi
         assert texts(row, row["answer"]) <= wrong
         assert set(row["options"]) - texts(row, row["answer"]) == right
     learned, after = about["blind"]["learned"]["inverted"], about["blind"]["after"]
-    assert learned["after"] <= learned["before"] + 2 * learned["standard_error"]
+    assert learned["after"] <= learned["before"] + 3 * learned["standard_error"]
     if bench != "star":
         assert after["soft"]["score"] <= 0.32
 

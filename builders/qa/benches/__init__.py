@@ -10,7 +10,7 @@ are read into the same table, one row per question:
   question    text
   options     list of texts without letters
   right       list of truth values, one per option
-  kind        `independent`, `exclusive` or `single` (see `question`)
+  kind        `independent`, `exclusive`, `single` or `negated` (see `question`)
   facts       list of texts where the source carries its truth, else null
 
 Any benchmark may also come in the Video-R1 schema. To add a benchmark, describe its columns in

@@ -192,3 +192,9 @@ def test_statements_may_ask_yes_or_no_and_count():
     assert exclusive_options("Is it?", ["yes", "no"], 0, STATEMENTS).positions == [0, 1]
     assert exclusive_options("How many?", ["2", "3"], 0, STATEMENTS).positions == [0, 1]
     assert isinstance(exclusive_options("Is it?", ["yes", "not sure"], 0, STATEMENTS), NotExclusive)
+
+
+def test_both_at_once_is_no_answer_to_what_comes_first():
+    options = ["the flute", "the drum", "the horn", "Both begin simultaneously"]
+    assert isinstance(exclusive_options("Which plays first?", options, 3), NotExclusive)
+    assert kept("Which plays first?", options) == ([0, 1, 2, 3], 0)

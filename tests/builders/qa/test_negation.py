@@ -222,3 +222,35 @@ def test_questions_of_real_files_have_no_fault(shared_data):
 def test_a_verb_behind_this_is_not_taken_for_a_place(question):
     assert negate(question).rule == "fallback"
     assert negate("where is this place").text == "which of the following is NOT where this place is"
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "what is the black cat behind doing at the start",
+        "What is the relationship like between the two men?",
+        "what pattern is there in the pipe",
+        "What is the protagonist of the video doing diving?",
+        "What is the main activity the first-person character is doing?",
+        "How does the tree above grow compare to the tree below?",
+        "Why is the man wearing sunglasses critically ill in the restroom?",
+        "How is the person above climbing compared to the person below?",
+        "Where was the L-Shaped Measuring Scale?",
+        "Why did the iron block in the video rise?",
+        "How does the speed of color change in the forest above appear?",
+        "Where is the land, on the seashore or in the sea?",
+        "what in the man's hand is moving",
+    ],
+)
+def test_what_may_be_read_in_two_ways_takes_the_fallback(question):
+    assert negate(question).rule == "fallback"
+
+
+def test_an_ending_stands_before_the_comma_and_a_fish_is_no_adverb():
+    asked = "When did the work start, as the man said?"
+    assert (
+        negate(asked).text
+        == "Which of the following is NOT when the work started, as the man said?"
+    )
+    asked = "Where is the group of blue fin trevally hunting?"
+    assert "blue fin trevally is hunting" in negate(asked).text
