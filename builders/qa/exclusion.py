@@ -123,7 +123,7 @@ def exclusive_options(
     if is_where and _is_broad_place(right):
         return NotExclusive("the answer is a place that contains others")
     is_genre = bool(_GENRE.search(question))
-    if right and not is_genre and (set(right) <= VAGUE or _SOMETHING.search(options[answer])):
+    if right and not is_genre and _is_vague(options[answer], right):
         return NotExclusive("the answer is too general to exclude others")
     if _FIRST.search(question) and _TOGETHER.search(options[answer]):
         return NotExclusive("the answer is about the others")
@@ -163,9 +163,7 @@ def _given(question: str) -> set[str]:
 def _why_doubtful(option: str, answer: str, is_where: bool, is_genre: bool) -> str | None:
     """Return why an option may be right beside the answer, or None."""
     words, right = content(option), content(answer)
-    is_vague = set(words) <= VAGUE or bool(_SOMETHING.search(option))
-    is_vague |= words[:1] in (("use",), ("mov",)) and BODY.issuperset(words[1:])
-    if (is_vague and not is_genre) or (is_where and _is_broad_place(words)):
+    if (_is_vague(option, words) and not is_genre) or (is_where and _is_broad_place(words)):
         return "is too general to be wrong"
     if overlaps(words, right) or _is_sublist(words, right, option, answer):
         return "contains the answer or is part of it"
@@ -184,6 +182,14 @@ def _doubt(words: Sequence[str], right: Sequence[str]) -> float:
     if first == second:
         return REORDERED
     return min(2 * len(first & second) / (len(first) + len(second)), REORDERED)
+
+
+def _is_vague(text: str, words: Sequence[str]) -> bool:
+    """True for "doing an activity", "show something", "use its mouth"; a sentence says more."""
+    if len(words) <= 3 and _SOMETHING.search(text):
+        return True
+    with_body = words[:1] in (("use",), ("mov",)) and BODY.issuperset(words[1:])
+    return set(words) <= VAGUE or with_body
 
 
 def _is_broad_place(words: Sequence[str]) -> bool:
