@@ -67,7 +67,8 @@ def state(
     """
     import polars as pl
 
-    pool = list(balanced(taking_part(frame, replace(rules, statements=True)), seed))
+    asked_once = taking_part(frame.sort("id"), replace(rules, statements=True))
+    pool = list(balanced(asked_once, seed))
     wrong_of = _Wrong(pool)
     clips: defaultdict[Any, list[Asked]] = defaultdict(list)
     for asked in pool:

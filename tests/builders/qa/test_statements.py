@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -138,6 +139,8 @@ def test_questions_of_other_parts_of_a_video_are_of_another_clip():
 
 def test_the_order_of_the_questions_does_not_matter():
     questions = clips(30)
+    again = replace(questions[5], id="a", options=questions[5].options[::-1])
+    questions.append(replace(again, right=questions[5].right[::-1]))  # asked twice
     assert samples(questions) == samples(questions[::-1])
 
 
