@@ -270,11 +270,7 @@ def blind(samples: pa.Table) -> dict[str, Any]:
 
     from nontrivial.manifests.text_only import best_blind
 
-    qa = samples["qa"].combine_chunks()
-    is_stated, is_inverted = (
-        pc.is_valid(pc.struct_field(qa, "parents")),
-        pc.struct_field(qa, "inverted"),
-    )
+    is_stated = pc.is_valid(pc.struct_field(samples["qa"], "parents"))
     results: dict[str, Any] = {}
     if pc.any(is_stated).as_py():
         results["statements"] = _as_dicts(best_blind(*_now(samples.filter(is_stated))))
@@ -282,8 +278,9 @@ def blind(samples: pa.Table) -> dict[str, Any]:
     if len(samples):
         results["before"] = _as_dicts(best_blind(*_once(samples)))
         results["after"] = _as_dicts(best_blind(*_now(samples)))
-    if pc.any(is_inverted).as_py():
-        results["learned"] = learned(samples.filter(pc.struct_field(samples["qa"], "inverted")))
+    inverted = samples.filter(pc.struct_field(samples["qa"], "inverted"))
+    if len(inverted):
+        results["learned"] = learned(inverted)
     return results
 
 

@@ -9,7 +9,7 @@ most, and asked about as many of the other half, both ways round.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from itertools import pairwise
 
@@ -36,9 +36,9 @@ def probabilities(
     from sklearn.linear_model import LogisticRegression
 
     words = [
-        _features(*asked)
-        for row in zip(questions, options, says_not.tolist(), strict=True)
-        for asked in _each(*row)
+        _features(question, offered, place, denies)
+        for question, offered, denies in zip(questions, options, says_not.tolist(), strict=True)
+        for place in range(len(offered))
     ]
     hashed = HashingVectorizer(
         analyzer=list, n_features=WIDTH, binary=True, alternate_sign=False, norm=None
@@ -66,13 +66,6 @@ def sample(groups: Sequence[str], counts: np.ndarray, half: np.ndarray) -> np.nd
         for rows in (ordered[half[ordered]], ordered[~half[ordered]])
     ]
     return np.sort(np.concatenate(chosen))
-
-
-def _each(
-    question: str, options: Sequence[str], says_not: bool
-) -> Iterator[tuple[str, Sequence[str], int, bool]]:
-    for place in range(len(options)):
-        yield question, options, place, says_not
 
 
 def _features(question: str, options: Sequence[str], place: int, says_not: bool) -> list[str]:

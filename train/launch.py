@@ -185,7 +185,6 @@ def finish(trainer: StrictResume, job: Job, *, reported: Sequence[str]) -> None:
     to the same folder.
     """
     from nontrivial.train.progress import follow
-    from nontrivial.train.saving import save
 
     args, first = job.args, trainer.is_world_process_zero()
     follow(trainer)
@@ -207,8 +206,7 @@ def finish(trainer: StrictResume, job: Job, *, reported: Sequence[str]) -> None:
         if checkpoint and first:
             print(f"resuming from {checkpoint}")
         trainer.train(resume_from_checkpoint=checkpoint)
-        save(trainer, args.output_dir)
-        trainer.save_state()  # last: it tells that the policy is whole
+        write(trainer, args.output_dir)
     if first:
         print(command.table(summary(trainer, reported)))
 
@@ -237,8 +235,6 @@ def write_from(checkpoint: str, trainer: StrictResume, output_dir: str) -> None:
     """
     from transformers import TrainerState
 
-    from nontrivial.train.saving import save
-
     if trainer.sharded:
         raise BadInput(
             f"{checkpoint} is the end of this run, whose policy was not written; train one step "
@@ -246,6 +242,13 @@ def write_from(checkpoint: str, trainer: StrictResume, output_dir: str) -> None:
         )
     trainer._load_from_checkpoint(checkpoint)
     trainer.state = TrainerState.load_from_json(str(Path(checkpoint, STATE)))
+    write(trainer, output_dir)
+
+
+def write(trainer: StrictResume, output_dir: str) -> None:
+    """Write the policy, then the state, which tells that the policy is whole (`is_whole`)."""
+    from nontrivial.train.saving import save
+
     save(trainer, output_dir)
     trainer.save_state()
 

@@ -62,9 +62,8 @@ class TellShares(TrainerCallback):
     def __init__(self, clock: Clock, metrics: Mapping[str, defaultdict[str, list[float]]]) -> None:
         self.clock, self.metrics = clock, metrics
 
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step == 0:
-            self.clock.shares()  # what came before the first step is no part of it
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.clock.shares()  # loading is no part of the first step
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         for name, share in self.clock.shares().items():

@@ -55,7 +55,7 @@ _YES_NO = re.compile(r"^(?:yes|no|true|false)\s*(?:[,.;:!].*)?$", re.IGNORECASE 
 _NUMBER = re.compile(r"[\d.,:%/$€]+|one[- ]?half")
 _COUNTING = re.compile(r"\bhow (?:many|much)\b", re.IGNORECASE)
 _WHERE = re.compile(r"\bwhere\b|\bplace\b|\blocation\b|\bsetting\b", re.IGNORECASE)
-# An answer to these may be a word that is vague elsewhere, such as "Action".
+# What a question says happened, from its "after" or "when" on.
 _CONDITION = re.compile(
     r"\b(?:do|doing|happens?|happened)\b.*?\b(?:after|before|when|while|as|once|time)\b(?P<given>.+)",
     re.IGNORECASE | re.DOTALL,
@@ -64,6 +64,7 @@ _CONDITION = re.compile(
 _FIRST = re.compile(r"\b(?:first|last|earlier|later|before|after|order)\b", re.IGNORECASE)
 _TOGETHER = re.compile(r"^both\b|\b(?:simultaneous(?:ly)?|at the same time)\b", re.IGNORECASE)
 _SOMETHING = re.compile(r"\b(?:some|any)(?:thing|one|body)\b", re.IGNORECASE)
+# An answer to these may be a word that is vague elsewhere, such as "Action".
 _GENRE = re.compile(
     r"\b(?:genre|topic|theme|category|(?:type|kind|sort|style)s? of)\b", re.IGNORECASE
 )
@@ -134,7 +135,9 @@ def exclusive_options(
             continue
         words, text = content(option), " ".join(_WORD.findall(option.casefold()))
         why = "comes twice" if text in seen else None
-        why = why or _why_doubtful(option, options[answer], is_where, is_genre)
+        if (_is_vague(option, words) and not is_genre) or (is_where and _is_broad_place(words)):
+            why = why or "is too general to be wrong"
+        why = why or _why_beside(option, words, options[answer], right)
         why = why or ("is said in the question" if words and given.issuperset(words) else None)
         alike = 0.0
         if not why and rules.likeness:
@@ -160,11 +163,8 @@ def _given(question: str) -> set[str]:
     return set(content(match["given"])) if match else set()
 
 
-def _why_doubtful(option: str, answer: str, is_where: bool, is_genre: bool) -> str | None:
-    """Return why an option may be right beside the answer, or None."""
-    words, right = content(option), content(answer)
-    if (_is_vague(option, words) and not is_genre) or (is_where and _is_broad_place(words)):
-        return "is too general to be wrong"
+def _why_beside(option: str, words: Sequence[str], answer: str, right: Sequence[str]) -> str | None:
+    """Return why an option may be right beside the answer, or None, given their content words."""
     if overlaps(words, right) or _is_sublist(words, right, option, answer):
         return "contains the answer or is part of it"
     return clash(answer, option, share=not set(words).isdisjoint(right))

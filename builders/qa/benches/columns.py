@@ -35,9 +35,10 @@ from nontrivial.builders.qa.benches.question import (
     seconds,
     text,
 )
-from nontrivial.manifests.answers import LETTERS, read_letters, unlabel
+from nontrivial.manifests.answers import LETTERS, read_letters
 
 TEXT, LETTER, INDEX0, INDEX1 = ANSWERS
+FIVE = ("a0", "a1", "a2", "a3", "a4")  # the options of NExT-QA and its kin
 _IN_BRACES = re.compile(r"\{([^{}]+)\}")
 # Columns that hold one option each.
 _ONE_OPTION = re.compile(
@@ -120,7 +121,7 @@ def read_options(record: Record, names: tuple[str, ...]) -> tuple[list[str], lis
     """
     if len(names) == 1 and record.get(names[0]) not in (None, ""):
         given = _as_list(record[names[0]])
-        return unlabel(choices({"options": given}, "options")), list(range(len(given)))
+        return choices({"options": given}, "options"), list(range(len(given)))
     if len(names) < 2:
         names = tuple(sorted(filter(_ONE_OPTION.fullmatch, record), key=_place))
     given = [record.get(name) for name in names]
@@ -129,7 +130,7 @@ def read_options(record: Record, names: tuple[str, ...]) -> tuple[list[str], lis
     places = [place for place, item in enumerate(given) if item not in (None, "")]
     if not places:
         raise Unusable("has neither 'options' nor a column an option")
-    return unlabel(choices({"options": [given[place] for place in places]}, "options")), places
+    return choices({"options": [given[place] for place in places]}, "options"), places
 
 
 def read_right(

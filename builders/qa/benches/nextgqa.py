@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nontrivial.builders.qa.benches import SHORT, Bench, Place, Question
-from nontrivial.builders.qa.benches.columns import TEXT, Columns, reader
+from nontrivial.builders.qa.benches.columns import FIVE, TEXT, Columns, reader
 from nontrivial.builders.qa.benches.question import Record, by_letters, choices, kind_of, text
 from nontrivial.manifests.answers import read_letters
 
@@ -31,7 +31,7 @@ _of_csv = reader(
     Columns(
         id=("{video_id}_{qid}",),
         video=("videos/{video_id}.mp4",),
-        options=("a0", "a1", "a2", "a3", "a4"),
+        options=FIVE,
         answer_is=TEXT,  # unlike NExT-QA's csv
         family=("type",),
     ),

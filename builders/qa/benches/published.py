@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from nontrivial.builders.qa.benches import SHORT, Bench
-from nontrivial.builders.qa.benches.columns import INDEX0, LETTER, TEXT, Columns, reader
+from nontrivial.builders.qa.benches.columns import FIVE, INDEX0, LETTER, TEXT, Columns, reader
 from nontrivial.builders.qa.benches.files import read, records_of_a_list
-
-FIVE = ("a0", "a1", "a2", "a3", "a4")
 
 
 def with_answers(content: Any, folder: Path) -> Iterator[Any]:

@@ -170,15 +170,10 @@ def check(question: Question) -> Question:
         raise Unusable("fewer than two options")
     if question.kind in (SINGLE, NEGATED):
         _check_repeats(question)
-        return _without_option_lines(question)
+        asked = without_options(question.question, question.options)
+        if asked != question.question:
+            return replace(question, question=asked)
     return question
-
-
-def _without_option_lines(question: Question) -> Question:
-    asked = without_options(question.question, question.options)
-    if asked == question.question:
-        return question
-    return replace(question, question=asked)
 
 
 def without_options(asked: str, options: Sequence[str]) -> str:
