@@ -14,23 +14,32 @@ from nontrivial.manifests.errors import WorkFailed
 
 
 def alone(
-    module: str, options: Any, env: Mapping[str, str] | None = None, **changed: Any
+    module: str,
+    options: Any,
+    env: Mapping[str, str] | None = None,
+    timeout: float | None = None,
+    **changed: Any,
 ) -> dict[str, Any]:
     """Run `python -m module` with these options, some `changed`; return its last line of JSON.
 
-    Raises `WorkFailed` with the last line of its errors if it fails.
+    Raises `WorkFailed` with the last line of its errors if it fails, and `TimeoutError` after
+    `timeout` seconds.
     """
     given = {
         name: value for name, value in (asdict(options) | changed).items() if value is not None
     }
     words = [f"--{name}={value}" for name, value in given.items()]
-    done = subprocess.run(
-        [sys.executable, "-m", module, *words],
-        env=os.environ | (env or {}),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", module, *words],
+            env=os.environ | (env or {}),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutError(f"{module}: more than {timeout} s") from error
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
         raise WorkFailed(f"{module} {' '.join(words)}: {last[0]}")

@@ -84,21 +84,31 @@ def shape_of(options: Options) -> dict[str, int]:
 
 def measure(options: Options) -> dict[str, float]:
     """Return median seconds and peak extra MiB of `options.method`."""
+    work = method(options.method, *group(options), tile_of(shape_of(options)))
+    return cost(work, options.device, options.repeats)
+
+
+def group(options: Options) -> tuple[Tensor, Tensor, Tensor]:
+    """Return hidden states (G, T, H) of a group, its mask (G, T) and a head (V, H)."""
     import torch
 
     torch.manual_seed(0)
     shape = shape_of(options)
     dtype = torch.bfloat16 if options.device == "cuda" else torch.float32
-    group, length = shape["group"], shape["length"]
-    hidden = torch.randn(group, length, shape["width"], device=options.device, dtype=dtype)
+    size, length = shape["group"], shape["length"]
+    hidden = torch.randn(size, length, shape["width"], device=options.device, dtype=dtype)
     head = torch.randn(shape["vocabulary"], shape["width"], device=options.device, dtype=dtype)
     head *= 3 * shape["width"] ** -0.5  # logits of a decided policy
-    lengths = torch.linspace(length // 2, length, group, device=options.device)
+    lengths = torch.linspace(length // 2, length, size, device=options.device)
     mask = torch.arange(length, device=options.device) < lengths[:, None]
-    work = method(options.method, hidden, mask, head, tile_of(shape))
-    before = occupied(options.device)
-    seconds = sorted(timed(work, options.device) for _ in range(options.repeats + 1))
-    peak = occupied(options.device, most=True)
+    return hidden, mask, head
+
+
+def cost(work: Callable[[], object], device: str, repeats: int, *, learn: bool = False) -> dict:
+    """Return median seconds and peak extra MiB of some work, after one run to warm up."""
+    before = occupied(device)
+    seconds = sorted(timed(work, device, learn=learn) for _ in range(repeats + 1))
+    peak = occupied(device, most=True)
     return {"seconds": seconds[len(seconds) // 2], "mib": max(peak - before, 1) / 2**20}
 
 
@@ -125,14 +135,14 @@ def method(
     return lambda: token_weights(hidden[None], mask[None], head, measure=name, tile=tile)
 
 
-def timed(work: Callable[[], object], device: str) -> float:
-    """Return the seconds of one run without gradients."""
+def timed(work: Callable[[], object], device: str, *, learn: bool) -> float:
+    """Return the seconds of one run, with gradients only if it is to `learn`."""
     import torch
 
     wait = torch.cuda.synchronize if device == "cuda" else (lambda: None)
     wait()
     started = time.perf_counter()
-    with torch.no_grad():
+    with torch.set_grad_enabled(learn):
         work()
     wait()
     return time.perf_counter() - started

@@ -30,6 +30,8 @@ from benchmarks import shapes
 from benchmarks.alone import alone
 from nontrivial.manifests.command import guard, option, parse, table
 from nontrivial.manifests.errors import WorkFailed
+from nontrivial.manifests.runs import PARTS as TIMED
+from nontrivial.manifests.runs import SHARE
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -97,8 +99,11 @@ def run(options: Options) -> None:
                 raise WorkFailed(f"{part}: {name} {measured[part][name]}, TRL's is {stock[name]}")
 
 
-def measure(options: Options) -> dict[str, float]:
-    """Return median seconds of a step, and loss and gradient norm of the first step."""
+def measure(options: Options) -> dict[str, Any]:
+    """Return median seconds of a step, and loss and gradient norm of the first step.
+
+    `shares` are those of the last step's time, by part, where the trainer logs them.
+    """
     import torch
     from transformers import TrainerCallback
 
@@ -133,12 +138,14 @@ def measure(options: Options) -> dict[str, float]:
         trainer.add_callback(Clock())
         before = memory()
         trainer.train()
-    first = next(entry for entry in trainer.state.log_history if "grad_norm" in entry)
+    logged = [entry for entry in trainer.state.log_history if "grad_norm" in entry]
+    first, last = logged[0], logged[-1]
     return {
         "seconds": statistics.median(times[1:]),
         "memory": memory() - before,
         "loss": first["loss"],
         "grad_norm": first["grad_norm"],
+        "shares": {part: last[SHARE.format(part)] for part in TIMED if SHARE.format(part) in last},
     }
 
 

@@ -74,6 +74,12 @@ def only_varied(batch: Batch) -> Batch:
     return take(batch, chosen.nonzero()[:, 0])
 
 
+def tokens(batch: Batch) -> Tensor:
+    """Return the number of completion tokens that are in the loss."""
+    mask = batch["completion_mask"]
+    return (mask * batch["tool_mask"]).sum() if "tool_mask" in batch else mask.sum()
+
+
 def varied_tokens(batch: Batch) -> Tensor:
     """Return the number of completion tokens in varied groups."""
     return (batch["completion_mask"] * batch["varied"][:, None]).sum()

@@ -106,6 +106,15 @@ class TokenWeightedGRPOConfig(options.WeightingOptions, TrainingDefaults, GRPOCo
                 "drop_zero_variance rescales the loss, and would rescale the entropy bonus; use "
                 f"loss_type {', '.join(TOKEN_MEANS)}, or leave entropy_coef out"
             )
+        if self.max_tokens_per_micro_batch < 0:
+            raise ValueError(
+                f"max_tokens_per_micro_batch is {self.max_tokens_per_micro_batch}; give 0 or more"
+            )
+        if self.max_tokens_per_micro_batch and (entropy or self.top_entropy_quantile < 1):
+            raise ValueError(
+                "entropy_coef, use_adaptive_entropy and top_entropy_quantile look at a whole "
+                "micro-batch; leave them or max_tokens_per_micro_batch out"
+            )
         if self.eval_strategy != "no":
             raise ValueError("leave eval_strategy off, and evaluate with `nontrivial qa`")
         rows = self.per_device_train_batch_size * self.steps_per_generation

@@ -1,13 +1,16 @@
-"""Read manifests as training samples, check their media, encode their prompts."""
+"""Read manifests as training samples, and encode their prompts."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+import logging
+import random
 import zlib
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -48,10 +51,9 @@ PIXELS = {"image": "pixel_values", "video": "pixel_values_videos"}
 # The name of what a vision tower made of them (train.vision).
 FEATURES = {kind: f"{kind}_features" for kind in PIXELS}
 
-Tensors = TypeVar("Tensors", bound=Mapping[str, torch.Tensor])
+logger = logging.getLogger(__name__)
 
-# Threads that check media: decoders release the interpreter lock.
-PREFLIGHT_THREADS = 8
+Tensors = TypeVar("Tensors", bound=Mapping[str, torch.Tensor])
 
 
 @dataclass
@@ -117,29 +119,15 @@ def content(row: Mapping[str, Any]) -> str:
     return json.dumps([*texts, media])
 
 
-def check_media(samples: Samples, options: DataOptions) -> Samples:
-    """Decode each distinct image and clip once; leave out and list samples with damaged ones.
-
-    Raises `BadInput` where more than the share `options.max_bad` of the samples is damaged.
-    """
-    problems = _problems(samples.rows, options)
-    checked = [
-        (row, next((problems[key] for key, _ in _media(row) if key in problems), None))
-        for row in samples.rows
-    ]
-    good = [row for row, reason in checked if reason is None]
-    damaged = [(row["id"], reason) for row, reason in checked if reason is not None]
-    listed = [f"{name}: {reason}" for name, reason in damaged]
-    check_share(listed, len(samples.rows), options.max_bad, "samples have damaged media")
-    return Samples(good, samples.other_splits, damaged, samples.digest)
-
-
 class Recent(Generic[Tensors]):
     """Tensors by the key of a sample: the most recently used ones, up to `limit` bytes."""
 
     def __init__(self, limit: int) -> None:
         self.limit, self.size = limit, 0
         self._items: OrderedDict[int, Tensors] = OrderedDict()
+
+    def __getitem__(self, key: int) -> Tensors:
+        return self._items[key]
 
     def get(self, key: int) -> Tensors | None:
         """Return the tensors of a sample, if they are kept."""
@@ -156,11 +144,23 @@ class Recent(Generic[Tensors]):
                 self.size -= _bytes(self._items.popitem(last=False)[1])
 
 
+class LostMediaError(MediaError):
+    """An image or clip of a sample could not be read again; `key` is the sample's."""
+
+    def __init__(self, sample: Sample, reason: MediaError) -> None:
+        super().__init__(f"{sample['id']}: {reason}")
+        self.key = sample["key"]
+
+
 class PromptEncoder:
     """An encoder of prompts that keeps the most recently used ones, up to `media_cache_mb`.
 
     `body` is the policy below its head, which numbers the tokens. `longest` is the largest number
-    of tokens of a prompt. Raises `BadInput` that names the sample of a longer one.
+    of tokens of a prompt. Raises `BadInput` that names the sample of a longer one, and
+    `LostMediaError` where media can't be read.
+
+    Prompts are read and encoded in a thread, `ahead` of when they are asked for, by a processor of
+    their own: tokenizers can't be used by two threads.
     """
 
     def __init__(
@@ -174,20 +174,36 @@ class PromptEncoder:
         self.processor, self.body, self.options = processor, body, options
         self.longest = longest
         self._kept: Recent[Prompt] = Recent(options.media_cache_mb << 20)
+        self._own = copy.deepcopy(processor)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="reading")
+        self._coming: dict[int, Future[Prompt]] = {}
 
     def __call__(self, rows: Sequence[Sample]) -> list[Prompt]:
         """Return one encoded prompt per row, the same object for rows of the same sample."""
+        self.ahead(rows)
         batch: dict[int, Prompt] = {}
-        for row in rows:
-            key = row["key"]
-            batch[key] = batch.get(key) or self._kept.get(key) or self._encode(row)
-        self._kept.keep(batch)
+        try:
+            for key in dict.fromkeys(row["key"] for row in rows):
+                coming = self._coming.pop(key, None)
+                batch[key] = coming.result() if coming else self._kept[key]
+        finally:
+            self._kept.keep(batch)
         return [batch[row["key"]] for row in rows]
 
+    def ahead(self, rows: Sequence[Sample]) -> None:
+        """Begin to encode rows that will be asked for."""
+        for row in rows:
+            key = row["key"]
+            if key not in self._coming and self._kept.get(key) is None:
+                self._coming[key] = self._thread.submit(self._encode, row)
+
     def _encode(self, row: Sample) -> Prompt:
-        images, clips = load_media(row, row["media_root"], self.options)
+        try:
+            images, clips = load_media(row, row["media_root"], self.options)
+        except MediaError as error:
+            raise LostMediaError(row, error) from error
         limits: dict[str, Any] = self.options.limits
-        features = encode(self.processor, [row["prompt"]], [images], [clips], **limits)
+        features = encode(self._own, [row["prompt"]], [images], [clips], **limits)
         length = features["input_ids"].shape[1]
         if length > self.longest:
             raise BadInput(
@@ -196,6 +212,40 @@ class PromptEncoder:
                 "--max_completion_length"
             )
         return _numbered(self.body, features)
+
+
+class Stock:
+    """Samples with their encoded prompts, of which some may be lost while a run goes on.
+
+    A sample whose media can't be read any more gives way to another one, drawn by its number, so
+    that a resumed run draws the same. `lost` has the reasons, by the sample's key. Raises
+    `BadInput` where more than the share `max_bad` of the samples is lost.
+    """
+
+    def __init__(self, encode: PromptEncoder, samples: Sequence[Sample]) -> None:
+        self.encode, self.samples = encode, samples
+        self.lost: dict[int, str] = {}
+
+    def __call__(self, rows: Sequence[Sample]) -> tuple[list[Sample], list[Prompt]]:
+        """Return samples and prompts, in order; equal rows stay equal."""
+        while True:
+            rows = [self._present(row) for row in rows]
+            try:
+                return rows, self.encode(rows)
+            except LostMediaError as error:
+                self.lost[error.key] = str(error)
+                logger.warning("%s; another sample takes its place", error)
+                listed = list(self.lost.values())
+                share = self.encode.options.max_bad
+                check_share(listed, len(self.samples), share, "samples have lost their media")
+                if len(listed) == len(self.samples):
+                    raise BadInput("no sample has media that can be read") from error
+
+    def _present(self, row: Sample) -> Sample:
+        draw = random.Random(row["key"])
+        while row["key"] in self.lost:
+            row = self.samples[draw.randrange(len(self.samples))]
+        return row
 
 
 class StandIns:
@@ -259,24 +309,6 @@ def distinct(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[int]]:
     return [prompts[places.index(place)] for place in range(len(order))], places
 
 
-def _problems(rows: Sequence[Sample], options: DataOptions) -> dict[Any, str]:
-    """Return the reason for each image or clip that can't be decoded, by its key in `_media`."""
-    from tqdm import tqdm
-
-    def problem(item: Sample) -> str | None:
-        try:
-            load_media(item, item["media_root"], options)
-        except MediaError as error:
-            return str(error)
-        return None
-
-    items = {key: item for row in rows for key, item in _media(row)}
-    with ThreadPoolExecutor(PREFLIGHT_THREADS) as pool:
-        reasons = pool.map(problem, items.values())
-        reasons = tqdm(reasons, total=len(items), desc="checking media", unit="file", delay=2)
-        return {key: reason for key, reason in zip(items, reasons, strict=True) if reason}
-
-
 def _blank(encoder: PromptEncoder, kind: str) -> Prompt:
     """Return a prompt without words about one small black image or clip."""
     frames = np.zeros((2, 56, 56, 3), np.uint8)
@@ -293,18 +325,3 @@ def _numbered(body: PreTrainedModel, features: Mapping[str, Any]) -> Prompt:
 
 def _bytes(tensors: Prompt) -> int:
     return sum(value.nbytes for value in tensors.values())
-
-
-def _media(row: Sample) -> Iterable[tuple[Any, Sample]]:
-    """Yield each image and clip of a row as a sample, under a key that equal media share."""
-    root, videos = row["media_root"], row["videos"] or []
-    nothing = {"images": [], "videos": [], "clips": [], "media_root": root}
-    for item in row["images"] or []:
-        yield (root, _name(item)), nothing | {"images": [item]}
-    for item, clip in zip(videos, row["clips"] or [None] * len(videos), strict=True):
-        span = clip and (clip["start"], clip["end"])
-        yield (root, _name(item), span), nothing | {"videos": [item], "clips": [clip]}
-
-
-def _name(item: dict[str, Any]) -> Any:
-    return item["path"] if item["bytes"] is None else hash(item["bytes"])

@@ -42,6 +42,7 @@ HARMLESS = {
     "media_cache_mb",
     "num_completions_to_print",
     "output_dir",
+    "preflight",
     "report_to",
     "restart",
     "resume_from_checkpoint",
@@ -93,7 +94,8 @@ def prepare(
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
     from trl import ModelConfig
 
-    from nontrivial.train.data import check_media, read_manifests
+    from nontrivial.train.data import read_manifests
+    from nontrivial.train.preflight import check_media
 
     own, args, model_args, manifests = read_options(
         words, [script, config, ModelConfig], prog=prog, embedded=embedded
@@ -101,7 +103,8 @@ def prepare(
     if model_args.dtype is None:
         adapted = model_args.use_peft and not is_embedded(model_args.model_name_or_path)
         model_args.dtype = "bfloat16" if adapted else "float32"
-    samples = check_media(read_manifests(manifests, media_root=args.media_root), args)
+    samples = read_manifests(manifests, media_root=args.media_root)
+    samples = check_media(samples, args, args.world_size, args.process_index)
     if args.process_index == 0:
         samples.report()
     return Job(own, args, model_args, samples)

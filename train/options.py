@@ -35,6 +35,12 @@ class DataOptions(View):
 
     media_root: str | None = option(None, "Folder of the media; wins over that of the manifests.")
     max_bad: float = option(0.01, "Tolerated share of samples with damaged media.")
+    preflight: str = option(
+        "all",
+        "Files that are decoded before the start: all, a sample of 200, or none (off); whole ones "
+        "are remembered.",
+        choices=["all", "sample", "off"],
+    )
     media_cache_mb: int = option(512, "Memory for encoded prompts, kept for reuse.")
 
 
@@ -72,6 +78,11 @@ class WeightingOptions:
     alpha_warmup_steps: int = option(0, "Steps in which the largest weight rises from 1 to alpha.")
     normalize_weights: bool = option(False, "Divide weights by their mean over a group's tokens.")
     share_prompt: bool = option(True, "Encode each prompt once per group, to sample and to score.")
+    max_tokens_per_micro_batch: int = option(
+        0,
+        "Split micro-batches into parts of at most so many tokens, prompts counted once, for the "
+        "same gradient in less memory; 0 takes them whole. A longer row is a part by itself.",
+    )
     vision_cache_mb: int = option(
         512, "Memory for features of images and clips, kept for reuse; for a frozen tower."
     )

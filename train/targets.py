@@ -11,7 +11,7 @@ from nontrivial.manifests.answers import LETTERS, format_answer
 from nontrivial.models.inputs import continued
 from nontrivial.models.positions import with_text_behind
 from nontrivial.models.prompts import target_text
-from nontrivial.train.data import Prompt, PromptEncoder, collate
+from nontrivial.train.data import Prompt, Stock, collate
 from nontrivial.train.rows import Sample
 
 VERDICTS = ("reid_pair", "reid_text")  # tasks that are answered by Yes or No
@@ -21,21 +21,22 @@ class TargetCollator:
     """A collator of samples into a batch of prompts with their targets, and `labels` (B, L).
 
     Labels are −100 in prompts and padding, and with `answer_only` also before the answer block.
-    `stand_ins` returns prompts of missing kinds of media, which join the batch without labels.
+    `stock` encodes the samples. `stand_ins` returns prompts of missing kinds of media, which join
+    the batch without labels.
     """
 
     def __init__(
         self,
-        prompts: PromptEncoder,
+        stock: Stock,
         *,
         answer_only: bool = False,
         stand_ins: Callable[[Sequence[Prompt]], Sequence[Prompt]] = lambda prompts: (),
     ) -> None:
-        self.prompts, self.answer_only, self.stand_ins = prompts, answer_only, stand_ins
-        self.tokenizer = prompts.processor.tokenizer
+        self.stock, self.answer_only, self.stand_ins = stock, answer_only, stand_ins
+        self.tokenizer = stock.encode.processor.tokenizer
 
     def __call__(self, rows: Sequence[Sample]) -> dict[str, Tensor]:
-        answered = list(map(self._answered, rows, self.prompts(rows)))
+        answered = list(map(self._answered, *self.stock(rows)))
         blank = map(_unlearned, self.stand_ins(answered))
         return collate([*answered, *blank], self.tokenizer.pad_token_id)
 

@@ -8,8 +8,9 @@ _generate_and_score_completions     takes rows of a table; here rows are numbers
                                     prompts are encoded here, and `shaped` gets whole groups
 _tokenize_prompts                   tokenizes images only; here prompts are already encoded
 _generate_single_turn               encodes a prompt G times; here once, and keeps hidden states
-_prepare_inputs                     shuffles rows; here whole groups, so that rows of one prompt
-                                    stay in one micro-batch and share its encoding
+training_step                       takes a micro-batch of shuffled rows; here of whole groups, that
+                                    share the encoding of their prompt, and in parts
+_prepare_inputs                     samples; here it gets what was sampled (`_micro_batch`)
 _compute_loss                       ignores groups without variance and encoded prompts
 _get_per_token_logps_and_entropies  scores images only, each prompt G times
 
@@ -27,25 +28,28 @@ changes one, the test names it: read it before pinning it again.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
+from accelerate.utils import DistributedType
 from datasets import Dataset
 from torch import Tensor
+from transformers import Trainer
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import split_tensor_dict
 
 from nontrivial.models.policy import vision_token_ids
 from nontrivial.models.positions import start_text_behind_clips
-from nontrivial.train import batches, group_rows, shared_prompt, vllm_prompts
+from nontrivial.train import batches, group_rows, micro_batches, shared_prompt, vllm_prompts
 from nontrivial.train.batches import Batch
 from nontrivial.train.config import ROW_MEANS, TokenWeightedGRPOConfig
-from nontrivial.train.data import Prompt, PromptEncoder, StandIns
+from nontrivial.train.data import Prompt, PromptEncoder, StandIns, Stock
 from nontrivial.train.group_rows import Scoring
 from nontrivial.train.head import leave_out
 from nontrivial.train.resume import ResumableSampler, SaveWhenUsedUp, StrictResume
@@ -62,6 +66,10 @@ PATCHED = (
     "transformers.models.qwen2_vl.modeling_qwen2_vl.Qwen2VLModel.get_rope_index",
     "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl.Qwen2_5_VLModel.get_rope_index",
 )
+
+
+# Processes that each hold the whole policy, and exchange gradients.
+COPIES = (DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
 
 
 class BetaOfTokens(float):
@@ -123,12 +131,14 @@ class GroupTrainer(StrictResume, GRPOTrainer):
             processing_class=encode.processor,
             **kwargs,
         )
+        self._shares = args.share_prompt  # whether groups are scored as one row
         for network in (self.model, self.ref_model):
             if network is not None:
                 policy = shared_prompt.without_adapter(network)
                 start_text_behind_clips(policy.base_model)
                 leave_out(policy, self._vision_tokens)
                 group_rows.accept_group_rows(policy)
+                self._shares &= group_rows.accepted_by(policy.base_model)
         if self.use_vllm:
             version = partial(getattr, self, "_last_loaded_step")  # the weights vLLM has
             vllm_prompts.take_encoded_prompts(
@@ -138,12 +148,23 @@ class GroupTrainer(StrictResume, GRPOTrainer):
         self.add_callback(TellShares(self._clock, self._metrics))
         self.add_callback(SaveWhenUsedUp(lambda: self._step % self._steps_per_sampling == 0))
         self._samples, self._encode = samples, encode
+        self._stock = Stock(encode, samples)
+        if not args.dataloader_num_workers:  # another process could not hand on what it encodes
+            self.data_collator = self._announced
+        self._next: list[dict[str, int]] = []
         self._stand_ins = StandIns(encode, samples if self.sharded else ())
         body = shared_prompt.backbone(self.model)
         # Processes that shard the weights must call the tower together, whatever they have kept.
         once = args.share_prompt and can_be_kept(body) and not self.sharded
         self._vision = FrozenVision(body, args.vision_cache_mb << 20) if once else None
         self._flight: InFlight | None = None
+
+    def _announced(self, rows: list[dict[str, int]]) -> list[dict[str, int]]:
+        """Begin to encode a batch of rows, which is collated one batch before it is used."""
+        if rows != self._next:  # rows are repeated for each micro-batch
+            self._next = rows
+            self._encode.ahead([self._samples[row["row"]] for row in rows])
+        return rows
 
     def shaped(self, batch: Batch, flight: InFlight) -> Batch:
         """Return a sampled batch of whole groups as it is trained on."""
@@ -155,10 +176,11 @@ class GroupTrainer(StrictResume, GRPOTrainer):
 
     def rollout(self, rows: Sequence[int]) -> Batch:
         """Return completions of samples (G consecutive rows each), rewards, shaped advantages."""
-        chosen = [self._samples[row] for row in rows]
-        keys = [row["key"] for row in chosen]
         with self._clock.part("reading"):
-            prompts = self._encode(chosen)
+            chosen, prompts = self._stock([self._samples[row] for row in rows])
+        keys = [row["key"] for row in chosen]
+        if self._stock.lost:
+            self._metrics["train"]["data/lost"].append(len(self._stock.lost))
         with self._clock.part("scoring"), self._in_flight(prompts, keys) as flight:
             batch = super()._generate_and_score_completions(columns(chosen))
             batch |= {
@@ -248,47 +270,109 @@ class GroupTrainer(StrictResume, GRPOTrainer):
         with self._clock.part("vision"), self.accelerator.autocast():
             return self._vision(flight.keys, flight.prompts)
 
-    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+    def training_step(
+        self, model: Any, inputs: Any, num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        began = time.perf_counter()
+        model.train()
+        *parts, last = self._parts(self._micro_batch(inputs))
+        loss = torch.zeros((), device=self.accelerator.device)
+        for part in parts:
+            with self._more_to_come(model):
+                loss += Trainer.training_step(self, model, part, num_items_in_batch)
+        self._current_train_step_time += time.perf_counter() - began
+        return loss + super().training_step(model, last, num_items_in_batch)
+
+    def _prepare_inputs(self, part: Batch) -> Batch:
+        return part
+
+    def _micro_batch(self, generation_batch: list[dict[str, int]]) -> Batch:
+        """Return the next micro-batch of what was sampled; sample if all of it was used."""
         steps = self.args.steps_per_generation
         if self._step % self._steps_per_sampling == 0 or self._buffered_inputs is None:
             batch = self._generate_and_score_completions(generation_batch)
             order = batches.shuffled_groups(len(batch["prompts"]), self.num_generations)
             parts = split_tensor_dict(batches.take(batch, order), steps)
-            self._buffered_inputs = self._counted(parts) if self.args.drop_zero_variance else parts
+            self._buffered_inputs = self._counted(parts)
         return self._buffered_inputs[self._step % steps]
 
     def _counted(self, parts: list[Batch]) -> list[Batch]:
-        """Add to micro-batches the share of varied rows, and their tokens, over all processes."""
-        rows = torch.stack([part["varied"].float().mean() for part in parts]).mean()
-        tokens = sum(batches.varied_tokens(part) for part in parts)
+        """Add to micro-batches the rows and tokens over which their loss is a mean.
+
+        Those are their own, or with `drop_zero_variance` their share of the varied ones of the
+        step, over all processes.
+        """
+        if not self.args.drop_zero_variance:
+            rows = torch.tensor(len(parts[0]["prompts"]))
+            return [
+                part | {"mean_rows": rows, "mean_tokens": batches.tokens(part)} for part in parts
+            ]
+        varied = torch.stack([part["varied"].float().mean() for part in parts]).mean()
+        tokens = self.accelerator.gather(sum(map(batches.varied_tokens, parts))).sum()
         counted = {
-            "varied_rows": self.accelerator.gather(rows).mean(),
-            "num_items_in_batch": self.accelerator.gather(tokens).sum(),
+            "mean_rows": self.accelerator.gather(varied).mean() * len(parts[0]["prompts"]),
+            "mean_tokens": tokens / (len(parts) * self.accelerator.num_processes),
+            "num_items_in_batch": tokens,
         }
         return [part | counted for part in parts]
 
-    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
-        scale: float | Tensor = 1.0
-        if self.args.drop_zero_variance:
-            rows = len(inputs["prompts"])
-            if self.accelerator.num_processes == 1:
-                inputs = batches.only_varied(inputs)
-            inputs = batches.masked_to_varied(inputs)
-            scale = self._share(inputs, len(inputs["prompts"]) / rows)
-        with self._in_flight(inputs["prompts"]), self._weighted_kl(inputs):
-            return super()._compute_loss(model, inputs) * scale
+    def _parts(self, batch: Batch) -> list[Batch]:
+        """Return a micro-batch in parts of at most `max_tokens_per_micro_batch` tokens.
 
-    def _share(self, inputs: Batch, left: float) -> float | Tensor:
-        """Return the factor from a micro-batch's own mean to its share in that of varied groups.
-
-        `left` is the share of its rows that are still there.
+        Their losses add up to that of the micro-batch.
         """
+        if self.args.drop_zero_variance:
+            if self.accelerator.num_processes == 1:
+                batch = batches.only_varied(batch)
+            batch = batches.masked_to_varied(batch)
+        if not self.args.max_tokens_per_micro_batch:
+            return [batch]
+        chunks = self._chunks(batch["prompts"], batch["completion_mask"])
+        rows = torch.arange(len(batch["prompts"]))
+        return [batches.take(batch, rows[chunk]) for chunk in chunks]
+
+    def _chunks(
+        self, prompts: Sequence[Prompt], mask: Tensor, size: int | None = None
+    ) -> list[slice]:
+        """Return which rows are scored together; equally many times on every process.
+
+        `size` is the number of rows; `max_tokens_per_micro_batch` takes its place.
+        """
+        limit, size = self.args.max_tokens_per_micro_batch, size or len(prompts)
+        if not limit:
+            return [slice(start, start + size) for start in range(0, len(prompts), size)]
+        lengths = mask.sum(1).tolist()
+        rows = [
+            micro_batches.Row(id(prompt), prompt["input_ids"].shape[1], length)
+            for prompt, length in zip(prompts, lengths, strict=True)
+        ]
+        count = micro_batches.needed(rows, limit, share=self._shares)
+        most = self.accelerator.gather(torch.tensor(count, device=mask.device)).max()
+        return micro_batches.split(rows, int(most), share=self._shares)
+
+    @contextmanager
+    def _more_to_come(self, model: Any) -> Iterator[None]:
+        """Add up gradients without an exchange between processes or a step of DeepSpeed."""
+        state = self.accelerator.gradient_state
+        last = state.sync_gradients
+        copies = self.accelerator.distributed_type in COPIES
+        with self.accelerator.no_sync(model) if copies else nullcontext():
+            state._set_sync_gradients(False)
+            try:
+                yield
+            finally:
+                state._set_sync_gradients(last)
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        with self._in_flight(inputs["prompts"]), self._weighted_kl(inputs):
+            return super()._compute_loss(model, inputs) * self._share(inputs)
+
+    def _share(self, inputs: Batch) -> float | Tensor:
+        """Return the factor from the mean over a part of a micro-batch to its share in the loss."""
         if self.loss_type in ROW_MEANS:
-            return left / inputs["varied_rows"].clamp_min(1e-9)
+            return len(inputs["prompts"]) / inputs["mean_rows"].clamp_min(1e-9)
         if self.loss_type == "bnpo":
-            parts = self.args.steps_per_generation * self.accelerator.num_processes
-            tokens = inputs["num_items_in_batch"].clamp_min(1)
-            return batches.varied_tokens(inputs) * parts / tokens
+            return batches.tokens(inputs) / inputs["mean_tokens"].clamp_min(1)
         return 1.0  # TRL divides by num_items_in_batch
 
     @contextmanager
@@ -323,9 +407,10 @@ class GroupTrainer(StrictResume, GRPOTrainer):
         body = shared_prompt.backbone(self.accelerator.unwrap_model(model))
         completions, mask = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:]
         log_probs, entropies, states = [], [], []
-        for chunk in _chunks(len(completions), batch_size or len(completions)):
+        whole = [slice(None)]  # a part of a micro-batch
+        for chunk in whole if learning else self._chunks(flight.prompts, mask, batch_size):
             prompts = flight.prompts[chunk]
-            scoring = self._scoring(body, prompts, completions[chunk], mask[chunk])
+            scoring = self._scoring(prompts, completions[chunk], mask[chunk])
             with self.accelerator.autocast(), shared_prompt.caught_states(body, keep) as caught:
                 output = model(**scoring.inputs)
             if keep:
@@ -341,27 +426,21 @@ class GroupTrainer(StrictResume, GRPOTrainer):
         """Return the hidden states (B, T, H) of completions, one micro-batch at a time."""
         body = shared_prompt.backbone(self.accelerator.unwrap_model(self.model))
         tokens, mask = batch["completion_ids"], batch["completion_mask"]
-        chunks = _chunks(len(prompts), self.args.per_device_train_batch_size)
-        laid_out = (self._scoring(body, prompts[c], tokens[c], mask[c]) for c in chunks)
+        chunks = self._chunks(prompts, mask, self.args.per_device_train_batch_size)
+        laid_out = (self._scoring(prompts[c], tokens[c], mask[c]) for c in chunks)
         states = [group_rows.hidden_states(body, wanted) for wanted in laid_out]
         return torch.cat(states)
 
-    def _scoring(
-        self, body: Any, prompts: Sequence[Prompt], completions: Tensor, mask: Tensor
-    ) -> Scoring:
-        """Lay out completions (B, T) to score them, groups as one row if `body` takes these."""
+    def _scoring(self, prompts: Sequence[Prompt], completions: Tensor, mask: Tensor) -> Scoring:
+        """Lay out completions (B, T) to score them, groups as one row if the policy takes these."""
         return group_rows.scoring(
             prompts,
             completions,
             mask,
             self._tokenizer.pad_token_id,
-            share=self.args.share_prompt and group_rows.accepted_by(body),
+            share=self._shares,
             unasked=self._stand_ins(prompts),
         )
-
-
-def _chunks(count: int, size: int) -> Iterator[slice]:
-    return (slice(start, start + size) for start in range(0, count, size))
 
 
 def _up_to_end(tokens: Tensor, end_ids: Sequence[int]) -> list[list[int]]:

@@ -60,7 +60,7 @@ def build_trainer(job: launch.Job) -> StrictResume:
     from trl import get_peft_config
 
     from nontrivial.models.policy import freeze_vision
-    from nontrivial.train.data import PromptEncoder, StandIns
+    from nontrivial.train.data import PromptEncoder, StandIns, Stock
     from nontrivial.train.precision import require_float32
     from nontrivial.train.resume import StrictResume
     from nontrivial.train.targets import TargetCollator, balanced
@@ -73,7 +73,7 @@ def build_trainer(job: launch.Job) -> StrictResume:
     set_seed(job.args.seed)  # an adapter starts at random
     rows = job.samples.rows
     collator = TargetCollator(
-        PromptEncoder(processor, model.base_model, job.args, longest=longest),
+        Stock(PromptEncoder(processor, model.base_model, job.args, longest=longest), rows),
         answer_only=job.script.answer_only,
     )
     trainer = StrictResume(
@@ -85,7 +85,7 @@ def build_trainer(job: launch.Job) -> StrictResume:
     )
     require_float32(trainer)
     if trainer.sharded:
-        collator.stand_ins = StandIns(collator.prompts, rows)
+        collator.stand_ins = StandIns(collator.stock.encode, rows)
     return trainer
 
 

@@ -1,10 +1,11 @@
 """One GRPO step on rollouts that don't depend on how many processes share them.
 
     torchrun --nproc_per_node 2 -m tests.train.fixed_rollouts POLICY MEDIA OUT LOSS \
-        [SHARDING [ADAPTER]]
+        [SHARDING [lora] [parts]]
 
-Writes the policy after the step to OUT; with ADAPTER `lora` an adapter is trained. Completions are
-drawn from the prompt and the row's place in its group, rewards from the completion alone.
+Writes the policy after the step to OUT; with `lora` an adapter is trained, with `parts`
+micro-batches are split. Completions are drawn from the prompt and the row's place in its group,
+rewards from the completion alone.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from nontrivial.train.trainer import TokenWeightedGRPOTrainer
 from tests.train.conftest import pairs, videos
 
 GROUP, PROMPTS, LENGTH = 4, 4, 10
+LIMIT = 280  # less than the tokens of a group
 
 SHARDING: dict[str, dict[str, Any]] = {
     "none": {},
@@ -66,11 +68,12 @@ def reward(completion_ids: list[list[int]], id: list[str], **_: Any) -> list[flo
 
 
 def main(
-    policy: str, media: str, out: str, loss_type: str, sharding: str = "none", adapter: str = ""
+    policy: str, media: str, out: str, loss_type: str, sharding: str = "none", *ways: str
 ) -> None:
     from peft import LoraConfig
     from transformers import set_seed
 
+    adapter = "lora" in ways
     rows = samples_table(pairs(3) + videos(1)).to_pylist()  # one process sees videos, too
     args = TokenWeightedGRPOConfig(
         output_dir=out,
@@ -93,6 +96,7 @@ def main(
         sample_every=0,
         nframes=4,
         media_root=media,
+        max_tokens_per_micro_batch=LIMIT if "parts" in ways else 0,
         **SHARDING[sharding],
     )
     processes = args.world_size

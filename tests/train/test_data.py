@@ -11,11 +11,11 @@ from nontrivial.manifests.errors import BadInput, ManifestError
 from nontrivial.train.data import (
     Samples,
     StandIns,
-    check_media,
     collate,
     read_manifests,
 )
 from nontrivial.train.options import DataOptions
+from nontrivial.train.preflight import check_media
 from tests import rows
 from tests.train.conftest import pairs, videos
 

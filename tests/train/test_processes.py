@@ -58,6 +58,22 @@ def test_an_adapter_of_shared_weights_is_written_as_one_process_writes_it(
             torch.testing.assert_close(again(ids).logits, merged(ids).logits)
 
 
+@pytest.mark.parametrize("loss_type", ["grpo", "bnpo", "dapo"])
+def test_two_processes_split_micro_batches_alike(tiny_policy_dir, media_root, tmp_path, loss_type):
+    steps = [
+        one_step(tiny_policy_dir, media_root, tmp_path / str(processes), processes, *options)
+        for processes, options in ((1, [loss_type]), (2, [loss_type, "none", "parts"]))
+    ]
+    assert_same_step(weights(tiny_policy_dir), *steps)
+
+
+@pytest.mark.parametrize("sharding", ["fsdp2", "zero3"])
+def test_processes_that_share_the_weights_split_micro_batches_alike(
+    tiny_policy_dir, media_root, tmp_path, sharding
+):
+    assert_sharing_changes_nothing(tiny_policy_dir, media_root, tmp_path, sharding, "parts")
+
+
 def assert_sharing_changes_nothing(
     policy: Path, media: Path, folder: Path, sharding: str, *options: str
 ) -> None:

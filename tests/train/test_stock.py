@@ -65,7 +65,7 @@ def as_stock(batch: dict) -> dict:
 @pytest.mark.parametrize("loss_type", ["bnpo", "dapo", "grpo"])
 def test_alpha_one_gives_stock_loss_and_gradient(make_trainer, stock, loss_type):
     ours = make_trainer(pairs(4), alpha=1.0, loss_type=loss_type)
-    batches = spy(ours, "_prepare_inputs")
+    batches = spy(ours, "_micro_batch")
     losses, gradients = [], {}
     compute = ours._compute_loss
 

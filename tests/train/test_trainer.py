@@ -204,7 +204,7 @@ def test_rows_of_a_group_stay_in_one_micro_batch(make_trainer):
     trainer = make_trainer(
         pairs(4), per_device_train_batch_size=GROUP, gradient_accumulation_steps=4
     )
-    batches = spy(trainer, "_prepare_inputs")
+    batches = spy(trainer, "_micro_batch")
     trainer.train()
     assert len(batches) == 4
     assert all(len({id(prompt) for prompt in batch["prompts"]}) == 1 for batch in batches)
@@ -282,7 +282,7 @@ def test_only_the_published_measure_weights_the_divergence_from_the_reference(
     make_trainer, measure
 ):
     trainer = make_trainer(pairs(4), alpha=3.0, token_weighting=measure, beta=0.5)
-    batches = spy(trainer, "_prepare_inputs")
+    batches = spy(trainer, "_micro_batch")
     compute, losses = trainer._compute_loss, []
 
     def with_other_reference(model, inputs):
@@ -316,7 +316,7 @@ def test_a_policy_with_an_adapter_is_trained_on(make_trainer, write_adapter, tmp
 def test_several_passes_over_one_batch_use_the_weights_of_its_sampling(make_trainer):
     trainer = make_trainer(pairs(4), num_iterations=2, max_steps=2)
     rollouts, batches = (
-        spy(trainer, "_generate_and_score_completions"), spy(trainer, "_prepare_inputs"),
+        spy(trainer, "_generate_and_score_completions"), spy(trainer, "_micro_batch"),
     )  # fmt: skip
     trainer.train()
     assert len(rollouts) == 1

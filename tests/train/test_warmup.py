@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from nontrivial.models.policy import load_policy
 from nontrivial.train import grpo
-from nontrivial.train.data import StandIns
+from nontrivial.train.data import StandIns, Stock
 from nontrivial.train.targets import TargetCollator, balanced
 from nontrivial.train.warmup import main
 from tests.train.conftest import pairs, videos
@@ -49,7 +49,7 @@ def prompts(make_encoder):
 
 def learned(prompts, rows, **options) -> list[str]:
     """The text whose tokens carry labels, of each row."""
-    batch = TargetCollator(prompts, **options)(rows)
+    batch = TargetCollator(Stock(prompts, rows), **options)(rows)
     tokenizer = prompts.processor.tokenizer
     texts = []
     for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True):
@@ -74,7 +74,7 @@ def test_only_the_target_is_learned(prompts, with_root):
 
 def test_a_batch_holds_the_pixels_of_all_its_samples(prompts, with_root):
     rows = with_root([*pairs(2), *videos(1)])
-    batch = TargetCollator(prompts)(rows)
+    batch = TargetCollator(Stock(prompts, rows))(rows)
     assert len(batch["image_grid_thw"]) == 4
     assert len(batch["video_grid_thw"]) == 1
 
@@ -82,8 +82,8 @@ def test_a_batch_holds_the_pixels_of_all_its_samples(prompts, with_root):
 def test_stand_ins_bring_their_media_and_teach_nothing(prompts, with_root, tiny_policy_dir):
     rows = with_root(pairs(2))
     stand_ins = StandIns(prompts, [*rows, *with_root(videos(1))])
-    batch = TargetCollator(prompts, stand_ins=stand_ins)(rows)
-    plain = TargetCollator(prompts)(rows)
+    batch = TargetCollator(Stock(prompts, rows), stand_ins=stand_ins)(rows)
+    plain = TargetCollator(Stock(prompts, rows))(rows)
     assert "pixel_values_videos" in batch
     assert (batch["labels"][2] == -100).all()
     model, _ = load_policy(str(tiny_policy_dir))
