@@ -13,7 +13,16 @@ import torch
 from torch import Tensor
 
 from nontrivial.models.positions import FAMILIES
-from nontrivial.train.data import FEATURES, PIXELS, Prompt, Recent
+from nontrivial.train.data import (
+    BYTES,
+    FEATURES,
+    GRIDS,
+    NORMS,
+    PIXELS,
+    Prompt,
+    Recent,
+    with_pixels,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -41,13 +50,14 @@ class FrozenVision:
 
     def _encode(self, prompts: Mapping[int, Prompt]) -> dict[int, Features]:
         encoded: dict[int, Features] = {key: {} for key in prompts}
+        prompts = {key: with_pixels(each, self.body.device) for key, each in prompts.items()}
         for kind, pixels in PIXELS.items():
             having = {key: prompt for key, prompt in prompts.items() if pixels in prompt}
             if not having:
                 continue
-            grids = [prompt[f"{kind}_grid_thw"] for prompt in having.values()]
+            grids = [prompt[GRIDS[kind]] for prompt in having.values()]
             features = getattr(self.body, f"get_{kind}_features")(
-                torch.cat([prompt[pixels] for prompt in having.values()]).to(self.body.device),
+                torch.cat([prompt[pixels] for prompt in having.values()]),
                 torch.cat(grids).to(self.body.device),
                 return_dict=True,
             ).pooler_output  # one (tokens, H) for each image or clip
@@ -64,4 +74,5 @@ def can_be_kept(body: PreTrainedModel) -> bool:
 
 
 def _without_pixels(prompt: Prompt) -> dict[str, Tensor]:
-    return {name: value for name, value in prompt.items() if name not in PIXELS.values()}
+    left_out = {*PIXELS.values(), *BYTES.values(), *NORMS.values()}
+    return {name: value for name, value in prompt.items() if name not in left_out}

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from nontrivial.manifests.errors import BadInput
 from nontrivial.models.positions import FAMILIES, runs_of
-from nontrivial.train.data import PIXELS, Prompt
+from nontrivial.train.data import BYTES, GRIDS, PIXELS, Prompt, with_pixels
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, ProcessorMixin
@@ -130,17 +131,21 @@ class MediaFeatures:
         """Return the processor's tensors of a prompt, one item per image and video."""
         from vllm.multimodal.inputs import MultiModalFieldConfig, MultiModalKwargsItems
 
-        tensors, fields = dict(prompt), {}
+        tensors, fields = dict(with_pixels(prompt)), {}
         for kind, pixels in PIXELS.items():
-            grid = f"{kind}_grid_thw"
+            grid = GRIDS[kind]
             if grid not in prompt:
                 continue
             patches = prompt[grid].prod(-1)
             fields[pixels] = MultiModalFieldConfig.flat_from_sizes(kind, patches)
             fields[grid] = MultiModalFieldConfig.batched(kind, keep_on_cpu=True)
             if self.raw:
-                processor = getattr(self.processor, f"{kind}_processor")
-                tensors[pixels] = raw_pixels(prompt[pixels], processor)
+                if BYTES[kind] not in prompt:
+                    raise BadInput(
+                        "use_vllm: vLLM normalises pixels itself, and those of this processor are "
+                        "no bytes; start it without mm_device_do_normalize"
+                    )
+                tensors[pixels] = prompt[BYTES[kind]]
         if "second_per_grid_ts" in prompt:
             fields["second_per_grid_ts"] = MultiModalFieldConfig.batched("video", keep_on_cpu=True)
         return MultiModalKwargsItems.from_hf_inputs(tensors, fields)
@@ -199,22 +204,10 @@ def positions(
     for item in sorted(media, key=lambda item: item.mm_position.offset):
         start, stop = item.mm_position.offset, item.mm_position.offset + item.mm_position.length
         kinds[0, start:stop] = 1 + list(PIXELS).index(item.modality)
-        for name in (f"{item.modality}_grid_thw", "second_per_grid_ts"):
+        for name in (GRIDS[item.modality], "second_per_grid_ts"):
             if name in item.data:
                 parts.setdefault(name, []).append(item.data[name].data)
     ids = torch.tensor([tokens])
     grids = {name: torch.stack(values) for name, values in parts.items()}
     rotary, offset = body.get_rope_index(ids, mm_token_type_ids=kinds, **grids)
     return rotary[:, 0], int(offset)
-
-
-def raw_pixels(values: Tensor, processor: Any) -> Tensor:
-    """Return the bytes (N, P), uint8, of patches (N, P), channels first, that were normalised."""
-    std, mean = (
-        torch.tensor(each if processor.do_normalize else [default])[:, None]
-        for each, default in ((processor.image_std, 1.0), (processor.image_mean, 0.0))
-    )
-    scale = processor.rescale_factor if processor.do_rescale else 1.0
-    channels = values.reshape(len(values), len(std), -1)
-    pixels = (channels * std + mean) / scale
-    return pixels.round_().clamp_(0, 255).to(torch.uint8).view(values.shape)

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nontrivial.train.data import with_pixels
+
 
 def log_probs(
     model: Any,
@@ -19,7 +21,7 @@ def log_probs(
 ) -> Tensor:
     """log p of each token of one completion (T,) after one encoded prompt; -> (T,)."""
     ids, types = prompt["input_ids"], prompt["mm_token_type_ids"]
-    own = {name: value for name, value in prompt.items() if name != "position_ids"}
+    own = {name: value for name, value in with_pixels(prompt).items() if name != "position_ids"}
     inputs = own | {
         "input_ids": torch.cat([ids, completion[None]], dim=1),
         "attention_mask": torch.ones(1, ids.shape[1] + len(completion), dtype=torch.long),

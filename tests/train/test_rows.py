@@ -11,6 +11,7 @@ from PIL import Image
 from nontrivial.manifests.errors import BadInput
 from nontrivial.manifests.parquet import read_samples
 from nontrivial.models.inputs import load_media
+from nontrivial.train.data import with_pixels
 from nontrivial.train.options import DataOptions
 from nontrivial.train.rows import Rows, as_sample, columns
 from tests.train.conftest import pairs, videos
@@ -113,7 +114,7 @@ def test_prompts_of_text_are_trained_on_as_they_should_be(make_trainer, with_roo
     mixed = text_rows(2) + with_root(pairs(1) + videos(1))
     trainer = make_trainer(text_rows(4) if kind == "text" else mixed, share_prompt=share)
     with torch.no_grad():  # leaves the offsets of a clip behind
-        trainer.model(**trainer._encode(with_root(videos(1)))[0])
+        trainer.model(**with_pixels(trainer._encode(with_root(videos(1)))[0]))
     assert_update_is_naive(trainer)
 
 

@@ -95,7 +95,7 @@ def test_the_same_tokens_are_sampled_as_without_sharing(
     tokens, hidden = generate(
         policy[0], prompts, config, share=False, keep_hidden=True, unasked=unasked
     )
-    kinds = {name for prompt in [*prompts, *unasked] for name in prompt if "pixel" in name}
+    kinds = {name for prompt in [*prompts, *unasked] for name in prompt if "bytes" in name}
     assert len(seen) == len(kinds) >= 1 + completed
     assert torch.equal(tokens, expected[0])
     torch.testing.assert_close(hidden, expected[-1], rtol=1e-4, atol=1e-5)

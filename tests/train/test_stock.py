@@ -8,6 +8,7 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from nontrivial.models.policy import load_policy
+from nontrivial.train.data import with_pixels
 from tests.train.conftest import GROUP, distinct_letters, pairs
 from tests.train.test_trainer import spy
 
@@ -44,7 +45,10 @@ def stock(tiny_policy_dir, tmp_path):
 
 def as_stock(batch: dict) -> dict:
     """A batch of ours in TRL's terms: media repeated for each row, one advantage a row."""
-    prompts, zeros = batch["prompts"], torch.zeros_like(batch["completion_ids"])
+    prompts, zeros = (
+        [with_pixels(prompt) for prompt in batch["prompts"]],
+        torch.zeros_like(batch["completion_ids"]),
+    )
     width = batch["prompt_ids"].shape[1]
     types = [
         torch.nn.functional.pad(

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from nontrivial.train import trl_hooks
+from nontrivial.train.data import BYTES, with_pixels
 from tests.train.conftest import pairs, videos
 from tests.train.test_trainer import assert_equal, parameters
 
@@ -20,7 +21,7 @@ def patches_seen(trainer) -> list[int]:
 
 def patches(trainer) -> int:
     """The patches of all samples."""
-    names = ("pixel_values", "pixel_values_videos")
+    names = BYTES.values()
     prompts = trainer._encode(trainer._samples)
     return sum(len(prompt[name]) for prompt in prompts for name in names if name in prompt)
 
@@ -71,7 +72,7 @@ def test_the_memory_of_features_is_bounded(make_trainer):
     vision.kept.limit = size // 2
     vision(keys, prompts)
     assert 0 < vision.kept.size <= size // 2
-    assert all("pixel_values" not in prompt for prompt in first)
+    assert all("image_bytes" not in prompt for prompt in first)
     assert len({id(prompt) for prompt in vision([0, 0, 1], [prompts[0]] * 2 + [prompts[1]])}) == 2
 
 
@@ -86,7 +87,7 @@ def test_a_tower_that_learns_sees_pixels(make_trainer):
 
 def test_features_are_those_of_the_tower(make_trainer):
     trainer = make_trainer(pairs(1) + videos(1), freeze_vision=True)
-    [pair, video] = trainer._encode(trainer._samples[:2])
+    [pair, video] = map(with_pixels, trainer._encode(trainer._samples[:2]))
     seen = trainer._vision([0, 1], [pair, video])
     body = trainer.model.base_model
     with torch.no_grad():

@@ -13,7 +13,7 @@ from nontrivial.models.policy import EMBEDDED_DIR, load_policy
 from nontrivial.models.positions import runs_of
 from nontrivial.train import vllm_prompts
 from nontrivial.train.config import TokenWeightedGRPOConfig
-from nontrivial.train.data import PIXELS, PromptEncoder
+from nontrivial.train.data import BYTES, PIXELS, PromptEncoder, with_pixels
 from nontrivial.train.options import DataOptions
 from nontrivial.train.trainer import TokenWeightedGRPOTrainer
 from tests.train.conftest import pairs, videos
@@ -27,10 +27,9 @@ def encode(make_encoder):
 @pytest.mark.parametrize("sample", [pairs(1), videos(1)], ids=["image", "video"])
 def test_raw_pixels_are_the_bytes_that_were_normalised(encode, with_root, sample):
     [prompt] = encode(with_root(sample))
-    [kind] = [kind for kind, pixels in PIXELS.items() if pixels in prompt]
+    [kind] = [kind for kind, raw in BYTES.items() if raw in prompt]
     processor = getattr(encode.processor, f"{kind}_processor")
-    values = prompt[PIXELS[kind]]
-    raw = vllm_prompts.raw_pixels(values, processor)
+    values, raw = with_pixels(prompt)[PIXELS[kind]], prompt[BYTES[kind]]
     assert raw.dtype == torch.uint8
     assert len(raw.unique()) > 3  # a picture, not one colour
     mean, std = (
