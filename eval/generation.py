@@ -69,7 +69,7 @@ class Generator:
         import torch
 
         images, clips = zip(*media, strict=True)
-        turns = [messages(sample) for sample in samples]
+        turns = [messages(sample, self.view.prompt) for sample in samples]
         batch = encode(self.processor, turns, images, clips, **self.view.limits)
         batch = batch.to(self.model.device)
         torch.manual_seed(self.sampling.seed ^ zlib.crc32(samples[0]["id"].encode()))

@@ -82,7 +82,7 @@ class Served:
         sampling = self.sampling
         body: dict[str, Any] = {
             "model": self.model,
-            "messages": with_media(messages(sample), images, clips),
+            "messages": with_media(messages(sample, self.view.prompt), images, clips),
             "max_tokens": sampling.max_new_tokens,
             "temperature": sampling.temperature if sampling.sample else 0.0,
             "top_p": sampling.top_p if sampling.sample else 1.0,

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 Ids = list[int]  # token ids
 
-NO_THOUGHT = "<think></think><answer>"
+# What an answer without reasoning begins with, by the style of the prompt.
+NO_THOUGHT = {"think": "<think></think><answer>", "answer": "<answer>"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ class Verifier:
         texts = [""] * len(samples)
         if self.judge == "reasoned":
             texts = self.generator.complete(samples, media)
-        prefixes = [until_answer(text) for text in texts]
+        direct = NO_THOUGHT[self.generator.view.prompt]
+        prefixes = [until_answer(text) if text else direct for text in texts]
         return list(zip(self._p_same(samples, media, prefixes), texts, strict=True))
 
     def _p_same(
@@ -73,7 +75,7 @@ class Verifier:
 
         processor, view = self.generator.processor, self.generator.view
         images, clips = zip(*media, strict=True)
-        turns = [messages(sample) for sample in samples]
+        turns = [messages(sample, view.prompt) for sample in samples]
         prompts = encode(processor, turns, images, clips, **view.limits)
         answers = [
             processor.tokenizer([prefix + letter for letter in "AB"], add_special_tokens=False)
@@ -177,8 +179,6 @@ def until_answer(text: str) -> str:
     >>> until_answer("<think>red, red</think><answer>A</answer>"), until_answer("hm")
     ('<think>red, red</think><answer>', 'hm</think><answer>')
     """
-    if not text:
-        return NO_THOUGHT
     before, tag, _ = text.rpartition("<answer>")
     if tag:
         return before + tag

@@ -115,22 +115,24 @@ def read_letters(block: str, options: Sequence[str] = ()) -> frozenset[str]:
     return frozenset()
 
 
-def is_formatted(text: str) -> bool:
+def is_formatted(text: str, *, thought: bool = True) -> bool:
     """True for one think block, then one answer block that is not empty, and nothing else.
+
+    With `thought=False`, for the answer block alone.
 
     >>> is_formatted("<think>hm</think>\\n<answer>A</answer>")
     True
     >>> is_formatted("<answer>A</answer>")
     False
     """
-    text = text.strip()
+    text = text.strip() if thought else f"<think></think>{text.strip()}"
     tags = ("<think>", "</think>", "<answer>", "</answer>")
     if any(text.count(tag) != 1 for tag in tags):
         return False
-    thought, _, rest = text.partition("</think>")
+    before, _, rest = text.partition("</think>")
     rest = rest.strip()
     return (
-        thought.startswith("<think>")
+        before.startswith("<think>")
         and rest.startswith("<answer>")
         and rest.endswith("</answer>")
         and bool(answer_block(rest))

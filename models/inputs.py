@@ -23,7 +23,7 @@ EDGES = {"min_pixels": "shortest_edge", "max_pixels": "longest_edge"}
 
 @dataclass
 class View:
-    """Options for the media that the policy sees, the same in training and evaluation."""
+    """Options for what the policy is shown and asked, the same in training and evaluation."""
 
     shown_last: ClassVar[bool] = True
 
@@ -37,6 +37,14 @@ class View:
     )
     max_pixels: int | None = field(
         default=None, metadata={"help": "Scale larger images and frames down to this many pixels."}
+    )
+
+    prompt: str = field(
+        default="think",
+        metadata={
+            "help": "Ask to think first, or to answer at once.",
+            "choices": ["think", "answer"],
+        },
     )
 
     @property

@@ -84,7 +84,11 @@ class Samples:
 
 
 def read_manifests(
-    paths: Sequence[str], *, media_root: str | None = None, split: str = "train"
+    paths: Sequence[str],
+    *,
+    media_root: str | None = None,
+    split: str = "train",
+    style: str = "think",
 ) -> Samples:
     """Read the rows of one split of all manifests; `media_root` wins over the recorded ones.
 
@@ -107,7 +111,7 @@ def read_manifests(
                 raise BadInput(f"{path}: id {row['id']!r} is already in {origin[row['id']]}")
             origin[row["id"]] = path
             digest.update(content(row).encode())
-            rows.append(as_sample(row, len(rows), root))
+            rows.append(as_sample(row, len(rows), root, style))
     if not rows:
         raise BadInput(f"{' '.join(paths)}: none of {others} rows has split {split!r}")
     return Samples(rows, others, digest=digest.hexdigest())

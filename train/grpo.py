@@ -64,7 +64,12 @@ def build_trainer(job: launch.Job) -> TokenWeightedGRPOTrainer:
     from nontrivial.train.trainer import TokenWeightedGRPOTrainer
 
     limit, weights = job.args.max_completion_length, job.args.reward_weights
-    rewards = find_rewards(job.script.reward_funcs, length_free=job.script.length_free, limit=limit)
+    rewards = find_rewards(
+        job.script.reward_funcs,
+        length_free=job.script.length_free,
+        limit=limit,
+        style=job.args.prompt,
+    )
     if weights is not None and len(weights) != len(rewards):
         raise BadInput(f"--reward_weights: {len(weights)} weights for {len(rewards)} rewards")
     model, processor = launch.load(job)

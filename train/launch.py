@@ -103,7 +103,7 @@ def prepare(
     if model_args.dtype is None:
         adapted = model_args.use_peft and not is_embedded(model_args.model_name_or_path)
         model_args.dtype = "bfloat16" if adapted else "float32"
-    samples = read_manifests(manifests, media_root=args.media_root)
+    samples = read_manifests(manifests, media_root=args.media_root, style=args.prompt)
     samples = check_media(samples, args, args.world_size, args.process_index)
     if args.process_index == 0:
         samples.report()

@@ -53,11 +53,12 @@ def format_reward(completions: Sequence[Completion], options: Lists, **_: Any) -
     >>> format_reward(completions, [["Yes", "No"]] * 2)
     [1.0, 0.0]
     """
-    texts = map(text, completions)
-    return [
-        float(answers.is_formatted(written) and bool(answers.read_answer(written, choices)))
-        for written, choices in zip(texts, options, strict=True)
-    ]
+    return _formatted(completions, options, thought=True)
+
+
+def answer_format(completions: Sequence[Completion], options: Lists, **_: Any) -> list[float]:
+    """Return 1 for an answer block with legible letters and nothing else: `--prompt answer`."""
+    return _formatted(completions, options, thought=False)
 
 
 def length_within(free: int, limit: int) -> Reward:
@@ -81,23 +82,24 @@ def length_within(free: int, limit: int) -> Reward:
     return length
 
 
-format_reward.__name__ = "format"  # its name in logs and on the command line
+# Their name in logs and on the command line.
+format_reward.__name__ = answer_format.__name__ = "format"
 REWARDS: dict[str, Reward] = {
     reward.__name__: reward for reward in (soft_accuracy, exact_accuracy, format_reward)
 }
 
 
 def find_rewards(
-    names: Sequence[str], *, length_free: int = 256, limit: int = 1024
+    names: Sequence[str], *, length_free: int = 256, limit: int = 1024, style: str = "think"
 ) -> list[Reward]:
     """Return rewards by their name in `REWARDS`, `length`, or an import path.
 
-    `length_free` and `limit` go to `length_within`. Raises `BadInput` for an unknown name.
+    `length_free` and `limit` go to `length_within`, `style` is that of the prompts. Raises
+    `BadInput` for an unknown name.
     """
+    known = REWARDS | ({"format": answer_format} if style == "answer" else {})
     return [
-        length_within(length_free, limit)
-        if name == "length"
-        else REWARDS.get(name) or _import(name)
+        length_within(length_free, limit) if name == "length" else known.get(name) or _import(name)
         for name in names
     ]
 
@@ -122,6 +124,16 @@ def _accuracy(
     return [
         score(answers.read_answer(written, choices), right) if right else float(says_none(written))
         for written, right, choices in zip(map(text, completions), answer, options, strict=True)
+    ]
+
+
+def _formatted(completions: Sequence[Completion], options: Lists, *, thought: bool) -> list[float]:
+    return [
+        float(
+            answers.is_formatted(written, thought=thought)
+            and bool(answers.read_answer(written, choices))
+        )
+        for written, choices in zip(map(text, completions), options, strict=True)
     ]
 
 

@@ -32,7 +32,11 @@ class Rows(Sequence[Sample]):
     """
 
     def __init__(
-        self, dataset: Dataset | Sequence[Mapping[str, Any]], media_root: str | None, least: int = 1
+        self,
+        dataset: Dataset | Sequence[Mapping[str, Any]],
+        media_root: str | None,
+        least: int = 1,
+        style: str = "think",
     ) -> None:
         if not hasattr(dataset, "__getitem__") or isinstance(dataset, Mapping):
             kind = type(dataset).__name__
@@ -40,7 +44,7 @@ class Rows(Sequence[Sample]):
         if not len(dataset):
             raise BadInput("train_dataset has no rows")
         self._rows = undecoded(dataset)
-        self._media_root = media_root
+        self._media_root, self._style = media_root, style
         self._times = max(1, -(-least // len(dataset)))
 
     def __len__(self) -> int:
@@ -52,14 +56,16 @@ class Rows(Sequence[Sample]):
         if not -len(self) <= number < len(self):
             raise IndexError(number)
         row = number % len(self._rows)
-        return as_sample(self._rows[row], row, self._media_root)
+        return as_sample(self._rows[row], row, self._media_root, self._style)
 
 
-def as_sample(row: Mapping[str, Any], number: int, media_root: str | None = None) -> Sample:
+def as_sample(
+    row: Mapping[str, Any], number: int, media_root: str | None = None, style: str = "think"
+) -> Sample:
     """Return row `number` of a data set as a sample, with its number as `key`.
 
-    Raises `BadInput` that names the row if it has no chat messages, or if its placeholders do not
-    match its media.
+    `style` is that of prompts that are made here (models.prompts). Raises `BadInput` that names the
+    row if it has no chat messages, or if its placeholders do not match its media.
     """
     name = str(row.get("id") or f"row {number}")
     media: Sample = {
@@ -72,7 +78,7 @@ def as_sample(row: Mapping[str, Any], number: int, media_root: str | None = None
     if row.get("prompt") is not None:
         return sample | {"prompt": _with_placeholders(row["prompt"], media, name)}
     if {"task", "question", "options"} <= set(row):
-        return sample | {"prompt": messages(sample)}
+        return sample | {"prompt": messages(sample, style)}
     raise BadInput(f"{name}: needs `prompt`, or the columns of a manifest; has {sorted(row)}")
 
 

@@ -41,7 +41,8 @@ class TargetCollator:
         return collate([*answered, *blank], self.tokenizer.pad_token_id)
 
     def _answered(self, row: Sample, prompt: Prompt) -> Prompt:
-        target = self._tokens(target_text(row["answer"], row["rationale"]))
+        style = self.stock.encode.options.prompt
+        target = self._tokens(target_text(row["answer"], row["rationale"], style))
         learned = self._tokens(format_answer(row["answer"])) if self.answer_only else target
         answered = dict(continued(prompt, [target], self.tokenizer.pad_token_id))
         labels = answered["input_ids"].clone()

@@ -103,7 +103,7 @@ class TokenWeightedGRPOTrainer(GroupTrainer):
             reward_funcs,
             args,
             # With fewer samples than prompts in a generation batch, there would be no step.
-            samples=Rows(train_dataset, args.media_root, least=prompts),
+            samples=Rows(train_dataset, args.media_root, least=prompts, style=args.prompt),
             encode=PromptEncoder(processor, backbone(model), args, longest=longest),
             **kwargs,
         )

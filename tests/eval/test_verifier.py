@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nontrivial.eval.generation import Generator, Sampling, load_batch
-from nontrivial.eval.verifier import Verifier, branches, pair_sample, until_answer
+from nontrivial.eval.verifier import NO_THOUGHT, Verifier, branches, pair_sample
 from nontrivial.manifests.errors import BadInput
 from nontrivial.models.inputs import View, continued, encode
 from nontrivial.models.prompts import messages
@@ -93,7 +93,7 @@ def test_verdicts_are_those_of_each_answer_scored_by_itself(
     for sample, (pictures, clips) in zip(samples, media, strict=True):
         scores = []
         for letter in "AB":
-            tail = processor.tokenizer(until_answer("") + letter, add_special_tokens=False)
+            tail = processor.tokenizer(NO_THOUGHT["think"] + letter, add_special_tokens=False)
             prompt = encode(processor, [messages(sample)], [pictures], [clips])
             batch = continued(prompt, [tail["input_ids"]], processor.tokenizer.pad_token_id)
             with torch.no_grad():

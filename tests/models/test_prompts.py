@@ -24,6 +24,18 @@ def test_every_task_has_an_instruction_that_asks_for_both_tags():
         assert "<answer> </answer>" in text
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_one_can_be_asked_to_answer_at_once(task):
+    text = question_text("Which?", ["red", "blue"], task, "answer")
+    assert "think" not in text
+    assert text.endswith(INSTRUCTIONS[task].partition("then answer inside ")[2])
+    taught = target_text(["B"], "a reason", "answer")
+    assert taught == "<answer>B</answer>"
+    assert is_formatted(taught, thought=False)
+    assert not is_formatted(taught)
+    assert not is_formatted(target_text(["B"], "a reason"), thought=False)
+
+
 def test_options_are_lettered_one_to_a_line():
     lines = question_text("Which?", ["red", "blue", "neither"], "video_qa").splitlines()
     assert lines[:4] == ["Which?", "A red", "B blue", "C neither"]

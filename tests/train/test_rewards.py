@@ -119,3 +119,11 @@ def test_a_length_that_is_free_up_to_the_limit_is_refused():
 def test_an_unknown_reward_is_refused_by_name(name):
     with pytest.raises(BadInput, match=name):
         find_rewards([name])
+
+
+def test_the_format_is_that_of_the_prompt():
+    told = ["<answer>A</answer>", "<think>x</think><answer>A</answer>", "A"]
+    for style, expected in (("answer", [1, 0, 0]), ("think", [0, 1, 0])):
+        [reward] = find_rewards(["format"], style=style)
+        assert reward(told, options=[["Yes", "No"]] * 3) == expected
+        assert reward.__name__ == "format"
