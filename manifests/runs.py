@@ -34,7 +34,7 @@ OPTIONS, LOG, GROUPS, STATE = "run.json", "log.jsonl", "samples.jsonl", "trainer
 # Parts of a GRPO step whose shares of its time are logged: reading and encoding media, the vision
 # tower where it runs once for a prompt, drawing completions, all else before the loss (scores,
 # rewards, token weights), and loss, gradient and update.
-PARTS = ("reading", "vision", "sampling", "scoring", "training")
+PARTS = ("reading", "vision", "sampling", "scoring", "training", "evaluation")
 SHARE = "time/{}"  # name of a part's share in the log
 ANSWERS, RANKINGS = "summary.json", "reid.json"
 SCORED, JUDGED, LISTS = ".scored.jsonl", ".judged.jsonl", ".lists.jsonl"

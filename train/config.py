@@ -9,6 +9,7 @@ thousands of times smaller.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
@@ -16,7 +17,7 @@ from trl import GRPOConfig
 from trl.import_utils import is_vllm_available
 
 from nontrivial.train import options
-from nontrivial.train.options import TOKEN_WEIGHTINGS, option
+from nontrivial.train.options import BEST, TOKEN_WEIGHTINGS, option
 
 # With 16 prompts per step, on two CPU cores, learning is steady; at twice the rate it is not.
 EMBEDDED_GRPO = {
@@ -65,7 +66,9 @@ class TrainingDefaults(options.DataOptions):
 
 
 @dataclass
-class TokenWeightedGRPOConfig(options.WeightingOptions, TrainingDefaults, GRPOConfig):
+class TokenWeightedGRPOConfig(
+    options.WeightingOptions, options.EvaluationOptions, TrainingDefaults, GRPOConfig
+):
     """Options of `TokenWeightedGRPOTrainer`; everything TRL offers stays available.
 
     Raises `ValueError` for values that contradict each other, naming them and the remedy.
@@ -79,6 +82,7 @@ class TokenWeightedGRPOConfig(options.WeightingOptions, TrainingDefaults, GRPOCo
     num_completions_to_print: int | None = option(0, "Completions printed at each log.")
 
     def __post_init__(self) -> None:
+        self._evaluate()
         super().__post_init__()
         if self.token_weighting not in TOKEN_WEIGHTINGS:
             raise ValueError(
@@ -115,13 +119,31 @@ class TokenWeightedGRPOConfig(options.WeightingOptions, TrainingDefaults, GRPOCo
                 "entropy_coef, use_adaptive_entropy and top_entropy_quantile look at a whole "
                 "micro-batch; leave them or max_tokens_per_micro_batch out"
             )
-        if self.eval_strategy != "no":
-            raise ValueError("leave eval_strategy off, and evaluate with `nontrivial qa`")
         rows = self.per_device_train_batch_size * self.steps_per_generation
         if rows % self.num_generations:
             raise ValueError(
                 f"{rows} rows on each device (per_device_train_batch_size × steps_per_generation) "
                 f"are no whole groups; take a multiple of num_generations, {self.num_generations}"
+            )
+
+    def _evaluate(self) -> None:
+        """Set TRL's options of evaluation from `eval_manifests` and `keep_best`."""
+        self.num_generations_eval: int | None = 1  # greedy: TRL's batches of groups are not used
+        if self.eval_manifests:
+            self.eval_strategy: Any = "steps"
+            self.eval_steps = self.eval_steps or self.save_steps
+        if not self.keep_best:
+            return
+        if self.eval_strategy == "no":
+            raise ValueError("keep_best compares held-out scores: give --eval_manifests")
+        if self.save_total_limit == 1:
+            self.save_total_limit = 2  # the best, and the last, which tells that a run is finished
+        self.load_best_model_at_end = self.greater_is_better = True
+        self.metric_for_best_model: str = self.metric_for_best_model or BEST
+        if self.num_iterations > 1:
+            raise ValueError(
+                "keep_best needs checkpoints where it evaluates; with num_iterations they wait "
+                "until what was sampled is used up: leave one of the two out"
             )
 
 

@@ -87,10 +87,12 @@ def read_manifests(
     paths: Sequence[str],
     *,
     media_root: str | None = None,
-    split: str = "train",
+    split: str | None = "train",
     style: str = "think",
 ) -> Samples:
     """Read the rows of one split of all manifests; `media_root` wins over the recorded ones.
+
+    Without a split, those of all but "train". `style` is that of the prompts (models.prompts).
 
     Raises `FileNotFoundError` for a missing file, `ManifestError` for one that breaks the contract,
     and `BadInput` where no row is left or two rows have the same id.
@@ -104,7 +106,7 @@ def read_manifests(
             raise FileNotFoundError(f"{path}: {hint}; builders write manifests/*.parquet")
         root = media_root or read_about(path).get("media_root")
         for row in read_samples(path).to_pylist():
-            if row["split"] != split:
+            if row["split"] == "train" if split is None else row["split"] != split:
                 others += 1
                 continue
             if row["id"] in origin:
@@ -113,7 +115,8 @@ def read_manifests(
             digest.update(content(row).encode())
             rows.append(as_sample(row, len(rows), root, style))
     if not rows:
-        raise BadInput(f"{' '.join(paths)}: none of {others} rows has split {split!r}")
+        wanted = f"has split {split!r}" if split else "is of another split than 'train'"
+        raise BadInput(f"{' '.join(paths)}: none of {others} rows {wanted}")
     return Samples(rows, others, digest=digest.hexdigest())
 
 

@@ -26,7 +26,13 @@ if TYPE_CHECKING:
     from nontrivial.train.trainer import TokenWeightedGRPOTrainer
 
 # Metrics whose first and last values are printed when a run ends.
-REPORTED = ("reward", "frac_reward_zero_std", "completions/mean_length", "token_weight/mean")
+REPORTED = (
+    "reward",
+    "frac_reward_zero_std",
+    "completions/mean_length",
+    "token_weight/mean",
+    options.BEST,
+)
 
 
 @dataclass
@@ -36,7 +42,11 @@ class ScriptOptions(options.RewardOptions, options.RunOptions):
 
 @dataclass
 class CommonOptions(
-    ScriptOptions, options.DataOptions, options.WeightingOptions, options.TrainingOptions
+    ScriptOptions,
+    options.DataOptions,
+    options.EvaluationOptions,
+    options.WeightingOptions,
+    options.TrainingOptions,
 ):
     """The options that `--help` shows."""
 
@@ -78,6 +88,7 @@ def build_trainer(job: launch.Job) -> TokenWeightedGRPOTrainer:
         rewards,
         args=job.args,
         train_dataset=job.samples.rows,
+        eval_dataset=job.held_out and job.held_out.rows,
         processing_class=processor,
         peft_config=get_peft_config(job.model_args),
     )

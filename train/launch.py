@@ -6,6 +6,7 @@ A command is `prepare` (options and samples), its own trainer, and `finish` (tra
 from __future__ import annotations
 
 import argparse
+import logging
 import shutil
 import sys
 import warnings
@@ -35,13 +36,21 @@ LORA_TARGETS = [r".*language_model\..*_proj"]
 HARMLESS = {
     "dataloader_num_workers",
     "disable_tqdm",
+    "eval_manifests",
+    "eval_steps",
+    "eval_strategy",
+    "greater_is_better",
+    "keep_best",
+    "load_best_model_at_end",
     "log_completions",
     "log_level",
     "logging_steps",
     "max_bad",
+    "metric_for_best_model",
     "media_cache_mb",
     "num_completions_to_print",
     "output_dir",
+    "per_device_eval_batch_size",
     "preflight",
     "report_to",
     "restart",
@@ -56,6 +65,8 @@ HARMLESS = {
 # Options of a run's length, which affect every step unless the learning rate is constant.
 LENGTH = {"max_steps", "num_train_epochs"}
 
+logger = logging.getLogger(__name__)
+
 Words = Sequence[str]  # a command line
 
 
@@ -67,6 +78,7 @@ class Job:
     args: TrainingArguments
     model_args: ModelConfig
     samples: Samples
+    held_out: Samples | None = None
 
 
 def main(
@@ -105,9 +117,35 @@ def prepare(
         model_args.dtype = "bfloat16" if adapted else "float32"
     samples = read_manifests(manifests, media_root=args.media_root, style=args.prompt)
     samples = check_media(samples, args, args.world_size, args.process_index)
+    held_out = held_out_of(samples, args)
     if args.process_index == 0:
         samples.report()
-    return Job(own, args, model_args, samples)
+        if held_out:
+            print(f"evaluating on {len(held_out.rows)} held-out samples")
+    return Job(own, args, model_args, samples, held_out)
+
+
+def held_out_of(samples: Samples, args: Any) -> Samples | None:
+    """Return the samples of `eval_manifests`, whose media are whole, if any are given.
+
+    Logs a WARNING where they share a video or a person with the samples that are trained on.
+    """
+    from nontrivial.train.data import read_manifests
+    from nontrivial.train.preflight import check_media
+
+    given = getattr(args, "eval_manifests", None)
+    if not given:
+        return None
+    read = read_manifests(given, media_root=args.media_root, split=None, style=args.prompt)
+    trained = {(row["source"], row["group"]) for row in samples.rows}
+    shared = sum((row["source"], row["group"]) in trained for row in read.rows)
+    if shared:
+        logger.warning(
+            "%d of %d held-out samples are about a video or a person that is trained on",
+            shared,
+            len(read.rows),
+        )
+    return check_media(read, args, args.world_size, args.process_index)
 
 
 def read_options(
@@ -243,8 +281,9 @@ def write_from(checkpoint: str, trainer: StrictResume, output_dir: str) -> None:
             f"{checkpoint} is the end of this run, whose policy was not written; train one step "
             "more with --max_steps, or anew with --restart"
         )
-    trainer._load_from_checkpoint(checkpoint)
     trainer.state = TrainerState.load_from_json(str(Path(checkpoint, STATE)))
+    best = trainer.state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
+    trainer._load_from_checkpoint(best or checkpoint)
     write(trainer, output_dir)
 
 
@@ -300,4 +339,6 @@ def summary(trainer: StrictResume, metrics: Sequence[str]) -> list[tuple[str, An
         values = [entry[name] for entry in trainer.state.log_history if name in entry]
         if values:
             rows += [(f"{name}, first", values[0]), (f"{name}, last", values[-1])]
+    if trainer.args.load_best_model_at_end and trainer.state.best_global_step:
+        rows.append(("best, kept", f"step {trainer.state.best_global_step}"))
     return [*rows, ("policy and logs", trainer.args.output_dir)]

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from nontrivial.models.inputs import View
 
+BEST = "eval_exact_accuracy"  # the held-out score by which policies are compared
 TOKEN_WEIGHTINGS = ("divergence", "geometric", "official", "entropy", "none")
 
 # Help texts of options that are defined here for `--help` and in train.config for TRL's parser.
@@ -61,6 +62,21 @@ class RewardOptions:
     )
     length_free: int = option(
         256, "Tokens without cost in the reward length, which is 0 at max_completion_length."
+    )
+
+
+@dataclass
+class EvaluationOptions:
+    """Held-out samples that are scored as a run goes."""
+
+    eval_manifests: list[str] = option(
+        [], "Manifests whose rows of other splits than train are answered every eval_steps."
+    )
+    eval_steps: float | None = option(None, "Steps between evaluations; save_steps if not given.")
+    keep_best: bool = option(
+        False,
+        "End with the policy of the checkpoint with the best eval_exact_accuracy, or another "
+        "--metric_for_best_model.",
     )
 
 

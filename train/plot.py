@@ -35,7 +35,9 @@ PANELS = {
     "token_weight/think_share": "share of weight on think tokens",
     "token_weight/answer_share": "share of weight on answer tokens",
     "loss": "loss",
-    "eval_loss": "evaluation loss",
+    "eval_exact_accuracy": "held out: exactly right",
+    "eval_soft_accuracy": "held out: soft accuracy",
+    "eval_format": "held out: well formed",
 }
 COLUMNS = 3
 

@@ -14,7 +14,7 @@ SHOWN = {
     "reward": "reward",
     "frac_reward_zero_std": "zero std",
     "completions/mean_length": "length",
-    "eval_loss": "eval loss",
+    "eval_exact_accuracy": "held out",
 }
 
 

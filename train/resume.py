@@ -35,6 +35,12 @@ class StrictResume(Trainer):
         saved = type(inner).from_pretrained(resume_from_checkpoint, dtype=inner.dtype)
         inner.load_state_dict(saved.state_dict(), strict=True)
 
+    def _load_best_model(self) -> None:
+        if self.sharded:
+            super()._load_best_model()
+        else:
+            self._load_from_checkpoint(self.state.best_model_checkpoint)
+
 
 class SaveWhenUsedUp(TrainerCallback):
     """A callback that delays a checkpoint until the sampled completions are used up.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from nontrivial.models.policy import (
 from nontrivial.train import batches
 from nontrivial.train.batches import Batch
 from nontrivial.train.config import TokenWeightedGRPOConfig
-from nontrivial.train.data import PromptEncoder
+from nontrivial.train.data import PromptEncoder, Stock
 from nontrivial.train.group_rows import NAME, PLAIN
 from nontrivial.train.head import check_plain_logits, head_without
 from nontrivial.train.importance import token_weights, warmed_alpha
@@ -54,6 +55,7 @@ class TokenWeightedGRPOTrainer(GroupTrainer):
     train_dataset     a `datasets.Dataset` or list of dicts: rows of a manifest
                       (`nontrivial.read_samples`), or `prompt` (chat messages) with `images`,
                       `videos` and the columns that the rewards read
+    eval_dataset      rows that greedy answers are scored on every `eval_steps`, or None
     processing_class  the policy's processor; None loads it
 
     Further arguments are those of `trl.GRPOTrainer`. Raises `BadInput` for rows of another form,
@@ -68,6 +70,7 @@ class TokenWeightedGRPOTrainer(GroupTrainer):
         reward_funcs: Any,
         args: TokenWeightedGRPOConfig | None = None,
         train_dataset: Any = None,
+        eval_dataset: Any = None,
         processing_class: Any = None,
         **kwargs: Any,
     ) -> None:
@@ -98,13 +101,20 @@ class TokenWeightedGRPOTrainer(GroupTrainer):
         processor = processing_class or load_processor(name)
         longest = config.max_position_embeddings - args.max_completion_length
         prompts = args.generation_batch_size // args.num_generations
+        encode = partial(PromptEncoder, processor, backbone(model), args, longest=longest)
+        held_out = None
+        if eval_dataset is not None:
+            held_out = Stock(encode(), Rows(eval_dataset, args.media_root, style=args.prompt))
+        elif args.eval_strategy != "no":
+            raise ValueError(f"eval_strategy is {args.eval_strategy}; give eval_dataset, too")
         super().__init__(
             model,
             reward_funcs,
             args,
             # With fewer samples than prompts in a generation batch, there would be no step.
             samples=Rows(train_dataset, args.media_root, least=prompts, style=args.prompt),
-            encode=PromptEncoder(processor, backbone(model), args, longest=longest),
+            encode=encode(),
+            held_out=held_out,
             **kwargs,
         )
         require_float32(self)

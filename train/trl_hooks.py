@@ -13,6 +13,7 @@ training_step                       takes a micro-batch of shuffled rows; here o
 _prepare_inputs                     samples; here it gets what was sampled (`_micro_batch`)
 _compute_loss                       ignores groups without variance and encoded prompts
 _get_per_token_logps_and_entropies  scores images only, each prompt G times
+evaluate                            computes a loss; here greedy answers are scored
 
 Overridden elsewhere: `Trainer._load_from_checkpoint` (train.resume), which skips weights silently,
 `RepeatSampler.__iter__` (train.resume), `ProgressCallback.on_log` (train.progress).
@@ -28,6 +29,7 @@ changes one, the test names it: read it before pinning it again.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -39,14 +41,21 @@ import torch
 from accelerate.utils import DistributedType
 from datasets import Dataset
 from torch import Tensor
-from transformers import Trainer
+from transformers import GenerationConfig, Trainer, TrainerControl
 from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import split_tensor_dict
 
 from nontrivial.models.policy import vision_token_ids
 from nontrivial.models.positions import start_text_behind_clips
-from nontrivial.train import batches, group_rows, micro_batches, shared_prompt, vllm_prompts
+from nontrivial.train import (
+    batches,
+    evaluation,
+    group_rows,
+    micro_batches,
+    shared_prompt,
+    vllm_prompts,
+)
 from nontrivial.train.batches import Batch
 from nontrivial.train.config import ROW_MEANS, TokenWeightedGRPOConfig
 from nontrivial.train.data import Prompt, PromptEncoder, StandIns, Stock
@@ -113,6 +122,7 @@ class GroupTrainer(StrictResume, GRPOTrainer):
         args: TokenWeightedGRPOConfig,
         samples: Sequence[Sample],
         encode: PromptEncoder,
+        held_out: Stock | None = None,
         **kwargs: Any,
     ) -> None:
         self._vision_tokens = vision_token_ids(model)
@@ -125,9 +135,8 @@ class GroupTrainer(StrictResume, GRPOTrainer):
             model,
             reward_funcs,
             args=args,
-            # Samples stay outside Arrow, which gives every part of a message all keys of the other
-            # parts: a text part with a null `video` would count as a video.
-            train_dataset=Dataset.from_dict({"row": range(len(samples))}),
+            train_dataset=_numbers(samples),
+            eval_dataset=held_out and _numbers(held_out.samples),
             processing_class=encode.processor,
             **kwargs,
         )
@@ -152,11 +161,15 @@ class GroupTrainer(StrictResume, GRPOTrainer):
         if not args.dataloader_num_workers:  # another process could not hand on what it encodes
             self.data_collator = self._announced
         self._next: list[dict[str, int]] = []
-        self._stand_ins = StandIns(encode, samples if self.sharded else ())
+        self._held_out = held_out
+        seen = [*samples, *(held_out.samples if held_out else ())]
+        self._stand_ins = StandIns(encode, seen if self.sharded else ())
         body = shared_prompt.backbone(self.model)
         # Processes that shard the weights must call the tower together, whatever they have kept.
         once = args.share_prompt and can_be_kept(body) and not self.sharded
-        self._vision = FrozenVision(body, args.vision_cache_mb << 20) if once else None
+        room = args.vision_cache_mb << 20
+        self._vision = FrozenVision(body, room) if once else None
+        self._vision_of_held_out = FrozenVision(body, room) if once and held_out else None
         self._flight: InFlight | None = None
 
     def _announced(self, rows: list[dict[str, int]]) -> list[dict[str, int]]:
@@ -243,6 +256,17 @@ class GroupTrainer(StrictResume, GRPOTrainer):
             flight.prompts = self._seen(flight)
             return sampled
         flight.prompts = self._seen(flight)
+        weighted = args.token_weighting != "none"
+        completions, flight.hidden = self._completed(
+            flight.prompts, self.generation_config, keep_hidden=weighted
+        )
+        return completions, None
+
+    def _completed(
+        self, prompts: Sequence[Prompt], config: GenerationConfig, *, keep_hidden: bool
+    ) -> tuple[list[list[int]], Tensor | None]:
+        """Return a completion of each prompt up to its end, and the states that predicted it."""
+        args = self.args
         with (
             unwrap_model_for_generation(
                 self.model_wrapped,
@@ -253,15 +277,52 @@ class GroupTrainer(StrictResume, GRPOTrainer):
             ) as model,
             self._dist.summon_full_params(self.model_wrapped, recurse=False),
         ):
-            tokens, flight.hidden = shared_prompt.generate(
+            tokens, hidden = shared_prompt.generate(
                 model,
-                flight.prompts,
-                self.generation_config,
+                prompts,
+                config,
                 share=args.share_prompt,
-                keep_hidden=args.token_weighting != "none",
-                unasked=self._stand_ins(flight.prompts),
+                keep_hidden=keep_hidden,
+                unasked=self._stand_ins(prompts),
             )
-        return _up_to_end(tokens, self.eos_token_ids), None
+        return _up_to_end(tokens, self.eos_token_ids), hidden
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Score greedy answers of the held-out samples, and log the scores."""
+        if self._held_out is None:
+            raise ValueError("there is nothing to evaluate on: give eval_dataset")
+        began = time.perf_counter()
+        self.model.eval()
+        with self._clock.part("evaluation"), torch.no_grad():
+            size = self.args.per_device_eval_batch_size
+            metrics = evaluation.scores(self._held_out, self._answered, self.accelerator, size)
+        self.model.train()
+        metrics["eval_runtime"] = round(time.perf_counter() - began, 3)
+        Trainer.log(self, dict(metrics))  # TRL's log would repeat the last sampled completions
+        self.control: TrainerControl = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def _answered(self, rows: Sequence[Sample], prompts: list[Prompt]) -> list[str]:
+        """Return greedy completions of held-out samples."""
+        if self.use_vllm:
+            backend, temperature = self.vllm_generation, self.vllm_generation.temperature
+            backend.temperature = 0.0
+            try:
+                ids = [prompt["input_ids"][0].tolist() for prompt in prompts]
+                encoded = [[prompt] for prompt in prompts]
+                completions = super()._generate_single_turn(ids, encoded, {}, 1)[0]
+            finally:
+                backend.temperature = temperature
+        else:
+            if self._vision_of_held_out is not None:
+                keys = [row["key"] for row in rows]
+                prompts = self._vision_of_held_out(keys, prompts)
+            greedy = copy.deepcopy(self.generation_config)
+            greedy.update(do_sample=False, temperature=None, top_p=None, top_k=None, min_p=None)
+            completions = self._completed(prompts, greedy, keep_hidden=False)[0]
+        return self._tokenizer.batch_decode(completions, skip_special_tokens=True)
 
     def _seen(self, flight: InFlight) -> list[Prompt]:
         """Return the prompts with features of their media, if these can be computed once."""
@@ -441,6 +502,12 @@ class GroupTrainer(StrictResume, GRPOTrainer):
             share=self._shares,
             unasked=self._stand_ins(prompts),
         )
+
+
+def _numbers(samples: Sequence[Sample]) -> Dataset:
+    # Samples stay outside Arrow, which gives every part of a message all keys of the other parts:
+    # a text part with a null `video` would count as a video.
+    return Dataset.from_dict({"row": range(len(samples))})
 
 
 def _up_to_end(tokens: Tensor, end_ids: Sequence[int]) -> list[list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 from nontrivial.manifests.runs import JsonLines
 from nontrivial.models.policy import load_policy
 from tests.train.conftest import pairs, videos
+from tests.train.fixed_rollouts import SHARDING
 
 ROOT = Path(__file__).resolve().parents[2]
 PATHS = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
@@ -112,9 +114,14 @@ def assert_same_step(before: dict, one: dict, other: dict) -> None:
 
 @pytest.mark.parametrize("adapter", [(), ("--use_peft", "--lora_r=4")], ids=["full", "lora"])
 def test_two_kills_leave_no_trace(write_manifest, tiny_policy_dir, tmp_path, adapter):
+    """The run evaluates, and ends with its best policy, whose step is before the second kill."""
     manifests = [write_manifest(pairs(6), "pairs"), write_manifest(videos(2), "videos")]
     command = [
         *(sys.executable, "-m", "train.grpo", *manifests, *adapter),
+        f"--eval_manifests={held_out(write_manifest)}",
+        "--eval_steps=5",
+        "--keep_best",
+        "--metric_for_best_model=eval_soft_accuracy",
         f"--model_name_or_path={tiny_policy_dir}",
         "--max_steps=40",
         "--save_steps=5",
@@ -145,8 +152,57 @@ def test_two_kills_leave_no_trace(write_manifest, tiny_policy_dir, tmp_path, ada
     assert [name for name in expected if not expected[name].equal(found[name])] == []
     before = weights(tiny_policy_dir)
     assert any(not expected[name].equal(before[name]) for name in before)
-    told = [[entry["step"] for entry in JsonLines(run / "log.jsonl")] for run in (whole, killed)]
+    logs = [list(JsonLines(run / "log.jsonl")) for run in (whole, killed)]
+    told = [[entry["step"] for entry in log if "loss" in entry] for log in logs]
     assert told == [list(range(1, 41))] * 2
+    held = [[(e["step"], e[SCORE]) for e in log if SCORE in e] for log in logs]
+    assert held[0] == held[1]
+    assert [step for step, _ in held[0]] == list(range(5, 41, 5))
+
+
+SCORE = "eval_soft_accuracy"
+
+
+def held_out(write_manifest) -> str:
+    """A manifest of other pairs and videos than those that are trained on."""
+    rows = pairs(5, split="test", group="others") + videos(2, split="test", group="others")
+    return write_manifest([row | {"id": f"held {row['id']}"} for row in rows], "held_out")
+
+
+@pytest.mark.parametrize("sharding", [None, "fsdp2", "zero3"])
+def test_two_processes_evaluate_as_one(write_manifest, tiny_policy_dir, tmp_path, sharding):
+    """Seven samples, before the first step: one process has four of them, the other three."""
+    if sharding == "zero3":
+        pytest.importorskip("deepspeed", reason="needs deepspeed")
+    manifest, others = write_manifest(pairs(4)), held_out(write_manifest)
+    scores = []
+    for processes in (1, 2):
+        out = tmp_path / str(processes)
+        command = [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            f"--nproc_per_node={processes}",
+            *("-m", "train.grpo", manifest, f"--eval_manifests={others}", "--eval_on_start"),
+            f"--model_name_or_path={tiny_policy_dir}",
+            f"--output_dir={out}",
+            "--max_steps=1",
+            "--per_device_train_batch_size=8",
+            "--num_generations=4",
+            "--max_completion_length=8",
+            "--per_device_eval_batch_size=2",
+            "--dtype=float32",
+        ]
+        if sharding and processes == 2:
+            for name, value in SHARDING[sharding].items():
+                given = "full_shard" if value is True else json.dumps(value)
+                command.append(f"--{name}={given}")
+        done = subprocess.run(
+            command, env=ALONE, capture_output=True, text=True, timeout=600, check=False
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        [first, *_] = [e for e in JsonLines(out / "log.jsonl") if SCORE in e]
+        scores.append({n: v for n, v in first.items() if n.startswith("eval_") and "time" not in n})
+    assert scores[0]["eval_samples"] == 7
+    assert scores[0] == scores[1]
 
 
 def kill_after(step: int, command: list[str], folder: Path) -> None:
