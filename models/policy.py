@@ -104,6 +104,22 @@ def load_policy(
     return model, load_processor(name_or_path)
 
 
+def empty_policy(name_or_path: str, dtype: str) -> PreTrainedModel:
+    """Return a policy on the meta device: shapes without weights, which need not be there."""
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    from nontrivial.models.positions import start_text_behind_clips
+
+    config = _from_pretrained(AutoConfig, lineage(name_or_path)[0])
+    if config.model_type not in SUPPORTED:
+        raise BadInput(f"{name_or_path} is a {config.model_type} model; not supported")
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config, dtype=getattr(torch, dtype))
+    start_text_behind_clips(model.base_model)
+    return model
+
+
 def weight_files(name_or_path: str) -> list[tuple[str, int, int]]:
     """Return name, size and time of local weight files: further training changes them."""
     folder = EMBEDDED_DIR if name_or_path == EMBEDDED else Path(name_or_path)

@@ -63,7 +63,8 @@ def run(words: Sequence[str]) -> None:
     job = launch.prepare(
         words, ScriptOptions, TokenWeightedGRPOConfig, prog="train.grpo", embedded=EMBEDDED_GRPO
     )
-    launch.finish(build_trainer(job), job, reported=REPORTED)
+    if not launch.dry(job):
+        launch.finish(build_trainer(job), job, reported=REPORTED)
 
 
 def build_trainer(job: launch.Job) -> TokenWeightedGRPOTrainer:

@@ -35,7 +35,9 @@ LORA_TARGETS = [r".*language_model\..*_proj"]
 # Options that do not affect what is computed, so a resumed run may change them.
 HARMLESS = {
     "dataloader_num_workers",
+    "devices",
     "disable_tqdm",
+    "dry_run",
     "eval_manifests",
     "eval_steps",
     "eval_strategy",
@@ -60,6 +62,7 @@ HARMLESS = {
     "save_steps",
     "save_strategy",
     "save_total_limit",
+    "sharded",
     "vision_cache_mb",
 }
 # Options of a run's length, which affect every step unless the learning rate is constant.
@@ -123,6 +126,15 @@ def prepare(
         if held_out:
             print(f"evaluating on {len(held_out.rows)} held-out samples")
     return Job(own, args, model_args, samples, held_out)
+
+
+def dry(job: Job) -> bool:
+    """Print what a run would do and need, if only that is asked for."""
+    if job.script.dry_run and job.args.process_index == 0:
+        from nontrivial.train.dry_run import report
+
+        report(job)
+    return job.script.dry_run
 
 
 def held_out_of(samples: Samples, args: Any) -> Samples | None:

@@ -50,6 +50,11 @@ class RunOptions:
     """Options of the start of a run."""
 
     restart: bool = option(False, "Remove the checkpoints in output_dir, instead of resuming.")
+    dry_run: bool = option(
+        False, "Read everything, print the settings and an estimate of memory, and train nothing."
+    )
+    devices: int = option(0, "With dry_run: GPUs to estimate for; 0 takes what there is.")
+    sharded: bool = option(False, "With dry_run: these share out the weights (ZeRO-3, FSDP).")
 
 
 @dataclass

@@ -40,9 +40,9 @@ class Rows(Sequence[Sample]):
     ) -> None:
         if not hasattr(dataset, "__getitem__") or isinstance(dataset, Mapping):
             kind = type(dataset).__name__
-            raise BadInput(f"train_dataset is a {kind}; needs rows that can be indexed, one split")
+            raise BadInput(f"the data set is a {kind}; needs rows that can be indexed, one split")
         if not len(dataset):
-            raise BadInput("train_dataset has no rows")
+            raise BadInput("the data set has no rows")
         self._rows = undecoded(dataset)
         self._media_root, self._style = media_root, style
         self._times = max(1, -(-least // len(dataset)))

@@ -50,7 +50,8 @@ def run(words: Sequence[str]) -> None:
     job = launch.prepare(
         words, ScriptOptions, WarmupConfig, prog="train.warmup", embedded=EMBEDDED_WARMUP
     )
-    launch.finish(build_trainer(job), job, reported=("loss",))
+    if not launch.dry(job):
+        launch.finish(build_trainer(job), job, reported=("loss",))
 
 
 def build_trainer(job: launch.Job) -> StrictResume:

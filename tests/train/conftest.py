@@ -102,10 +102,8 @@ def make_trainer(tiny_policy_dir, with_root, tmp_path):
         model, processor = load_policy(str(tiny_policy_dir))
         model.config.get_text_config().final_logit_softcapping = logit_cap
         model, processor = options.pop("model", model), options.pop("processor", processor)
-        complete, held_out = (
-            any("prompt" in row for row in samples),
-            options.pop("eval_dataset", None),
-        )
+        complete = any("prompt" in row for row in samples)
+        given = {name: options.pop(name, None) for name in ("eval_dataset", "peft_config")}
         defaults = {
             "output_dir": str(tmp_path / "run"),
             "per_device_train_batch_size": 16,
@@ -129,9 +127,9 @@ def make_trainer(tiny_policy_dir, with_root, tmp_path):
             model,
             args=TokenWeightedGRPOConfig(**(defaults | options)),
             train_dataset=samples if complete else with_root(samples),
-            eval_dataset=held_out,
             processing_class=processor,
             reward_funcs=reward,
+            **given,
         )
 
     return make

@@ -33,7 +33,10 @@ def make_trainer(with_root, tmp_path):
     def make(model, processor) -> TokenWeightedGRPOTrainer:
         options = {"num_generations": 2, "per_device_train_batch_size": 2, "report_to": "none"}
         args = TokenWeightedGRPOConfig(output_dir=str(tmp_path), **options)
-        return TokenWeightedGRPOTrainer(model, soft_accuracy, args, with_root(pairs(1)), processor)
+        rows = with_root(pairs(1))
+        return TokenWeightedGRPOTrainer(
+            model, soft_accuracy, args, rows, processing_class=processor
+        )
 
     return make
 

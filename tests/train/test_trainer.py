@@ -446,7 +446,7 @@ def test_old_scores_are_those_of_the_policy_that_sampled(make_trainer, checkpoin
         ({"use_vllm": True}, "pip install"),
         ({"use_transformers_continuous_batching": True}, "takes text only"),
         ({"max_redraws": 1, "scale_rewards": "batch"}, "would change with what is redrawn"),
-        ({"eval_strategy": "steps", "eval_steps": 2}, "leave eval_strategy off"),
+        ({"max_tokens_per_micro_batch": 99, "entropy_coef": 0.1}, "look at a whole"),
         ({"per_device_train_batch_size": 6}, "divisible by num_generations"),
     ],
 )
