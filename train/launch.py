@@ -173,9 +173,6 @@ def read_options(
 
     parser = TrlParser(kinds, prog=command.invocation(prog), allow_abbrev=False, add_help=False)
     parser.add_argument("manifests", nargs="*")
-    if "--help_all" in words:
-        parser.print_help()
-        parser.exit()
     # These two options decide the defaults of others.
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument("--config")
@@ -193,6 +190,9 @@ def read_options(
     )
     if unknown:
         raise BadInput(f"--config {given.config}: unknown options {' '.join(unknown[::2])}")
+    if "--help_all" in words:  # with the values of the configuration as defaults
+        parser.print_help()
+        parser.exit()
     try:
         *options, others = parser.parse_args_into_dataclasses(rest, look_for_args_file=False)
     except ValueError as error:

@@ -2,6 +2,7 @@
 
     python -m train.plot runs/grpo
     python -m train.plot runs/a runs/b --out compared.png
+    python -m train.plot runs/grpo --follow      # draws again as the run goes on
 
 Reads the log.jsonl of each run, or its trainer_state.json where there is no log. There is a panel
 for each of reward, groups without variance, length, token weights and loss that some run logged: a
@@ -11,14 +12,18 @@ first run's steps went.
 
 from __future__ import annotations
 
+import html
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nontrivial.manifests.command import guard, option, parse, table
 from nontrivial.manifests.errors import BadInput
+from nontrivial.manifests.files import atomic_path
 from nontrivial.manifests.runs import LOG, PARTS, SHARE, STATE, JsonLines, read_json
 
 if TYPE_CHECKING:
@@ -40,6 +45,10 @@ PANELS = {
     "eval_format": "held out: well formed",
 }
 COLUMNS = 3
+FOLLOWED = 5.0  # seconds between looks at a log
+PAGE = """<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="{every:.0f}">
+<title>curves</title><img src="{picture}" alt="curves of the runs" style="max-width: 100%">
+"""
 
 History = list[dict[str, Any]]
 
@@ -51,6 +60,7 @@ class Options:
     runs: list[str] = option("folders of runs", positional=True)
     out: str | None = option("picture; by default curves.png in the first folder", default=None)
     smooth: int = option("steps of the running mean", default=10)
+    follow: bool = option("draw again whenever a run has logged more, until ctrl-C", default=False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(options: Options) -> None:
     """Draw the curves, and print the first and the last means."""
     picture = Path(options.out or Path(options.runs[0], "curves.png"))
+    if options.follow:
+        follow(options.runs, picture, smooth=options.smooth)
     plot(options.runs, picture, smooth=options.smooth)
     print(table(summary(options.runs, options.smooth), header=("run", "logged", "first", "last")))
     print(f"\ncurves: {picture}")
@@ -99,8 +111,36 @@ def plot(runs: Sequence[str | Path], picture: str | Path, *, smooth: int = 10) -
         axes.remove()
     if len(histories) > 1:
         grid.flat[0].legend(fontsize="small")
-    Path(picture).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(picture, dpi=140)
+    with atomic_path(picture) as whole:  # a page may be showing it
+        figure.savefig(whole, format="png", dpi=140)
+
+
+def follow(
+    runs: Sequence[str | Path], picture: Path, *, smooth: int, every: float = FOLLOWED
+) -> None:
+    """Draw the curves whenever a log has grown, until the user interrupts; return then.
+
+    A page beside the picture shows it, and loads it again as it changes.
+    """
+    page = picture.with_suffix(".html")
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(PAGE.format(picture=html.escape(picture.name, quote=True), every=every))
+    print(f"following {', '.join(map(str, runs))}: {page}; ctrl-C ends it")
+    drawn: list[int] = []
+    try:
+        while True:
+            sizes = [file.stat().st_size if file.is_file() else 0 for file in _logs(runs)]
+            if sizes != drawn and any(sizes):
+                drawn = sizes
+                with suppress(BadInput, FileNotFoundError):  # a run that has logged nothing yet
+                    plot(runs, picture, smooth=smooth)
+            time.sleep(every)
+    except KeyboardInterrupt:
+        return
+
+
+def _logs(runs: Sequence[str | Path]) -> list[Path]:
+    return [Path(folder, LOG) for folder in runs]
 
 
 def read_log(folder: str | Path) -> History:

@@ -21,6 +21,7 @@ class Clock:
         self._now = now or _settled
         self._seconds: defaultdict[str, float] = defaultdict(float)
         self._inside: list[str] = []
+        self.failed: str | None = None  # the innermost part that an error has left
         self._since = self._began = self._now()
 
     @contextmanager
@@ -30,6 +31,9 @@ class Clock:
         self._inside.append(name)
         try:
             yield
+        except BaseException:
+            self.failed = self.failed or name
+            raise
         finally:
             self._count()
             self._inside.pop()

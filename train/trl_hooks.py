@@ -46,6 +46,7 @@ from trl import GRPOTrainer
 from trl.models import unwrap_model_for_generation
 from trl.trainer.utils import split_tensor_dict
 
+from nontrivial.manifests.errors import WorkFailed
 from nontrivial.models.policy import vision_token_ids
 from nontrivial.models.positions import start_text_behind_clips
 from nontrivial.train import (
@@ -58,9 +59,10 @@ from nontrivial.train import (
 )
 from nontrivial.train.batches import Batch
 from nontrivial.train.config import ROW_MEANS, TokenWeightedGRPOConfig
-from nontrivial.train.data import Prompt, PromptEncoder, StandIns, Stock
+from nontrivial.train.data import Prompt, PromptEncoder, StandIns, Stock, distinct
 from nontrivial.train.group_rows import Scoring
 from nontrivial.train.head import leave_out
+from nontrivial.train.out_of_memory import AtWork, advice, is_out_of_memory
 from nontrivial.train.resume import ResumableSampler, SaveWhenUsedUp, StrictResume
 from nontrivial.train.rows import Sample, columns
 from nontrivial.train.shares import Clock, TellShares
@@ -171,6 +173,7 @@ class GroupTrainer(StrictResume, GRPOTrainer):
         self._vision = FrozenVision(body, room) if once else None
         self._vision_of_held_out = FrozenVision(body, room) if once and held_out else None
         self._flight: InFlight | None = None
+        self._at_work: list[Prompt] = []
 
     def _announced(self, rows: list[dict[str, int]]) -> list[dict[str, int]]:
         """Begin to encode a batch of rows, which is collated one batch before it is used."""
@@ -210,6 +213,7 @@ class GroupTrainer(StrictResume, GRPOTrainer):
     @contextmanager
     def _in_flight(self, prompts: list[Prompt], keys: Sequence[int] = ()) -> Iterator[InFlight]:
         self._flight = InFlight(prompts, keys)
+        self._at_work = prompts  # of which an error tells
         try:
             yield self._flight
         finally:
@@ -334,6 +338,23 @@ class GroupTrainer(StrictResume, GRPOTrainer):
     def training_step(
         self, model: Any, inputs: Any, num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
+        try:
+            return self._step_of(model, inputs, num_items_in_batch)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            prompts = self._at_work
+            work = AtWork(
+                self._clock.failed or "training",
+                len(prompts),
+                len(distinct(prompts)[0]) if self._shares else len(prompts),
+                max((prompt["input_ids"].shape[1] for prompt in prompts), default=0),
+                self.max_completion_length,
+            )
+            raise WorkFailed(advice(work, self.args)) from error
+
+    def _step_of(self, model: Any, inputs: Any, num_items_in_batch: Tensor | int | None) -> Tensor:
+        """Take a micro-batch's forward and backward passes, after sampling where it is due."""
         began = time.perf_counter()
         model.train()
         *parts, last = self._parts(self._micro_batch(inputs))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -114,7 +116,7 @@ def assert_same_step(before: dict, one: dict, other: dict) -> None:
 
 @pytest.mark.parametrize("adapter", [(), ("--use_peft", "--lora_r=4")], ids=["full", "lora"])
 def test_two_kills_leave_no_trace(write_manifest, tiny_policy_dir, tmp_path, adapter):
-    """The run evaluates, and ends with its best policy, whose step is before the second kill."""
+    """The run evaluates, too, and ends with its best policy."""
     manifests = [write_manifest(pairs(6), "pairs"), write_manifest(videos(2), "videos")]
     command = [
         *(sys.executable, "-m", "train.grpo", *manifests, *adapter),
@@ -203,6 +205,78 @@ def test_two_processes_evaluate_as_one(write_manifest, tiny_policy_dir, tmp_path
         scores.append({n: v for n, v in first.items() if n.startswith("eval_") and "time" not in n})
     assert scores[0]["eval_samples"] == 7
     assert scores[0] == scores[1]
+
+
+def two_processes(write_manifest, policy: Path, media: Path, out: Path, *options: str):
+    """Start a run of two processes on media of its own; returns it, once it has taken a step."""
+    manifest = write_manifest(pairs(6))
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"),
+        *("-m", "train.grpo", manifest, f"--media_root={media}", f"--output_dir={out}"),
+        f"--model_name_or_path={policy}",
+        "--max_steps=400",
+        "--per_device_train_batch_size=4",
+        "--num_generations=4",
+        "--max_completion_length=8",
+        "--logging_steps=1",
+        "--save_strategy=no",
+        "--media_cache_mb=0",
+        "--dtype=float32",
+        "--reward_funcs=tests.train.conftest.distinct_letters",
+        *options,
+    ]
+    run = subprocess.Popen(
+        command, env=ALONE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    limit = time.monotonic() + 300
+    while not any(entry["step"] >= 2 for entry in JsonLines(out / "log.jsonl")):
+        assert run.poll() is None, run.stderr.read()[-2000:]
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    return run
+
+
+def children(run: subprocess.Popen) -> list[psutil.Process]:
+    """The processes that train, by rank."""
+    found = [p for p in psutil.Process(run.pid).children() if "train.grpo" in p.cmdline()]
+    return sorted(found, key=lambda p: int(p.environ()["RANK"]))
+
+
+def test_a_killed_process_ends_the_other(write_manifest, tiny_policy_dir, media_root, tmp_path):
+    run = two_processes(write_manifest, tiny_policy_dir, media_root, tmp_path / "run")
+    first, second = children(run)
+    second.kill()
+    began = time.monotonic()
+    _, said = run.communicate(timeout=60)
+    assert time.monotonic() - began < 30
+    assert run.returncode != 0
+    assert not first.is_running()
+    assert "Signal 9 (SIGKILL)" in said
+
+
+@pytest.mark.parametrize("tolerated", [True, False])
+def test_media_that_vanish_are_named_and_their_group_replaced(
+    write_manifest, tiny_policy_dir, media_root, tmp_path, tolerated
+):
+    media, out = tmp_path / "media", tmp_path / "run"
+    shutil.copytree(media_root, media)
+    share, steps = ("0.5", "40") if tolerated else ("0.01", "400")
+    options = [f"--max_bad={share}", f"--max_steps={steps}"]
+    run = two_processes(write_manifest, tiny_policy_dir, media, out, *options)
+    (media / "3.jpg").unlink()  # of one sample in six
+    began = time.monotonic()
+    _, said = run.communicate(timeout=200)
+    assert "3.jpg" in said
+    log = list(JsonLines(out / "log.jsonl"))
+    if tolerated:
+        assert run.returncode == 0, said[-2000:]
+        assert "another sample takes its place" in said
+        assert log[-1]["step"] == 40
+        assert log[-1]["data/lost"] > 0
+    else:
+        assert run.returncode != 0
+        assert time.monotonic() - began < 30
+        assert "samples have lost their media" in said
 
 
 def kill_after(step: int, command: list[str], folder: Path) -> None:

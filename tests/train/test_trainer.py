@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from nontrivial.manifests.errors import BadInput
+from nontrivial.manifests.errors import BadInput, WorkFailed
 from nontrivial.models.policy import load_policy, vision_token_ids
 from nontrivial.train.config import ROW_MEANS, TOKEN_MEANS
 from tests.reference import importance as naive_importance
@@ -453,3 +453,42 @@ def test_old_scores_are_those_of_the_policy_that_sampled(make_trainer, checkpoin
 def test_options_that_cannot_work_are_refused(make_trainer, options, message):
     with pytest.raises(ValueError, match=message):
         make_trainer(pairs(4), **options)
+
+
+@pytest.mark.parametrize(
+    ("broken", "part", "remedy"),
+    [
+        (
+            "train.shared_prompt.generate",
+            "sampling",
+            "--steps_per_generation 1, or shorter answers",
+        ),
+        ("train.group_rows.scoring", "training", "--max_tokens_per_micro_batch"),
+    ],
+)
+def test_out_of_memory_says_where_and_what_would_fit(
+    make_trainer, monkeypatch, broken, part, remedy
+):
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    trainer = make_trainer(
+        pairs(4),
+        gradient_accumulation_steps=2,
+        per_device_train_batch_size=8,
+        token_weighting="none",
+    )
+    monkeypatch.setattr(f"nontrivial.{broken}", full)
+    with pytest.raises(WorkFailed) as error:
+        trainer.train()
+    told = str(error.value)
+    assert f"out of memory in {part}: {16 if part == 'sampling' else 8} rows" in told
+    assert remedy in told
+    assert "--dry_run" in told
+
+
+def test_other_errors_are_left_alone(make_trainer, monkeypatch):
+    trainer = make_trainer(pairs(4))
+    monkeypatch.setattr(trainer, "_compute_loss", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        trainer.train()
