@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from nontrivial.eval.client import Refused
 from nontrivial.eval.generation import Generator, PolicyOptions, Sampling, batches, load_batch
 from nontrivial.eval.predictions import is_published, read_completions, read_published
 from nontrivial.eval.serving import Served
-from nontrivial.manifests.command import guard, option, parse, table, tolerate
-from nontrivial.manifests.errors import BadInput
+from nontrivial.manifests.command import check_share, guard, option, parse, table, tolerate
+from nontrivial.manifests.errors import BadInput, WorkFailed
 from nontrivial.manifests.files import claim, expand
 from nontrivial.manifests.runs import ANSWERS, SCORED, JsonLines, settings_digest, write_json
 from nontrivial.models.inputs import View
@@ -96,7 +97,7 @@ def _answer_manifests(
     sampling = Sampling(
         options.max_new_tokens, options.sample, options.temperature, options.top_p, options.seed
     )
-    view = View(options.nframes, options.fps, options.min_pixels, options.max_pixels)
+    view = View.of(options)
     name = options.model_name_or_path
     settings = {"model": name, **asdict(sampling), **asdict(view)}
     if options.server:
@@ -143,8 +144,15 @@ def _answer(
             good, media, problems = load_batch(batch, media_root, options)
             bad += problems
             completions = policy().complete(good, media) if good else []
-            answers = zip(good, completions, strict=True)
-            store.append(*({"id": s["id"], "completion": text} for s, text in answers))
+            answers = list(zip(good, completions, strict=True))
+            told = [(s["id"], text) for s, text in answers if isinstance(text, str)]
+            store.append(*({"id": name, "completion": text} for name, text in told))
+            for sample, failed in answers:
+                if isinstance(failed, Refused):
+                    bad.append(f"{sample['id']}: {failed}")
+                elif isinstance(failed, WorkFailed):
+                    raise failed
+            check_share(bad, len(samples), options.max_bad, "samples are skipped")
             bar.update(len(batch))
     return bad
 

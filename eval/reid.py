@@ -76,6 +76,9 @@ class Options(PolicyOptions):
     limit: int | None = option("most queries, picked by path", default=None)
     min_pixels: int | None = option("scale smaller images up to this", default=None)
     max_pixels: int | None = option("scale larger images down to this", default=None)
+    prompt: str = option(
+        "ask to think first, or to answer at once", default="think", choices=("think", "answer")
+    )
     seed: int = option("seed of single-shot galleries and votes", default=0)
     out: str = option("folder for numbers, lists and judgements", default="runs/reid")
 
@@ -212,7 +215,7 @@ def _judge(
     """Judge each pair once; skip those that an earlier run judged."""
     from nontrivial.manifests.parquet import read_about
 
-    view = View(min_pixels=options.min_pixels, max_pixels=options.max_pixels)
+    view = View(min_pixels=options.min_pixels, max_pixels=options.max_pixels, prompt=options.prompt)
     sampled, size = options.judge == "votes", options.batch_size
     sampling = Sampling(
         options.max_new_tokens, sampled, temperature=options.temperature, seed=options.seed

@@ -12,10 +12,6 @@ JPEG, the only form in which vLLM takes frames, so answers about clips can diffe
 from __future__ import annotations
 
 import base64
-import json
-import os
-import urllib.error
-import urllib.request
 import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nontrivial.eval.client import Client, Refused
 from nontrivial.manifests.errors import BadInput, WorkFailed
 from nontrivial.manifests.media import encode_image
 from nontrivial.models.prompts import messages
@@ -35,15 +32,13 @@ if TYPE_CHECKING:
     from nontrivial.models.inputs import View
 
 JPEG_QUALITY = 95
-MAX_REPLY = 2**24  # bytes; no completion is longer
 
 
 class Served:
     """A policy on a server, asked by `at_once` requests at a time, each of at most `timeout` s.
 
-    `model` is the name it is served under; None takes the only model of the server. The environment
-    variable OPENAI_API_KEY may hold a key. Raises `BadInput` for a `url` that is no address and for
-    a server of several models without `model`; requests raise `WorkFailed`.
+    `model` is the name it is served under; None takes the only model of the server. Raises
+    `BadInput` for a `url` that is no address and for a server of several models without `model`.
     """
 
     def __init__(
@@ -56,24 +51,32 @@ class Served:
         at_once: int,
         timeout: float = 600.0,
     ) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise BadInput(f"--server {url}: needs an address like http://localhost:8000/v1")
-        self.url, self.timeout, self.at_once = url.rstrip("/"), timeout, at_once
+        self.client, self.at_once = Client(url, timeout=timeout), at_once
+        self.url = self.client.url
         self.sampling, self.view = sampling, view
         self.model = model or self._only_model()
 
-    def complete(self, samples: Sequence[Sample], media: Sequence[Media]) -> list[str]:
-        """Return one completion for each sample; `media` holds its decoded images and clips."""
-        with ThreadPoolExecutor(self.at_once) as pool:
-            return list(pool.map(self._complete_one, samples, media))
+    def complete(self, samples: Sequence[Sample], media: Sequence[Media]) -> list[str | WorkFailed]:
+        """Return one completion for each sample, or why there is none.
 
-    def _complete_one(self, sample: Sample, media: Media) -> str:
-        reply = self._call("chat/completions", self.request(sample, *media))
+        `media` holds decoded images and clips. A `Refused` speaks of its sample alone; another
+        `WorkFailed` of the server. An interrupt ends all requests.
+        """
+        pool = ThreadPoolExecutor(self.at_once)
         try:
-            return reply["choices"][0]["message"]["content"] or ""
-        except (KeyError, IndexError, TypeError) as error:
-            message = f"{self.url}: the reply holds no completion: {reply!r:.300}"
-            raise WorkFailed(message) from error
+            return list(pool.map(self._complete_one, samples, media))
+        except BaseException:
+            self.client.stop()
+            raise
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _complete_one(self, sample: Sample, media: Media) -> str | WorkFailed:
+        try:
+            reply = self.client.call("chat/completions", self.request(sample, *media))
+            return _completion(reply, self.url)
+        except WorkFailed as error:
+            return error
 
     def request(
         self, sample: Sample, images: Sequence[Image], clips: Sequence[Clip]
@@ -97,35 +100,25 @@ class Served:
         return body
 
     def _only_model(self) -> str:
-        listed = self._call("models").get("data") or []
+        listed = self.client.call("models", tries=2).get("data")
+        listed = listed if isinstance(listed, list) else []
         names = [str(entry.get("id")) for entry in listed if isinstance(entry, Mapping)]
         if len(names) != 1:
             message = f"--server {self.url} serves {names}: name one with --model_name_or_path"
             raise BadInput(message)
         return names[0]
 
-    def _call(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        headers = {"Content-Type": "application/json"}
-        if key := os.environ.get("OPENAI_API_KEY"):
-            headers["Authorization"] = f"Bearer {key}"
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self.url}/{path}", data, headers)
-        try:
-            with urllib.request.urlopen(request, timeout=self.timeout) as reply:
-                content = json.loads(reply.read(MAX_REPLY))
-        except urllib.error.HTTPError as error:
-            reason = error.read(2000).decode("utf-8", "replace").strip()
-            raise WorkFailed(f"{self.url}/{path} refused a request ({error}): {reason}") from error
-        except OSError as error:  # no server, a broken connection, a timeout
-            raise WorkFailed(
-                f"--server {self.url}: no answer ({error}); start it with `vllm serve MODEL`. "
-                "Answers so far are kept: the same command continues from them"
-            ) from error
-        except ValueError as error:
-            raise WorkFailed(f"{self.url}/{path}: the reply is not JSON ({error})") from error
-        if not isinstance(content, dict):
-            raise WorkFailed(f"{self.url}/{path}: the reply is no object")
-        return content
+
+def _completion(reply: Mapping[str, Any], url: str) -> str:
+    """Return the text of a reply; raise `Refused` for a reply of another form."""
+    try:
+        text = reply["choices"][0]["message"]["content"]
+    except (KeyError, IndexError, TypeError):
+        text = 0
+    if text is not None and not isinstance(text, str):
+        raise Refused(f"{url}: the reply holds no completion: {reply!r:.300}")
+    # Half a character, which JSON can hold, could not be written.
+    return (text or "").encode("utf-8", "replace").decode()
 
 
 def with_media(

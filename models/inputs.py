@@ -7,7 +7,7 @@ without it a processor assumes 24 frames a second and a clip's temporal position
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nontrivial.manifests.errors import BadInput
@@ -46,6 +46,11 @@ class View:
             "choices": ["think", "answer"],
         },
     )
+
+    @classmethod
+    def of(cls, options: Any) -> View:
+        """Return the view that options with fields of the same names describe."""
+        return View(**{item.name: getattr(options, item.name) for item in fields(View)})
 
     @property
     def limits(self) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, generator: Generator) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.generator, self.requests, self.lock = generator, [], threading.Lock()
-        self.models, self.broken = ["tiny"], None
+        self.models, self.broken, self.refuses = ["tiny"], None, None
 
     @property
     def url(self) -> str:
@@ -49,6 +49,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.requests.append(body)
+        if self.server.refuses and self.server.refuses in json.dumps(body):
+            return self._send(400, b"I do not look at these")
         if self.server.broken is not None:
             status, text = self.server.broken
             return self._send(status, text)
@@ -196,8 +198,24 @@ def test_a_server_of_several_models_asks_for_a_name(server):
 def test_a_bad_reply_says_what_it_was(server, rows, tmp_path, reply, said):
     server.broken = reply
     samples, loaded, _ = load_batch(samples_table(rows).to_pylist()[1:2], str(tmp_path), View())
-    with pytest.raises(WorkFailed, match=said):
-        served(server).complete(samples, loaded)
+    [failed] = served(server).complete(samples, loaded)
+    assert isinstance(failed, WorkFailed)
+    assert said in str(failed)
+
+
+def test_what_the_server_refuses_is_counted_and_the_rest_is_kept(
+    server, manifest, tmp_path, capsys
+):
+    """The only clip is refused: one of four, then again with another share tolerated."""
+    server.refuses = "video_url"
+    words = [str(manifest), "--server", server.url, "--out", str(tmp_path / "out")]
+    words += ["--max_new_tokens", "6", "--nframes", "2", "--batch_size", "1"]
+    assert main([*words, "--max_bad", "0.2"]) == 2
+    assert "clip: http" in capsys.readouterr().err
+    assert main([*words, "--max_bad", "0.5"]) == 0
+    assert "1 of 4 samples are skipped" in capsys.readouterr().err
+    lines = json.loads((tmp_path / "out/summary.json").read_text())["manifests"]["mixed"]
+    assert {line["task"]: line["n"] for line in lines} == {"reid_pair": 3}
 
 
 def test_nobody_there_says_how_to_start_a_server(manifest, tmp_path, capsys):
