@@ -235,9 +235,9 @@ def clip_prompt(model: Any, processor: Any, seconds: int) -> dict[str, Any]:
     import numpy as np
 
     from nontrivial.manifests.media import Clip
+    from nontrivial.manifests.prompts import question_text
     from nontrivial.models.inputs import encode
     from nontrivial.models.positions import prompt_positions
-    from nontrivial.models.prompts import question_text
 
     frames = CLIPS[seconds]
     noise = np.random.default_rng(0).integers(0, 256, (frames, 112, 112, 3), dtype=np.uint8)

@@ -56,10 +56,10 @@ def prepared(options: Options) -> tuple[Any, Any]:
     """Return the embedded policy as the trainer prepares it, and an encoded prompt."""
     from trl.trainer.utils import add_fused_lm_head
 
+    from nontrivial.manifests.prompts import question_text
     from nontrivial.models.inputs import encode
     from nontrivial.models.policy import load_policy, vision_token_ids
     from nontrivial.models.positions import prompt_positions
-    from nontrivial.models.prompts import question_text
     from nontrivial.train.group_rows import accept_group_rows
     from nontrivial.train.head import leave_out
 

@@ -208,8 +208,8 @@ def stock_trainer(
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
+    from nontrivial.manifests.prompts import question_text
     from nontrivial.models.policy import vision_token_ids
-    from nontrivial.models.prompts import question_text
 
     asked = [{"role": "user", "content": question_text(QUESTION, OPTIONS, "video_qa")}]
     sampling = {"suppress_tokens": vision_token_ids(model), "min_new_tokens": options.tokens}

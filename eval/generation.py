@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nontrivial.manifests.command import option
 from nontrivial.manifests.media import Clip, MediaError
+from nontrivial.manifests.prompts import messages
 from nontrivial.models.inputs import View, encode, load_media
 from nontrivial.models.policy import load_policy, locate, vision_token_ids
-from nontrivial.models.prompts import messages
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -22,7 +22,7 @@ import numpy as np
 from nontrivial.eval.client import Client, Refused
 from nontrivial.manifests.errors import BadInput, WorkFailed
 from nontrivial.manifests.media import encode_image
-from nontrivial.models.prompts import messages
+from nontrivial.manifests.prompts import messages
 
 if TYPE_CHECKING:
     from PIL.Image import Image

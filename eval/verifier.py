@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 from nontrivial.eval.generation import Generator, Media, Sample, load_batch
 from nontrivial.manifests.answers import LETTERS, read_answer
 from nontrivial.manifests.errors import BadInput
+from nontrivial.manifests.prompts import NO, SAME_PERSON, YES, messages
 from nontrivial.manifests.runs import JsonLines, read_records
 from nontrivial.models.inputs import continued, encode
-from nontrivial.models.prompts import NO, SAME_PERSON, YES, messages
 
 if TYPE_CHECKING:
     import torch

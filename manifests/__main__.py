@@ -6,6 +6,9 @@ python -m manifests show manifests/*.parquet        some rows; inverted question
 python -m manifests gallery manifests/*.parquet     one HTML page of pictures, with filters
 python -m manifests audit manifests/some.parquet    a page to read and mark rows; rates by rule
 python -m manifests card manifests/*.parquet        how they were made, as a data set card
+python -m manifests export manifests/*.parquet --to ms-swift --out exported
+                                                    other trainers' data, with our reward beside it
+python -m manifests import exported/some.jsonl --origin ms-swift --out manifests/some.parquet
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from nontrivial.manifests.answers import LETTERS
 from nontrivial.manifests.command import LISTED, guard, option, parse, table
 from nontrivial.manifests.errors import BadInput, ManifestError
+from nontrivial.manifests.exports import IMPORTED, TARGETS
 from nontrivial.manifests.files import atomic_path, expand
 
 if TYPE_CHECKING:
@@ -40,21 +44,25 @@ class Options:
 
     action: str = option(
         "what to do",
-        choices=("validate", "stats", "show", "gallery", "audit", "card"),
+        choices=("validate", "stats", "show", "gallery", "audit", "card", "export", "import"),
         positional=True,
     )
     files: list[str] = option("samples or embeddings tables, or globs", positional=True)
     rows: int | None = option(
         "rows of each file (show: 3, gallery: 2000, audit: 200)", default=None
     )
-    out: str | None = option("file to write (gallery: gallery.html, card: README.md)", default=None)
+    out: str | None = option(
+        "file to write (gallery: gallery.html, card: README.md); export: folder", default=None
+    )
+    to: str | None = option("export: the trainer", default=None, choices=TARGETS)
+    origin: str | None = option("import: where it was exported to", default=None, choices=IMPORTED)
     max_mb: float = option("gallery: limit of all thumbnails together, in MB", default=24.0)
     rates_only: bool = option("audit: print the rates of what was read", default=False)
     port: int = option("audit: port on this machine; 0 takes a free one", default=0, rare=True)
     push_to_hub: str | None = option("card: upload it with the files to USER/NAME", default=None)
     private: bool = option("card: make the repository private", default=True)
     media_root: str | None = option(
-        "gallery: folder of the media, if not the recorded", default=None
+        "gallery, export, import: folder of the media, if not the recorded", default=None
     )
 
 
@@ -68,6 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "gallery": _gallery,
         "audit": _audit,
         "card": _card,
+        "export": _export,
+        "import": _import,
     }
     return guard(actions[options.action], options)
 
@@ -116,6 +126,27 @@ def _check_splits(content: pa.Table, path: Path, splits: _Splits) -> None:
                 f"{path}: group {row['group']!r} of {row['source']} is in split {row['split']!r}, "
                 f"and in {split!r} in {first}"
             )
+
+
+def _export(options: Options) -> None:
+    from nontrivial.manifests.exports import export
+
+    if options.to is None or options.out is None:
+        raise BadInput(f"export needs --to ({', '.join(TARGETS)}) and --out, a folder")
+    files, lacking = export(options.files, options.to, options.out, media_root=options.media_root)
+    print(table([(f"left out: {reason}", count) for reason, count in lacking.items()]))
+    print("\n".join(map(str, files)))
+
+
+def _import(options: Options) -> None:
+    from nontrivial.manifests.exports import read_back
+
+    if options.origin is None or options.out is None:
+        raise BadInput(f"import needs --origin ({', '.join(IMPORTED)}) and --out, a manifest")
+    path, rows = read_back(
+        options.files, options.origin, options.out, media_root=options.media_root
+    )
+    print(f"{path}: {rows} rows")
 
 
 def _tables(files: Sequence[str]) -> Iterator[tuple[Path, pa.Table]]:

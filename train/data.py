@@ -92,7 +92,7 @@ def read_manifests(
 ) -> Samples:
     """Read the rows of one split of all manifests; `media_root` wins over the recorded ones.
 
-    Without a split, those of all but "train". `style` is that of the prompts (models.prompts).
+    Without a split, those of all but "train". `style` is that of the prompts (manifests.prompts).
 
     Raises `FileNotFoundError` for a missing file, `ManifestError` for one that breaks the contract,
     and `BadInput` where no row is left or two rows have the same id.

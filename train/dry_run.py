@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from nontrivial.manifests.command import table
+from nontrivial.manifests.prompts import target_text
 from nontrivial.models.policy import (
     empty_policy,
     freeze_vision,
@@ -18,7 +19,6 @@ from nontrivial.models.policy import (
     locate,
     vision_token_ids,
 )
-from nontrivial.models.prompts import target_text
 from nontrivial.train.data import PromptEncoder
 from nontrivial.train.group_rows import PLAIN, accept_group_rows
 from nontrivial.train.memory import Setting, Shape, estimate

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nontrivial.manifests import command
-from nontrivial.manifests.errors import BadInput
-from nontrivial.manifests.files import claim
+from nontrivial.manifests.errors import BadInput, WorkFailed
+from nontrivial.manifests.files import atomic_path, claim
 from nontrivial.manifests.runs import OPTIONS, STATE, read_json, write_json
 from nontrivial.models.policy import EMBEDDED, ORIGIN
 
@@ -65,6 +65,12 @@ HARMLESS = {
     "sharded",
     "vision_cache_mb",
 }
+# Parts of a checkpoint, and the names that they have: whole, in FSDP's shards, or in DeepSpeed's.
+NEEDED = {
+    "optimiser": ("optimizer.pt", "optimizer.bin", "optimizer_*", "global_step*"),
+    "state of the random numbers": ("rng_state*.pth",),
+}
+
 # Options of a run's length, which affect every step unless the learning rate is constant.
 LENGTH = {"max_steps", "num_train_epochs"}
 
@@ -235,9 +241,10 @@ def finish(trainer: StrictResume, job: Job, *, reported: Sequence[str]) -> None:
     """Train from the last checkpoint or the beginning, write the policy and print a summary.
 
     `reported` names the metrics of the summary. Raises `BadInput` where another process is writing
-    to the same folder.
+    to the same folder, and `WorkFailed` where a signal has stopped the run, with a checkpoint.
     """
     from nontrivial.train.progress import follow
+    from nontrivial.train.resume import StopOnSignal
 
     args, first = job.args, trainer.is_world_process_zero()
     follow(trainer)
@@ -258,7 +265,15 @@ def finish(trainer: StrictResume, job: Job, *, reported: Sequence[str]) -> None:
             return
         if checkpoint and first:
             print(f"resuming from {checkpoint}")
+        signals = StopOnSignal(trainer.used_up) if args.world_size == 1 else None
+        if signals:
+            trainer.add_callback(signals)
         trainer.train(resume_from_checkpoint=checkpoint)
+        if signals and signals.stopped:
+            raise WorkFailed(
+                f"stopped by {signals.stopped} after step {trainer.state.global_step}, with a "
+                "checkpoint: the same command goes on from here"
+            )
         write(trainer, args.output_dir)
     if first:
         print(command.table(summary(trainer, reported)))
@@ -277,8 +292,7 @@ def steps_done(checkpoint: str, args: TrainingArguments) -> int | None:
 
 def is_whole(output_dir: str, steps: int) -> bool:
     """True if the policy in a folder was written after so many steps."""
-    state = read_json(Path(output_dir, STATE)) or {}
-    return int(state.get("global_step") or 0) == steps
+    return steps_of(Path(output_dir)) == steps
 
 
 def write_from(checkpoint: str, trainer: StrictResume, output_dir: str) -> None:
@@ -304,22 +318,31 @@ def write(trainer: StrictResume, output_dir: str) -> None:
     from nontrivial.train.saving import save
 
     save(trainer, output_dir)
-    trainer.save_state()
+    if trainer.is_world_process_zero():
+        with atomic_path(Path(output_dir, STATE)) as path:
+            trainer.state.save_to_json(str(path))
 
 
 def resume_point(output_dir: str, run: Mapping[str, Any], *, restart: bool = False) -> str | None:
     """Return the last whole checkpoint in `output_dir`, or None to train from the beginning.
 
-    `restart` removes all checkpoints. Raises `BadInput` where they come from another `run`.
+    A checkpoint that a kill has torn is passed over, with a WARNING, for the one before. `restart`
+    removes all checkpoints. Raises `BadInput` where they come from another `run`, or lack a part
+    without which the run would go on as another.
     """
     folder = Path(output_dir)
     if restart:
         for checkpoint in folder.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
         (folder / STATE).unlink(missing_ok=True)
-    # The state is written last: where it exists, the checkpoint is whole.
-    states = folder.glob(f"checkpoint-*/{STATE}")
-    steps = [int(state.parent.name.rpartition("-")[2]) for state in states]
+    steps = []
+    for checkpoint in folder.glob("checkpoint-*"):
+        step = checkpoint.name.rpartition("-")[2]
+        # The state is written last: where it is whole, the checkpoint is.
+        if step.isdigit() and steps_of(checkpoint) == int(step):
+            steps.append(int(step))
+        else:
+            logger.warning("%s is not whole, and passed over", checkpoint)
     before = read_json(folder / OPTIONS)
     if steps and before is not None:
         changed = sorted(name for name in run if run[name] != before.get(name))
@@ -330,7 +353,26 @@ def resume_point(output_dir: str, run: Mapping[str, Any], *, restart: bool = Fal
                 "another folder, or remove them with --restart"
             )
     write_json(folder / OPTIONS, dict(sorted(run.items())))
-    return str(folder / f"checkpoint-{max(steps)}") if steps else None
+    if not steps:
+        return None
+    last = folder / f"checkpoint-{max(steps)}"
+    for part, patterns in NEEDED.items():
+        if not any(any(last.glob(pattern)) for pattern in patterns):
+            raise BadInput(
+                f"{last} holds no {part}: the run would go on as another; remove this checkpoint, "
+                "or all with --restart"
+            )
+    return str(last)
+
+
+def steps_of(folder: Path) -> int | None:
+    """Return the steps that the state in a folder tells; None without a whole state."""
+    try:
+        state = read_json(folder / STATE) or {}
+    except BadInput:  # torn
+        return None
+    steps = state.get("global_step")
+    return steps if isinstance(steps, int) else None
 
 
 def describe(job: Job) -> dict[str, str]:

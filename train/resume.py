@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +20,10 @@ class StrictResume(Trainer):
     it; a plain, non-strict `load_state_dict` silently skips those weights, and the run would go on
     from its starting weights. Adapters and sharded models are loaded exactly by transformers.
     """
+
+    def used_up(self) -> bool:
+        """True where a checkpoint holds all that a resumed run needs."""
+        return True
 
     @property
     def sharded(self) -> bool:
@@ -56,6 +62,41 @@ class SaveWhenUsedUp(TrainerCallback):
         self.due |= control.should_save
         control.should_save = self.due and (self.used_up() or control.should_training_stop)
         self.due &= not control.should_save
+
+
+class StopOnSignal(TrainerCallback):
+    """A callback that ends a run with a checkpoint, once `used_up`, when SIGINT or SIGTERM asks.
+
+    `stopped` is the name of the signal then. A second signal ends the process at once.
+    """
+
+    def __init__(self, used_up: Callable[[], bool]) -> None:
+        self.used_up = used_up
+        self.stopped: str | None = None
+        self._before: dict[int, Any] = {}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._asked)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.stopped and self.used_up():
+            control.should_save = control.should_training_stop = True
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._restore()
+        if state.global_step >= state.max_steps:
+            self.stopped = None  # it came after the last step
+
+    def _asked(self, number: int, _frame: Any) -> None:
+        self.stopped = signal.Signals(number).name
+        print(f"{self.stopped}: writing a checkpoint after this step; again to end at once")
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
 
 class ResumableSampler(RepeatSampler):

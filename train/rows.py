@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nontrivial.manifests.errors import BadInput
 from nontrivial.manifests.media import encode_image
-from nontrivial.models.prompts import messages
+from nontrivial.manifests.prompts import messages
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -64,7 +64,7 @@ def as_sample(
 ) -> Sample:
     """Return row `number` of a data set as a sample, with its number as `key`.
 
-    `style` is that of prompts that are made here (models.prompts). Raises `BadInput` that names the
+    `style` is that of prompts made here (manifests.prompts). Raises `BadInput` that names the
     row if it has no chat messages, or if its placeholders do not match its media.
     """
     name = str(row.get("id") or f"row {number}")

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from nontrivial.manifests.answers import LETTERS, format_answer
+from nontrivial.manifests.prompts import target_text
 from nontrivial.models.inputs import continued
 from nontrivial.models.positions import with_text_behind
-from nontrivial.models.prompts import target_text
 from nontrivial.train.data import Prompt, Stock, collate
 from nontrivial.train.rows import Sample
 

@@ -218,8 +218,12 @@ class TokenWeightedGRPOTrainer(GroupTrainer):
     def _save_group(self, rows: Sequence[int], batch: Batch) -> None:
         """Write the first group, token by token, every `sample_every` steps."""
         every, step = self.args.sample_every, self.state.global_step + 1
-        due = self._sampled_at is None or step >= self._sampled_at + every
-        if not (every and due and self.accelerator.is_main_process):
+        if not every or not self.accelerator.is_main_process:
+            return
+        file = JsonLines(Path(self.args.output_dir, GROUPS))
+        if self._sampled_at is None:  # of a resumed run, in the same rhythm as before
+            self._sampled_at = max((record["step"] for record in file), default=step - every)
+        if step < self._sampled_at + every:
             return
         self._sampled_at = step
         group = SampledGroup(
@@ -228,7 +232,7 @@ class TokenWeightedGRPOTrainer(GroupTrainer):
             completions=[self._completion(row, batch) for row in range(self.num_generations)],
             **_record(self._samples[rows[0]]),
         )
-        JsonLines(Path(self.args.output_dir, GROUPS)).append(group)
+        file.append(group)
 
     def _completion(self, row: int, batch: Batch) -> SampledCompletion:
         live = batch["completion_mask"][row].bool()

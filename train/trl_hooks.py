@@ -157,7 +157,7 @@ class GroupTrainer(StrictResume, GRPOTrainer):
             )
         self._clock = Clock()
         self.add_callback(TellShares(self._clock, self._metrics))
-        self.add_callback(SaveWhenUsedUp(lambda: self._step % self._steps_per_sampling == 0))
+        self.add_callback(SaveWhenUsedUp(self.used_up))
         self._samples, self._encode = samples, encode
         self._stock = Stock(encode, samples)
         if not args.dataloader_num_workers:  # another process could not hand on what it encodes
@@ -204,6 +204,10 @@ class GroupTrainer(StrictResume, GRPOTrainer):
                 "varied": batches.varied(batch["advantages"], self.num_generations),
             }
             return self.shaped(batch, flight)
+
+    def used_up(self) -> bool:
+        """True where all sampled completions are used, which a checkpoint does not hold."""
+        return self._step % self._steps_per_sampling == 0
 
     @property
     def _steps_per_sampling(self) -> int:

@@ -20,7 +20,7 @@ import polars as pl
 
 from nontrivial.builders.reid.pairs import POSITIVES
 from nontrivial.manifests.answers import NONE, letters
-from nontrivial.models.prompts import DESCRIBED_PERSON, NO, SAME_PERSON, YES
+from nontrivial.manifests.prompts import DESCRIBED_PERSON, NO, SAME_PERSON, YES
 
 CHOICE = "Which of the candidates show the person in the first image?"
 Row = Mapping[str, Any]  # of a table: an image, or a pair of images

@@ -24,8 +24,8 @@ from transformers import (
     Qwen2VLVideoProcessor,
 )
 
+from nontrivial.manifests.prompts import INSTRUCTIONS
 from nontrivial.models.positions import start_text_behind_clips
-from nontrivial.models.prompts import INSTRUCTIONS
 
 PATCH, MERGE = 16, 2
 HIDDEN, LAYERS, HEADS = 128, 4, 4

@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from nontrivial.builders.synthetic.people import ATTRIBUTES
 from nontrivial.manifests.errors import WorkFailed
+from nontrivial.manifests.prompts import messages, question_text, target_text
 from nontrivial.models.inputs import View, load_media, metadata
-from nontrivial.models.prompts import messages, question_text, target_text
 from scripts.embedded.stages import IGNORED, Encoded
 
 

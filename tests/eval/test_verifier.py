@@ -11,8 +11,8 @@ import torch
 from nontrivial.eval.generation import Generator, Sampling, load_batch
 from nontrivial.eval.verifier import NO_THOUGHT, Verifier, branches, pair_sample
 from nontrivial.manifests.errors import BadInput
+from nontrivial.manifests.prompts import messages
 from nontrivial.models.inputs import View, continued, encode
-from nontrivial.models.prompts import messages
 from tests import tiny_policy
 from tests.media_files import write_image
 

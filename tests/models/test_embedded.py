@@ -11,9 +11,9 @@ from PIL import Image
 from nontrivial.builders.synthetic import people
 from nontrivial.manifests.answers import exact_score, is_formatted, read_answer
 from nontrivial.manifests.errors import BadInput
+from nontrivial.manifests.prompts import messages
 from nontrivial.models import policy
 from nontrivial.models.inputs import encode
-from nontrivial.models.prompts import messages
 
 PAIRS = 60
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -15,6 +16,7 @@ from nontrivial.manifests.files import claim
 from nontrivial.manifests.runs import PARTS, SHARE, JsonLines
 from nontrivial.models.policy import load_policy
 from nontrivial.train.grpo import main
+from nontrivial.train.journal import Journal
 from nontrivial.train.launch import is_embedded
 from tests import rows
 from tests.train.conftest import pairs, videos
@@ -79,6 +81,7 @@ def test_a_mixed_run_trains_logs_and_leaves_a_policy(run, write_manifest, tiny_p
 @pytest.mark.parametrize("adapter", [(), ("--use_peft", "--lora_r", "4")], ids=["full", "lora"])
 def test_a_run_that_was_cut_ends_bit_equal_to_one_that_was_not(run, write_manifest, adapter):
     manifests = [write_manifest(pairs(4), "pairs"), write_manifest(videos(4), "videos")]
+    adapter = (*adapter, "--sample_every=3")
     assert run(*manifests, *adapter, steps=8, output="whole") == 0
     assert run(*manifests, *adapter, steps=6, output="cut") == 0  # in the second epoch
     (Path("cut/checkpoint-7")).mkdir()  # the next checkpoint was begun when it was killed
@@ -87,8 +90,57 @@ def test_a_run_that_was_cut_ends_bit_equal_to_one_that_was_not(run, write_manife
     for name in ("log.jsonl", "samples.jsonl"):
         told = [[entry["step"] for entry in JsonLines(Path(run, name))] for run in ("whole", "cut")]
         assert told[0] == sorted(set(told[0])) != []
-        assert set(told[1]) >= set(told[0])
-        assert len(told[1]) == len(set(told[1]))
+        assert told[1] == told[0]
+
+
+@pytest.mark.parametrize("state", ["", '{"global_step": 4', "[]", '{"global_step": 2}', None])
+def test_a_torn_checkpoint_is_passed_over_by_name(run, write_manifest, caplog, state):
+    manifest = write_manifest(pairs(4))
+    assert run(manifest, steps=4, output="whole") == 0
+    assert run(manifest, steps=4) == 0
+    torn = Path("run/checkpoint-4/trainer_state.json")
+    torn.write_text(state) if state is not None else torn.unlink()
+    Path("run/trainer_state.json").write_text('{"global_')  # and so is the state of the whole run
+    caplog.clear()
+    assert run(manifest, steps=4) == 0
+    assert "checkpoint-4 is not whole, and passed over" in caplog.text
+    assert_same(weights("run"), weights("whole"))
+
+
+@pytest.mark.parametrize("part", ["optimizer.pt", "rng_state.pth"])
+def test_a_checkpoint_without_all_its_parts_is_no_other_run(run, write_manifest, capsys, part):
+    manifest = write_manifest(pairs(4))
+    assert run(manifest) == 0
+    Path("run/checkpoint-2", part).unlink()
+    assert run(manifest, steps=4) == 2
+    assert "checkpoint-2 holds no" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("iterations", [1, 2])
+def test_a_signal_ends_a_run_with_a_checkpoint(
+    run, write_manifest, capsys, monkeypatch, sent, iterations
+):
+    """After the step at hand, or once what was sampled is used up; the same command goes on."""
+    words = [write_manifest(pairs(4)), f"--num_iterations={iterations}", "--save_steps=100"]
+    assert run(*words, steps=6, output="whole") == 0
+    logged = Journal.on_log
+
+    def interrupt(self, args, state, control, **kwargs):
+        logged(self, args, state, control, **kwargs)
+        if state.global_step == 2 and not Path("run/checkpoint-3").exists():
+            signal.raise_signal(sent)
+
+    monkeypatch.setattr(Journal, "on_log", interrupt)
+    before = signal.getsignal(sent)
+    assert run(*words, steps=6) == 1
+    assert signal.getsignal(sent) is before
+    last = 4 if iterations == 2 else 3
+    assert f"stopped by {sent.name} after step {last}, with a checkpoint" in capsys.readouterr().err
+    assert [path.name for path in Path("run").glob("checkpoint-*")] == [f"checkpoint-{last}"]
+    monkeypatch.setattr(Journal, "on_log", logged)
+    assert run(*words, steps=6) == 0
+    assert_same(weights("run"), weights("whole"))
 
 
 def test_sampled_groups_are_told_token_by_token(run, write_manifest, tiny_policy_dir):

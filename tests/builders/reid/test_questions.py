@@ -10,8 +10,8 @@ import pytest
 from nontrivial.builders.reid.pairs import HARD_NEGATIVE, HARD_POSITIVE
 from nontrivial.builders.reid.questions import Wording, choice_samples, first_options, pair_samples
 from nontrivial.manifests.answers import NONE
+from nontrivial.manifests.prompts import NO, YES
 from nontrivial.manifests.schema import samples_table, validate
-from nontrivial.models.prompts import NO, YES
 
 
 def frame(count: int = 6) -> pl.DataFrame:

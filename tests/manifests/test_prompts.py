@@ -6,10 +6,10 @@ import doctest
 
 import pytest
 
+from nontrivial.manifests import prompts
 from nontrivial.manifests.answers import answer_block, is_formatted, read_answer
+from nontrivial.manifests.prompts import INSTRUCTIONS, messages, question_text, target_text
 from nontrivial.manifests.schema import TASKS
-from nontrivial.models import prompts
-from nontrivial.models.prompts import INSTRUCTIONS, messages, question_text, target_text
 from tests.rows import media, reid_pair, video_question
 
 
