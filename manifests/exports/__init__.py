@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -76,7 +77,8 @@ def export(
         rows = []
         for sample in iterate(read_samples(path)):
             named = _row(sample, lambda item: item["path"] or "")
-            if reason := _has_range(named) or of_target.lacks(named):
+            missing = None if _is_there(sample, root) else "an image or a video that is not there"
+            if reason := _has_range(named) or of_target.lacks(named) or missing:
                 lacking[reason] += 1
             else:
                 rows.append(_row(sample, partial(_file, root=root, folder=folder)))
@@ -130,6 +132,15 @@ def read_back(
     return Path(out), len(rows)
 
 
+def ours(text: object) -> dict[str, Any]:
+    """Return the columns that an export wrote as one text; none for anything else."""
+    try:
+        found = json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        found = None
+    return found if isinstance(found, dict) else {}
+
+
 def samples_of(
     records: Sequence[dict[str, Any]], media: Sequence[dict[str, list[str]]]
 ) -> pa.Table:
@@ -159,6 +170,12 @@ def samples_of(
 def _has_range(row: Row) -> str | None:
     ranges = [clip for clip in row.columns.get("clips") or [] if clip]
     return "a part of a video, which the format can't name" if ranges else None
+
+
+def _is_there(sample: Mapping[str, Any], root: str | None) -> bool:
+    items = (item for kind in KINDS for item in sample[kind] or [])
+    sources = (source_of(item, root) for item in items)
+    return all(isinstance(source, bytes) or source.is_file() for source in sources)
 
 
 def _row(sample: Mapping[str, Any], named: Callable[[Any], str]) -> Row:

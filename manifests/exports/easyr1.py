@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nontrivial.manifests.answers import format_answer
-from nontrivial.manifests.exports import Row, samples_of
+from nontrivial.manifests.exports import KINDS, Row, ours, samples_of
 from nontrivial.manifests.runs import JsonLines
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def write(rows: Sequence[Row], folder: Path, name: str) -> list[Path]:
                 "problem": row.marked(),
                 "answer": format_answer(row.columns["answer"]),
                 **({kind: getattr(row, kind)} if kind != "text" else {}),
-                "nontrivial": row.columns,
+                "nontrivial": json.dumps(row.columns, ensure_ascii=False),
             }
             for row in of_kind
         )
@@ -72,5 +73,5 @@ def write(rows: Sequence[Row], folder: Path, name: str) -> list[Path]:
 def read(file: Path) -> pa.Table:
     """Return the samples of a file that `write` wrote."""
     records = list(JsonLines(file))
-    media = [{k: r.get(k) or [] for k in ("images", "videos")} for r in records]
-    return samples_of([record.get("nontrivial") or {} for record in records], media)
+    media = [{kind: record.get(kind) or [] for kind in KINDS} for record in records]
+    return samples_of([ours(record.get("nontrivial")) for record in records], media)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nontrivial.manifests.answers import format_answer
-from nontrivial.manifests.exports import Row, samples_of
+from nontrivial.manifests.exports import KINDS, Row, ours, samples_of
 from nontrivial.manifests.runs import JsonLines
 
 if TYPE_CHECKING:
@@ -59,15 +60,21 @@ def lacks(row: Row) -> str | None:
 
 
 def write(rows: Sequence[Row], folder: Path, name: str) -> list[Path]:
-    """Write one JSON object a row; our columns are beside theirs, for the reward."""
+    """Write one JSON object a row, with what the reward reads.
+
+    All our columns are one text, `nontrivial`, and kinds of media that no row has are left out:
+    files of several tasks then have the same types, as data sets that are mixed need.
+    """
     file = folder / f"{name}.jsonl"
+    kinds = [kind for kind in KINDS if any(getattr(row, kind) for row in rows)]
     JsonLines(file).write(
         {
             "messages": [{"role": "user", "content": row.marked()}],
-            "images": row.images,
-            "videos": row.videos,
+            **{kind: getattr(row, kind) for kind in kinds},
             "solution": format_answer(row.columns["answer"]),
-            **row.columns,
+            "answer": row.columns["answer"],
+            "options": row.columns["options"],
+            "nontrivial": json.dumps(row.columns, ensure_ascii=False),
         }
         for row in rows
     )
@@ -77,4 +84,5 @@ def write(rows: Sequence[Row], folder: Path, name: str) -> list[Path]:
 def read(file: Path) -> pa.Table:
     """Return the samples of a file that `write` wrote."""
     records = list(JsonLines(file))
-    return samples_of(records, [{k: r.get(k) or [] for k in ("images", "videos")} for r in records])
+    media = [{kind: record.get(kind) or [] for kind in KINDS} for record in records]
+    return samples_of([ours(record.get("nontrivial")) for record in records], media)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nontrivial.manifests.answers import LETTERS, format_answer
 from nontrivial.manifests.errors import BadInput
-from nontrivial.manifests.exports import Row, samples_of
+from nontrivial.manifests.exports import KINDS, Row, ours, samples_of
 from nontrivial.manifests.files import atomic_path
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def write(rows: Sequence[Row], folder: Path, name: str) -> list[Path]:
             "solution": format_answer(row.columns["answer"]),
             "path": [*row.videos, *row.images][0],
             "data_source": row.columns["source"],
-            "nontrivial": row.columns,
+            "nontrivial": json.dumps(row.columns, ensure_ascii=False),
         }
         for number, row in enumerate(rows)
     ]
@@ -66,13 +66,10 @@ def read(file: Path) -> pa.Table:
     try:
         problems = json.loads(file.read_text(encoding="utf-8"))
         media = [
-            {
-                kind: [p["path"]] if f"{p['data_type']}s" == kind else []
-                for kind in ("images", "videos")
-            }
+            {kind: [p["path"]] if f"{p['data_type']}s" == kind else [] for kind in KINDS}
             for p in problems
         ]
-        records = [problem.get("nontrivial") or {} for problem in problems]
+        records = [ours(problem.get("nontrivial")) for problem in problems]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BadInput(f"{file}: is no list of Video-R1's problems ({error!r})") from error
     return samples_of(records, media)

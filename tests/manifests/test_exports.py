@@ -237,3 +237,43 @@ def test_llamafactory_is_told_about_every_file(world):
 def test_what_is_missing_is_said(world, capsys):
     assert main(["export", str(world / "some.parquet"), "--out", "x"]) == 2
     assert "--to (ms-swift, verl" in capsys.readouterr().err
+
+
+def test_media_that_are_not_there_are_counted(world, capsys):
+    (world / "media" / "1.jpg").unlink()
+    exported(world, "verl")
+    assert "an image or a video that is not there 1" in " ".join(capsys.readouterr().out.split())
+    out = ["--out", str(world / "x")]
+    assert (
+        main(
+            ["export", str(world / "some.parquet"), "--to", "trl", *out, "--media_root", "/nowhere"]
+        )
+        == 0
+    )
+    assert len(pq.read_table(world / "x" / "some.parquet")) == 1  # with embedded images
+
+
+@pytest.mark.parametrize("to", ["ms-swift", "verl", "easyr1", "trl"])
+def test_files_of_several_tasks_have_one_type(world, to):
+    """Trainers join the data sets they are given; a column of two types would stop them."""
+    from datasets import concatenate_datasets, load_dataset
+
+    rows = read_samples(world / "some.parquet").to_pylist()
+    about = {"media_root": str(world / "media"), "builder": "tests"}
+    for name, of_task in (("pairs", rows[:2]), ("videos", rows[3:])):
+        write_samples(samples_table(of_task), world / f"{name}.parquet", about)
+    out = world / "both"
+    files = [
+        str(world / f"{name}.parquet") for name in ("pairs", *(["videos"] if to != "trl" else []))
+    ]
+    assert main(["export", *files, "--to", to, "--out", str(out)]) == 0
+    written = sorted(f for f in out.iterdir() if f.suffix in (".jsonl", ".parquet"))
+    assert len(written) == len(files)
+    form = {".jsonl": "json", ".parquet": "parquet"}
+    parts = [
+        load_dataset(
+            form[f.suffix], data_files=str(f), split="train", cache_dir=str(world / "cache")
+        )
+        for f in written
+    ]
+    assert len(concatenate_datasets(parts)) == 3 if to != "trl" else 2
