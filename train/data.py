@@ -241,7 +241,7 @@ class Stock:
     def __call__(self, rows: Sequence[Sample]) -> tuple[list[Sample], list[Prompt]]:
         """Return samples and prompts, in order; equal rows stay equal."""
         while True:
-            rows = [self._present(row) for row in rows]
+            rows = [self.present(row) for row in rows]
             try:
                 return rows, self.encode(rows)
             except LostMediaError as error:
@@ -253,7 +253,8 @@ class Stock:
                 if len(listed) == len(self.samples):
                     raise BadInput("no sample has media that can be read") from error
 
-    def _present(self, row: Sample) -> Sample:
+    def present(self, row: Sample) -> Sample:
+        """Return a sample, or the one that takes its place."""
         draw = random.Random(row["key"])
         while row["key"] in self.lost:
             row = self.samples[draw.randrange(len(self.samples))]

@@ -10,6 +10,7 @@ import logging
 import shutil
 import sys
 import warnings
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ HARMLESS = {
     "devices",
     "disable_tqdm",
     "dry_run",
+    "eval_limit",
     "eval_manifests",
     "eval_steps",
     "eval_strategy",
@@ -155,6 +157,9 @@ def held_out_of(samples: Samples, args: Any) -> Samples | None:
     if not given:
         return None
     read = read_manifests(given, media_root=args.media_root, split=None, style=args.prompt)
+    if args.eval_limit:  # as `eval.qa --limit` picks them
+        by_id = sorted(read.rows, key=lambda row: zlib.crc32(row["id"].encode()))
+        read.rows = by_id[: args.eval_limit]
     trained = {(row["source"], row["group"]) for row in samples.rows}
     shared = sum((row["source"], row["group"]) in trained for row in read.rows)
     if shared:

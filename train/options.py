@@ -78,6 +78,7 @@ class EvaluationOptions:
         [], "Manifests whose rows of other splits than train are answered every eval_steps."
     )
     eval_steps: float | None = option(None, "Steps between evaluations; save_steps if not given.")
+    eval_limit: int = option(0, "Most samples to evaluate on, picked by their id; 0 takes all.")
     keep_best: bool = option(
         False,
         "End with the policy of the checkpoint with the best eval_exact_accuracy, or another "

@@ -230,7 +230,7 @@ class TokenWeightedGRPOTrainer(GroupTrainer):
             step=step,
             token_weighting=self.args.token_weighting,
             completions=[self._completion(row, batch) for row in range(self.num_generations)],
-            **_record(self._samples[rows[0]]),
+            **_record(self._stock.present(self._samples[rows[0]])),
         )
         file.append(group)
 

@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from nontrivial.manifests.errors import BadInput
+from nontrivial.manifests.runs import JsonLines
 from nontrivial.train import preflight
 from nontrivial.train.data import Samples, Stock
 from nontrivial.train.options import DataOptions
@@ -149,3 +150,13 @@ def test_what_is_encoded_ahead_is_what_is_asked_for(make_encoder, world):
         assert found.keys() == expected.keys()
         assert all(found[name].equal(expected[name]) for name in expected)
     assert ahead._coming == {}
+
+
+def test_a_group_is_told_with_the_sample_that_it_answers(make_trainer, world, tmp_path):
+    samples, root = world
+    (root / "1.mp4").unlink()
+    trainer = make_trainer(samples[4:] + samples[:3], max_bad=0.5, shuffle_dataset=False)
+    trainer.train()
+    [told] = JsonLines(tmp_path / "run" / "samples.jsonl")
+    assert told["id"] == trainer._stock.present(trainer._samples[0])["id"] != "video-1"
+    assert trainer.state.log_history[0]["data/lost"] == 1
