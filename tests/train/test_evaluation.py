@@ -166,15 +166,16 @@ def test_held_out_rows_are_those_of_other_splits(
     words = [
         write_manifest(pairs(4)),
         f"--eval_manifests={held_out}",
+        "--eval_limit=2",
         *COMMON[2:],
         "--max_steps=2",
         "--save_steps=2",
     ]
     assert grpo.main([*words, f"--model_name_or_path={tiny_policy_dir}", "--output_dir=run"]) == 0
     said = capsys.readouterr().out
-    assert "evaluating on 3 held-out samples" in said
+    assert "evaluating on 2 held-out samples" in said
     assert "best, kept" in said
-    assert "3 of 3 held-out samples are about a video or a person that is trained on" in caplog.text
+    assert "2 of 2 held-out samples are about a video or a person that is trained on" in caplog.text
     log = [entry for entry in JsonLines("run/log.jsonl") if "eval_exact_accuracy" in entry]
     assert [entry["step"] for entry in log] == [1, 2]
-    assert all(entry["eval_samples"] == 3 for entry in log)
+    assert all(entry["eval_samples"] == 2 for entry in log)
