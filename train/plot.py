@@ -96,7 +96,8 @@ def plot(runs: Sequence[str | Path], picture: str | Path, *, smooth: int = 10) -
     figure = Figure(figsize=(4.2 * columns, 2.9 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes, name in zip(grid.flat, shown, strict=False):
-        _draw(axes, {label: series(h, name) for label, h in histories.items()}, smooth)
+        width = 1 if name.startswith("eval_") else smooth  # evaluations are few, and far between
+        _draw(axes, {label: series(h, name) for label, h in histories.items()}, width)
         axes.set(title=PANELS[name], xlabel="step")
     if timed:
         axes = grid.flat[len(shown)]
