@@ -114,8 +114,9 @@ def empty_policy(name_or_path: str, dtype: str) -> PreTrainedModel:
     config = _from_pretrained(AutoConfig, lineage(name_or_path)[0])
     if config.model_type not in SUPPORTED:
         raise BadInput(f"{name_or_path} is a {config.model_type} model; not supported")
+    kind = config.dtype if dtype == "auto" else getattr(torch, dtype)
     with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config, dtype=getattr(torch, dtype))
+        model = AutoModelForImageTextToText.from_config(config, dtype=kind)
     start_text_behind_clips(model.base_model)
     return model
 

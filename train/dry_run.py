@@ -23,6 +23,7 @@ from nontrivial.train.data import PromptEncoder
 from nontrivial.train.group_rows import PLAIN, accept_group_rows
 from nontrivial.train.memory import Setting, Shape, estimate
 from nontrivial.train.rows import Sample
+from nontrivial.train.shared_prompt import backbone
 
 if TYPE_CHECKING:
     from nontrivial.train.launch import Job
@@ -109,23 +110,16 @@ def longest(job: Job, model: Any, processor: Any) -> tuple[int, int, int]:
     rows = job.samples.rows
     largest = sorted(rows, key=size, reverse=True)[: ENCODED // 2]
     spread = rows[:: max(1, len(rows) // (ENCODED // 2))][: ENCODED // 2]
-    body = (model.get_base_model() if hasattr(model, "get_base_model") else model).base_model
     room = model.config.get_text_config().max_position_embeddings
-    encode = PromptEncoder(processor, body, job.args, longest=room)
+    encode = PromptEncoder(processor, backbone(model), job.args, longest=room)
     media = torch.tensor(vision_token_ids(model))
     found = []
     for row in [*largest, *spread]:
         ids = encode([row])[0]["input_ids"][0]
         found.append((len(ids), int(torch.isin(ids, media).sum())))
-    targets = [
-        len(
-            processor.tokenizer(target_text(row.get("answer") or [], row.get("rationale")))[
-                "input_ids"
-            ]
-        )
-        for row in largest + spread
-    ]
-    return (*max(found), max(targets) + 1)
+    texts = [target_text(row.get("answer") or [], row.get("rationale")) for row in rows]
+    target = processor.tokenizer(max(texts, key=len))["input_ids"]
+    return (*max(found), len(target) + 1)
 
 
 def shape_of(
