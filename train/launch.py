@@ -273,7 +273,11 @@ def finish(trainer: StrictResume, job: Job, *, reported: Sequence[str]) -> None:
         signals = StopOnSignal(trainer.used_up) if args.world_size == 1 else None
         if signals:
             trainer.add_callback(signals)
-        trainer.train(resume_from_checkpoint=checkpoint)
+        try:
+            trainer.train(resume_from_checkpoint=checkpoint)
+        finally:
+            if signals:
+                signals.restore()
         if signals and signals.stopped:
             raise WorkFailed(
                 f"stopped by {signals.stopped} after step {trainer.state.global_step}, with a "

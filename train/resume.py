@@ -85,16 +85,16 @@ class StopOnSignal(TrainerCallback):
             control.should_save = control.should_training_stop = True
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._restore()
         if state.global_step >= state.max_steps:
             self.stopped = None  # it came after the last step
 
     def _asked(self, number: int, _frame: Any) -> None:
         self.stopped = signal.Signals(number).name
         print(f"{self.stopped}: writing a checkpoint after this step; again to end at once")
-        self._restore()
+        self.restore()
 
-    def _restore(self) -> None:
+    def restore(self) -> None:
+        """Let signals do what they did before."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
