@@ -34,7 +34,7 @@ from typing import Any
 
 from benchmarks import importance, shapes, step
 from benchmarks.alone import alone
-from benchmarks.step import OPTIONS, QUESTION
+from benchmarks.group import asked, ready
 from nontrivial.manifests.command import guard, option, parse, table
 from nontrivial.manifests.errors import BadInput, WorkFailed
 from nontrivial.manifests.runs import JsonLines, read_json, write_json
@@ -193,19 +193,13 @@ def from_logits(states: Any, weight: Any, labels: Any) -> Any:
 def rows(seconds: str, dtype: str, *, small: bool) -> dict[str, Any]:
     """Return how far a group in one row is from rows of their own, behind a clip."""
     import torch
-    from trl.trainer.utils import add_fused_lm_head
 
-    from nontrivial.models.policy import load_policy, vision_token_ids
-    from nontrivial.train.group_rows import accept_group_rows, scoring
-    from nontrivial.train.head import leave_out
+    from nontrivial.models.policy import load_policy
+    from nontrivial.train.group_rows import scoring
 
     model, processor = load_policy() if small else shapes.policy(layers=2, dtype=dtype)
-    add_fused_lm_head(model, outputs=("log_probs", "entropy"))
-    leave_out(model, vision_token_ids(model))
-    accept_group_rows(model)
-    model.train()
-    model.gradient_checkpointing_enable({"use_reentrant": False})
-    prompt = clip_prompt(model, processor, int(seconds))
+    ready(model)
+    prompt = asked(model, processor, clips=[noise(int(seconds))])
     draw = torch.Generator().manual_seed(0)
     length = 16 if small else 256
     lengths = torch.randint(1, length + 1, (GROUP, 1), generator=draw)
@@ -230,22 +224,15 @@ def rows(seconds: str, dtype: str, *, small: bool) -> dict[str, Any]:
     }
 
 
-def clip_prompt(model: Any, processor: Any, seconds: int) -> dict[str, Any]:
-    """Return an encoded question about a clip of noise."""
+def noise(seconds: int) -> Any:
+    """Return a clip of noise."""
     import numpy as np
 
     from nontrivial.manifests.media import Clip
-    from nontrivial.manifests.prompts import question_text
-    from nontrivial.models.inputs import encode
-    from nontrivial.models.positions import prompt_positions
 
-    frames = CLIPS[seconds]
-    noise = np.random.default_rng(0).integers(0, 256, (frames, 112, 112, 3), dtype=np.uint8)
-    clip = Clip(noise, np.linspace(0, seconds * 25 - 1, frames).astype(int), 25.0, seconds * 25)
-    text = {"type": "text", "text": question_text(QUESTION, OPTIONS, "video_qa")}
-    turn = {"role": "user", "content": [{"type": "video"}, text]}
-    prompt = dict(encode(processor, [[turn]], [[]], [[clip]]))
-    return prompt | {"position_ids": prompt_positions(model.base_model, prompt)}
+    count, total = CLIPS[seconds], seconds * 25
+    frames = np.random.default_rng(0).integers(0, 256, (count, 112, 112, 3), dtype=np.uint8)
+    return Clip(frames, np.linspace(0, total - 1, count).astype(int), 25.0, total)
 
 
 def a_step(cells: str, tokens: str, part: str, *, small: bool) -> dict[str, Any]:

@@ -54,28 +54,44 @@ def run(options: Options) -> None:
 
 def prepared(options: Options) -> tuple[Any, Any]:
     """Return the embedded policy as the trainer prepares it, and an encoded prompt."""
+    from nontrivial.models.policy import load_policy
+
+    model, processor = load_policy()
+    ready(model)
+    side = 2 * processor.image_processor.patch_size
+    limits = {"min_pixels": side**2, "max_pixels": options.cells * side**2}
+    image = picture(options.cells, side, seed=0)
+    return model, asked(model, processor, images=[image], **limits)
+
+
+def ready(model: Any) -> None:
+    """Prepare a policy as the trainer does, with gradient checkpointing."""
     from trl.trainer.utils import add_fused_lm_head
 
-    from nontrivial.manifests.prompts import question_text
-    from nontrivial.models.inputs import encode
-    from nontrivial.models.policy import load_policy, vision_token_ids
-    from nontrivial.models.positions import prompt_positions
+    from nontrivial.models.policy import vision_token_ids
     from nontrivial.train.group_rows import accept_group_rows
     from nontrivial.train.head import leave_out
 
-    model, processor = load_policy()
     add_fused_lm_head(model, outputs=("log_probs", "entropy"))
     leave_out(model, vision_token_ids(model))
     accept_group_rows(model)
     model.train()
     model.gradient_checkpointing_enable({"use_reentrant": False})
-    side = 2 * processor.image_processor.patch_size
-    limits = {"min_pixels": side**2, "max_pixels": options.cells * side**2}
+
+
+def asked(
+    model: Any, processor: Any, images: Sequence[Any] = (), clips: Sequence[Any] = (), **limits: int
+) -> dict[str, Any]:
+    """Return an encoded question about images and clips."""
+    from nontrivial.manifests.prompts import question_text
+    from nontrivial.models.inputs import encode
+    from nontrivial.models.positions import prompt_positions
+
+    media = [{"type": "image"} for _ in images] + [{"type": "video"} for _ in clips]
     text = {"type": "text", "text": question_text(QUESTION, OPTIONS, "video_qa")}
-    turn = {"role": "user", "content": [{"type": "image"}, text]}
-    image = picture(options.cells, side, seed=0)
-    prompt = dict(encode(processor, [[turn]], [[image]], [[]], **limits))
-    return model, prompt | {"position_ids": prompt_positions(model.base_model, prompt)}
+    turn = {"role": "user", "content": [*media, text]}
+    prompt = dict(encode(processor, [[turn]], [images], [clips], **limits))
+    return prompt | {"position_ids": prompt_positions(model.base_model, prompt)}
 
 
 def measure(model: Any, prompt: Any, size: int, share: bool, options: Options) -> float:

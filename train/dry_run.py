@@ -6,6 +6,7 @@ policy is made without weights, so its configuration and processor are enough.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -147,7 +148,7 @@ def shape_of(
         groups = max(1, limit // of_group)
         if of_group > limit:
             members = min(members, max(1, (limit - prompt + 1) // completion))
-        shape = Shape(groups, members, prompt, vision, completion, sampled, shape.kept)
+        return replace(shape, groups=groups, rows=members)
     return shape
 
 

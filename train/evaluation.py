@@ -13,17 +13,13 @@ import torch
 from tqdm import tqdm
 
 from nontrivial.train.data import Prompt, Stock
-from nontrivial.train.rewards import (
-    Reward,
-    answer_format,
-    exact_accuracy,
-    format_reward,
-    soft_accuracy,
-)
+from nontrivial.train.rewards import find_rewards
 from nontrivial.train.rows import Sample
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+SCORES = ("soft_accuracy", "exact_accuracy", "format")
 
 
 def scores(
@@ -37,8 +33,7 @@ def scores(
     `complete` returns one completion for each sample. All processes call it equally often, with as
     many samples; what fills up a last batch, or stands for lost media, does not count.
     """
-    formatted = format_reward if stock.encode.options.prompt == "think" else answer_format
-    rewards: list[Reward] = [soft_accuracy, exact_accuracy, formatted]
+    rewards = find_rewards(SCORES, style=stock.encode.options.prompt)
     sums = torch.zeros(len(rewards) + 1, dtype=torch.float64)
     own, count = accelerator.process_index, accelerator.num_processes
     batches = list(_batches(stock.samples, own, count, batch_size))

@@ -44,15 +44,16 @@ def check_media(
     """
     if options.preflight == "off":
         return samples
-    items = {key: item for row in samples.rows for key, item in _media(row)}
+    media = [list(_media(row)) for row in samples.rows]  # once: embedded media are digested
+    items = {key: item for of_row in media for key, item in of_row}
     if options.preflight == "sample" and len(items) > SAMPLED:
         chosen = random.Random(0).sample(sorted(items, key=repr), SAMPLED)
         items = {key: items[key] for key in chosen}
     share = list(items.items())[own::processes]
     problems = _gathered(_problems(share, options), processes)
     checked = [
-        (row, next((problems[key] for key, _ in _media(row) if key in problems), None))
-        for row in samples.rows
+        (row, next((problems[key] for key, _ in of_row if key in problems), None))
+        for row, of_row in zip(samples.rows, media, strict=True)
     ]
     good = [row for row, reason in checked if reason is None]
     damaged = [(row["id"], reason) for row, reason in checked if reason is not None]

@@ -179,7 +179,8 @@ class GroupTrainer(StrictResume, GRPOTrainer):
         """Begin to encode a batch of rows, which is collated one batch before it is used."""
         if rows != self._next:  # rows are repeated for each micro-batch
             self._next = rows
-            self._encode.ahead([self._samples[row["row"]] for row in rows])
+            distinct_rows = dict.fromkeys(row["row"] for row in rows)
+            self._encode.ahead([self._samples[row] for row in distinct_rows])
         return rows
 
     def shaped(self, batch: Batch, flight: InFlight) -> Batch:

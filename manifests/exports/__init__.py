@@ -2,7 +2,7 @@
 
     python -m manifests export manifests/*.parquet --to ms-swift --out exported
 
-Each target has a module with `NAME`, `lacks(row)` (why it can't hold a row), `write(rows, folder,
+Each target has a module with `lacks(row)` (why it can't hold a row), `write(rows, folder,
 name)`, `ADAPTER` (the reward as the target calls it) and `README` (how to train on it); some can
 read their files back (`read`). The files hold absolute paths of media; embedded media are written
 beside them.
