@@ -175,9 +175,9 @@ def scores(
     space: Space, asked: Mapping[str, Asked], ask: Callable[[Space, Asked], np.ndarray]
 ) -> list[str]:
     """Return the AUC on each kind of natural pairs, as text."""
-    from nontrivial.builders.reid.pairs import first_stage_auc
+    from nontrivial.manifests.probes import auc
 
-    return [f"{first_stage_auc(ask(space, pairs), pairs.same):.3f}" for pairs in asked.values()]
+    return [f"{auc(ask(space, pairs), pairs.same):.3f}" for pairs in asked.values()]
 
 
 if __name__ == "__main__":

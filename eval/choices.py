@@ -5,13 +5,16 @@ soft        |S| / |T| where the chosen letters S are a subset of the right ones 
 per_option  share of options that were rightly chosen or rightly left, as CLEVRER reports it
 format      1 for exactly one think block followed by one answer block, else 0
 
+Sampled completions tell, besides, what a policy could answer: how often one of k is right (pass@k),
+and how well the share of them that choose an option tells right options from wrong ones (AUC).
+
 Intervals hold 95 %. They are taken over groups (a video, an identity), because the questions of one
 group are not independent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -23,10 +26,12 @@ from nontrivial.manifests.answers import (
     exact_score,
     is_formatted,
     letters,
+    per_option_score,
     read_answer,
     soft_score,
 )
 from nontrivial.manifests.intervals import wilson
+from nontrivial.manifests.probes import auc
 from nontrivial.manifests.runs import AnswerScores, ScoredAnswer
 from nontrivial.manifests.text_only import best_blind
 
@@ -79,16 +84,6 @@ def answered(sample: Mapping[str, Any], completion: str, *, need_block: bool = T
     )
 
 
-def per_option_score(chosen: Iterable[str], answer: Iterable[str], count: int) -> float:
-    """Return the share of `count` options rightly chosen or rightly left; 0 if none is chosen.
-
-    >>> per_option_score({"A", "B"}, {"B", "C"}, 4)
-    0.5
-    """
-    chosen, answer = frozenset(chosen), frozenset(answer)
-    return max(0.0, 1 - len(chosen ^ answer) / count) if chosen else 0.0
-
-
 def family_of(sample: Mapping[str, Any]) -> str:
     """Return the kind of a pair, or the family of a question, marked if it is inverted."""
     if sample.get("reid"):
@@ -97,7 +92,34 @@ def family_of(sample: Mapping[str, Any]) -> str:
     return (qa.get("family") or "") + (", inverted" if qa.get("inverted") else "")
 
 
-def summarise(rows: Sequence[Answered]) -> list[AnswerScores]:
+@dataclass(frozen=True)
+class Drawn:
+    """What several sampled completions of each question tell; see `AnswerScores`."""
+
+    letters: Mapping[str, Sequence[frozenset[str]]]  # by the id of a question
+
+    def scores(self, rows: Sequence[Answered]) -> dict[str, Any]:
+        """Return the fields of `AnswerScores` that samples fill, over `rows` that have some."""
+        drawn = [(row, self.letters[row.id]) for row in rows if self.letters.get(row.id)]
+        if not drawn:
+            return {}
+        strict = [[exact_score(chosen, row.answer) for chosen in sets] for row, sets in drawn]
+        options = [
+            (sum(letter in chosen for chosen in sets) / len(sets), letter in row.answer)
+            for row, sets in drawn
+            for letter in letters(len(row.options))
+        ]
+        shares, truths = map(np.array, zip(*options, strict=True))
+        area = auc(shares, truths)
+        return {
+            "draws": max(len(sets) for _, sets in drawn),
+            "sampled_strict": float(np.mean([np.mean(each) for each in strict])),
+            "pass_at_draws": float(np.mean([max(each) for each in strict])),
+            "option_auc": None if np.isnan(area) else area,
+        }
+
+
+def summarise(rows: Sequence[Answered], drawn: Drawn | None = None) -> list[AnswerScores]:
     """Average the scores of each task, and of each of its families where it has several.
 
     In some questions, such as CLEVRER's, only "none" may be right. Published figures leave these
@@ -106,14 +128,14 @@ def summarise(rows: Sequence[Answered]) -> list[AnswerScores]:
     lines = []
     for task in sorted({row.task for row in rows}):
         of_task = [row for row in rows if row.task == task]
-        lines.append(mean_scores(of_task, task))
+        lines.append(mean_scores(of_task, task, drawn=drawn))
         with_right = [row for row in of_task if not has_none_right(row)]
         if 0 < len(with_right) < len(of_task):
-            lines.append(mean_scores(with_right, task, WITH_RIGHT))
+            lines.append(mean_scores(with_right, task, WITH_RIGHT, drawn))
         families = sorted({row.family for row in of_task})
         for family in families if len(families) > 1 else ():
             of_family = [row for row in of_task if row.family == family]
-            lines.append(mean_scores(of_family, task, family))
+            lines.append(mean_scores(of_family, task, family, drawn))
     return lines
 
 
@@ -123,7 +145,9 @@ def has_none_right(row: Answered) -> bool:
     return {text for letter, text in options if letter in row.answer} == {NONE}
 
 
-def mean_scores(rows: Sequence[Answered], task: str, family: str | None = None) -> AnswerScores:
+def mean_scores(
+    rows: Sequence[Answered], task: str, family: str | None = None, drawn: Drawn | None = None
+) -> AnswerScores:
     """Return means, intervals and the best blind rule of at least one answered question."""
     groups = [row.group for row in rows]
     names = ("soft", "strict", "per_option", "format")
@@ -149,6 +173,7 @@ def mean_scores(rows: Sequence[Answered], task: str, family: str | None = None) 
         blind_strategy=blind["soft"].strategy,
         blind_soft=blind["soft"].score,
         blind_strict=blind["strict"].score,
+        **(drawn.scores(rows) if drawn else {}),
     )
 
 

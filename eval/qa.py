@@ -1,6 +1,7 @@
 """Let a policy answer manifests, or read its answers, and score them.
 
     python -m eval.qa manifests/eval/*.parquet --model_name_or_path runs/grpo
+    python -m eval.qa manifests/eval/*.parquet --draws 8   # and pass@8
     python -m eval.qa manifests/eval/*.parquet --server http://localhost:8000/v1   # vLLM's
     python -m eval.qa manifests/eval/some.parquet --predictions completions.jsonl
     python -m eval.qa --predictions published_log.jsonl
@@ -17,7 +18,7 @@ import sys
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ from nontrivial.models.inputs import View
 from nontrivial.models.policy import EMBEDDED, weight_files
 
 if TYPE_CHECKING:
-    from nontrivial.eval.choices import Answered
+    from nontrivial.eval.choices import Answered, Drawn
     from nontrivial.eval.generation import Sample
     from nontrivial.manifests.runs import AnswerScores
 
@@ -58,6 +59,10 @@ class Options(PolicyOptions, View):
     split: str | None = option("only rows of this split", default=None)
     limit: int | None = option("most rows of each manifest, picked by id", default=None)
     sample: bool = option("sample completions instead of greedy decoding", default=False)
+    draws: int = option(
+        "sample so many more completions of each question, for pass@k and the AUC of options",
+        default=0,
+    )
     top_p: float = option("nucleus of sampled completions", default=1.0)
     seed: int = option("seed of sampled completions", default=0)
     need_block: bool | None = option(
@@ -78,51 +83,84 @@ def run(options: Options) -> None:
         raise BadInput(
             f"results are named after their manifests, which need different names: {paths}"
         )
+    drawn: dict[str, Drawn] = {}
     with claim(out / ANSWERS):
         if options.predictions:
             scored = _score_predictions(options, paths, Path(options.predictions))
         elif paths:
-            scored = _answer_manifests(options, paths, out)
+            answering = _Answering(options, out)
+            scored = {path.stem: answering.scored(path) for path in paths}
+            if options.draws:
+                drawn = {path.stem: answering.drawn(path) for path in paths}
         else:
             raise BadInput("nothing to score: name manifests, or completions with --predictions")
-        _report(scored, options, paths, out)
+        _report(scored, drawn, options, paths, out)
 
 
-def _answer_manifests(
-    options: Options, paths: Sequence[Path], out: Path
-) -> dict[str, list[Answered]]:
-    """Let the policy answer what it has not answered yet; return the scores by manifest."""
-    from nontrivial.manifests.parquet import read_about
+class _Answering:
+    """Let the policy answer what it has not answered yet; completions of each setting have a file.
 
-    sampling = Sampling(
-        options.max_new_tokens, options.sample, options.temperature, options.top_p, options.seed
-    )
-    view = View.of(options)
-    name = options.model_name_or_path
-    settings = {"model": name, **asdict(sampling), **asdict(view)}
-    if options.server:
-        settings["server"] = options.server
-    else:
-        settings |= {"weights": weight_files(name), "dtype": options.dtype}
+    The policy is loaded only if something is left to answer.
+    """
 
-    @cache  # loaded only if something is left to answer
-    def policy() -> Generator | Served:
+    def __init__(self, options: Options, out: Path) -> None:
+        self.options, self.out, self.view = options, out, View.of(options)
+        self.once = Sampling(
+            options.max_new_tokens, options.sample, options.temperature, options.top_p, options.seed
+        )
+
+    def scored(self, path: Path) -> list[Answered]:
+        """Return the scores of a manifest's questions that have an answer."""
+        samples = _samples(path, self.options)
+        done = self._completions(path, samples, self.once)
+        return _score([s for s in samples if s["id"] in done], done, self.options)
+
+    def drawn(self, path: Path) -> Drawn:
+        """Return the letters of several sampled answers to each of a manifest's questions."""
+        from nontrivial.eval.choices import Drawn
+
+        samples = _samples(path, self.options)
+        letters: dict[str, list[frozenset[str]]] = {sample["id"]: [] for sample in samples}
+        for number in range(self.options.draws):
+            seed = self.options.seed + 1 + number  # not the one of `sample`
+            sampling = replace(self.once, sample=True, seed=seed)
+            done = self._completions(path, samples, sampling)
+            given = [s for s in samples if s["id"] in done]
+            for row in _score(given, done, self.options):
+                letters[row.id].append(row.letters)
+        return Drawn(letters)
+
+    def _completions(
+        self, path: Path, samples: Sequence[Sample], sampling: Sampling
+    ) -> dict[str, str]:
+        from nontrivial.manifests.parquet import read_about
+
+        options, about = self.options, read_about(path)
+        name = options.model_name_or_path
+        settings = {"model": name, **asdict(sampling), **asdict(self.view)}
+        if options.server:
+            settings["server"] = options.server
+        else:
+            settings |= {"weights": weight_files(name), "dtype": options.dtype}
+        key = settings_digest(settings | {"content": about["content_digest"]})
+        store = JsonLines(self.out / f"{path.stem}-{key}.jsonl")
+        media_root = options.media_root or about.get("media_root")
+        bad = _answer(samples, store, lambda: self._policy(sampling), media_root, options)
+        tolerate(bad, len(samples), options.max_bad, "samples are skipped")
+        return _completions(store)
+
+    def _policy(self, sampling: Sampling) -> Generator | Served:
+        policy = self._loaded
+        policy.sampling = sampling
+        return policy
+
+    @cached_property
+    def _loaded(self) -> Generator | Served:
+        options, name = self.options, self.options.model_name_or_path
         if options.server:
             served = None if name == EMBEDDED else name
-            return Served(options.server, served, sampling, view, at_once=options.batch_size)
-        return Generator(name, sampling, view, dtype=options.dtype, device=options.device)
-
-    scored = {}
-    for path in paths:
-        samples, about = _samples(path, options), read_about(path)
-        key = settings_digest(settings | {"content": about["content_digest"]})
-        store = JsonLines(out / f"{path.stem}-{key}.jsonl")
-        media_root = options.media_root or about.get("media_root")
-        bad = _answer(samples, store, policy, media_root, options)
-        tolerate(bad, len(samples), options.max_bad, "samples are skipped")
-        done = _completions(store)
-        scored[path.stem] = _score([s for s in samples if s["id"] in done], done, options)
-    return scored
+            return Served(options.server, served, self.once, self.view, at_once=options.batch_size)
+        return Generator(name, self.once, self.view, dtype=options.dtype, device=options.device)
 
 
 def _answer(
@@ -219,12 +257,16 @@ def _completions(store: JsonLines) -> dict[str, str]:
 
 
 def _report(
-    scored: Mapping[str, Sequence[Answered]], options: Options, paths: Sequence[Path], out: Path
+    scored: Mapping[str, Sequence[Answered]],
+    drawn: Mapping[str, Drawn],
+    options: Options,
+    paths: Sequence[Path],
+    out: Path,
 ) -> None:
     """Print the table; write every number and, for each manifest, every scored completion."""
     from nontrivial.eval.choices import summarise
 
-    scores = {name: summarise(rows) for name, rows in scored.items()}
+    scores = {name: summarise(rows, drawn.get(name)) for name, rows in scored.items()}
     for path in paths:
         if path.stem in scores:
             scores[path.stem] = _with_shortcut(path, scores[path.stem])
@@ -236,6 +278,8 @@ def _report(
     header += ["per option", "format", "best rule that doesn't look"]
     for name, lines in scores.items():
         print(f"\n{name}\n{table([_cells(line) for line in lines], header=header)}")
+        if name in drawn:
+            print(f"\n{table([_drawn_cells(line) for line in lines], header=_drawn_header(lines))}")
     print(f"\nall numbers: {out / ANSWERS}")
 
 
@@ -261,6 +305,17 @@ def _cells(line: AnswerScores) -> tuple[Any, ...]:
     right = f"{line.right}/{line.n}"
     shares = (line.per_option, line.format, "{} {:.3f}".format(*line.not_looking))
     return (name, right, *strict_cells, *soft_cells, *shares)
+
+
+def _drawn_header(lines: Sequence[AnswerScores]) -> tuple[str, ...]:
+    draws = max(line.draws for line in lines)
+    return (f"of {draws} samples", "n", "greedy strict", "mean strict", f"pass@{draws}", "AUC")
+
+
+def _drawn_cells(line: AnswerScores) -> tuple[Any, ...]:
+    name = line.task if line.family is None else f"  {line.family}"
+    area = "" if line.option_auc is None else line.option_auc
+    return (name, line.n, line.strict, line.sampled_strict, line.pass_at_draws, area)
 
 
 if __name__ == "__main__":

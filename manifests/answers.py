@@ -160,6 +160,34 @@ def exact_score(predicted: Collection[str], truth: Collection[str]) -> float:
     return float(frozenset(predicted) == frozenset(truth))
 
 
+def per_option_score(predicted: Collection[str], truth: Collection[str], count: int) -> float:
+    """Return the share of `count` options rightly chosen or rightly left; 0 if none is chosen.
+
+    It is one minus the Hamming distance of the two sets over the number of options, as CLEVRER
+    reports it.
+
+    >>> per_option_score({"A", "B"}, {"B", "C"}, 4)
+    0.5
+    """
+    chosen, right = frozenset(predicted), frozenset(truth)
+    return max(0.0, 1 - len(chosen ^ right) / count) if chosen else 0.0
+
+
+def balanced_score(predicted: Collection[str], truth: Collection[str], count: int) -> float:
+    """Return the shares of right options chosen and of wrong options left, minus one: −1 to 1.
+
+    It is Youden's J of the verdicts on `count` options. Choosing all or none earns 0, whatever the
+    number of right options. Without a wrong option nothing can be left wrongly.
+
+    >>> balanced_score({"A", "B"}, {"B"}, 4), balanced_score({"A", "B"}, {"A", "B"}, 2)
+    (0.6666666666666667, 1.0)
+    """
+    chosen, right = frozenset(predicted), frozenset(truth)
+    wrong = count - len(right)
+    left = 1 - len(chosen - right) / wrong if wrong else 1.0
+    return len(chosen & right) / len(right) + left - 1
+
+
 def _content_after(tag: str, text: str) -> str | None:
     """Return the text from the last `tag` to the next `</answer>` or the end; None without tag."""
     lowered = text.translate(_ASCII_LOWER)

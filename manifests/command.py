@@ -35,6 +35,7 @@ RECIPE = "recipe:"
 RECIPES = Path(__file__).parents[1] / "configs"
 HIDDEN = "hidden_help"  # where a parser keeps the help of a rare option
 LISTED = 20  # problems to print one by one
+MAX_CONFIG = 1 << 20  # characters of a configuration file
 _MISUSED_PATHS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 
@@ -114,14 +115,22 @@ def read_config(path: str, cls: type) -> dict[str, Any]:
 
 
 def read_yaml(path: str) -> dict[str, Any]:
-    """Read a YAML mapping of option names, made snake_case, to values; `recipe:NAME` works too."""
+    """Read a YAML mapping of option names, made snake_case, to values; `recipe:NAME` works too.
+
+    Aliases are refused: a few lines of them can stand for gigabytes.
+    """
     import yaml
 
     try:
         with open(recipe_path(path), encoding="utf-8") as file:
-            values = yaml.safe_load(file) or {}
-    except (OSError, yaml.YAMLError) as error:
-        raise BadInput(f"--config {path}: cannot be read: {error}") from error
+            text = file.read(MAX_CONFIG + 1)
+        if len(text) > MAX_CONFIG:
+            raise BadInput(f"--config {path}: is longer than {MAX_CONFIG:,} characters")
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise BadInput(f"--config {path}: aliases (*name) are not read; write the value out")
+        values = yaml.safe_load(text) or {}
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
+        raise BadInput(f"--config {path}: cannot be read as YAML in UTF-8: {error}") from error
     if not isinstance(values, dict):
         raise BadInput(f"--config {path}: needs a mapping of option names to values")
     return {str(key).replace("-", "_"): value for key, value in values.items()}

@@ -47,6 +47,19 @@ def probability(x: np.ndarray, w: np.ndarray) -> np.ndarray:
     return _sigmoid(x @ w[:-1] + w[-1])
 
 
+def auc(scores: np.ndarray, truth: np.ndarray) -> float:
+    """Return P(score of a true one > score of a false one), ties counting half; NaN without both.
+
+    >>> auc(np.array([0.9, 0.2, 0.5]), np.array([True, True, False]))
+    0.5
+    """
+    positive, negative = scores[truth], np.sort(scores[~truth])
+    if not len(positive) or not len(negative):
+        return float("nan")
+    below, not_above = (np.searchsorted(negative, positive, side) for side in ("left", "right"))
+    return float((below + not_above).mean() / 2 / len(negative))
+
+
 def balanced(right: np.ndarray, truth: np.ndarray) -> float:
     """Return the mean over both truths of the mean of `right` (N,), .5 for a truth that is absent.
 

@@ -94,6 +94,12 @@ class AnswerScores:
     # Of pairs of people, as their manifest reports it (`manifests.shortcuts`).
     shortcut: str | None = None
     shortcut_score: float | None = None
+    # Of `draws` sampled completions of each question: the mean strict score, the share of questions
+    # that one of them answers, and the AUC of options by the share of completions that choose them.
+    draws: int = 0
+    sampled_strict: float | None = None
+    pass_at_draws: float | None = None
+    option_auc: float | None = None
 
     @property
     def not_looking(self) -> tuple[str, float]:

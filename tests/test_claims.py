@@ -1,42 +1,70 @@
-"""The benchmark of the papers' claims trains and asks what its own builders write."""
+"""The benchmark of claims trains and asks what its own builders write, seed by seed, with power."""
 
 from __future__ import annotations
 
+import doctest
+import json
+import statistics
 from pathlib import Path
 
-from benchmarks.claims import ARMS, Options, evaluation, folder, grpo, preparations, with_error
-from nontrivial.builders import qa_invert, reid_hard
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchmarks import claims
+from benchmarks.claims import (
+    CLAIMS,
+    Difference,
+    Measure,
+    Options,
+    evaluations,
+    folder,
+    grpo,
+    preparations,
+    rows_of,
+    sentence,
+    start_of,
+)
+from nontrivial.builders import embed, qa_invert, reid_hard
 from nontrivial.manifests.command import parse
+
+ARMS = {arm.folder: arm for claim in CLAIMS for arm in claim.arms}
 
 
 def commands(options: Options) -> list[list[str]]:
-    runs = [(arm, seed) for seed in range(options.seeds) for arm in ARMS]
-    trained = [grpo(options, *run) for run in runs]
-    asked = [evaluation(options, folder(Path(options.out), *run)) for run in runs]
-    return preparations(options) + trained + asked
+    made = preparations(options)
+    for arm in ARMS.values():
+        made += evaluations(options, arm, f"{options.out}/warmup", start_of(options, arm))
+        for seed in range(options.seeds):
+            run = folder(options, arm, seed)
+            made += [grpo(options, arm, seed), *evaluations(options, arm, str(run), run)]
+    return made
+
+
+def test_the_examples_in_the_documentation_hold():
+    assert doctest.testmod(claims).failed == 0
 
 
 def test_every_table_that_is_read_was_built():
     made, read = set(), set()
     for name, *words in commands(Options()):
         if name == "builders.reid_hard":
-            made.add(
-                str(
-                    reid_hard.target_path(
-                        parse(reid_hard.Options, words, prog=name, description=None)
-                    )
-                )
-            )
+            options = parse(reid_hard.Options, words, prog=name, description=None)
+            made.add(str(reid_hard.target_path(options)))
         elif name == "builders.qa_invert":
             options = parse(qa_invert.Options, words, prog=name, description=None)
             split = qa_invert.contract_split(options.split)
             made.add(str(qa_invert.target_path(options, split)))
+        elif name == "builders.embed":
+            options = parse(embed.Options, words, prog=name, description=None)
+            made.add(f"{options.out}/embeddings/market1501_{options.split}.parquet")
         else:
             read |= {word for word in words if word.endswith(".parquet")}
-    assert read == made
+    assert read <= made
+    assert made - read == set()
 
 
-def test_every_way_gets_every_seed_and_starts_from_the_same_warm_up():
+def test_every_arm_gets_every_seed_once_and_starts_from_the_same_warm_up():
     trained = [words for name, *words in commands(Options(seeds=3)) if name == "train.grpo"]
     assert len(trained) == 3 * len(ARMS)
     starts = {words[words.index("--model_name_or_path") + 1] for words in trained}
@@ -44,6 +72,53 @@ def test_every_way_gets_every_seed_and_starts_from_the_same_warm_up():
     assert len({words[words.index("--output_dir") + 1] for words in trained}) == len(trained)
 
 
-def test_one_seed_has_no_interval():
-    assert with_error([0.5]) == "0.500"
-    assert with_error([0.5, 0.5]) == "0.500 (±0.000)"
+def test_arms_that_questions_share_are_trained_once():
+    soft = [arm for claim in CLAIMS for arm in claim.arms if arm.name == "soft reward, no weights"]
+    assert len(soft) >= 2
+    assert len({arm.folder for arm in soft}) == 1
+    assert len(ARMS) < sum(len(claim.arms) for claim in CLAIMS)
+
+
+def test_quick_is_shorter():
+    quick = Options(quick=True)
+    assert (quick.seeds, quick.steps) < (Options().seeds, Options().steps)
+
+
+def test_the_smallest_difference_is_found_four_times_in_five():
+    """Seeds are drawn around the difference that one such run calls its smallest."""
+    rng = np.random.default_rng(0)
+    seeds, spread = 6, 0.03
+    t = stats.t(seeds - 1)
+    smallest = (t.ppf(0.975) + t.ppf(0.8)) * spread / seeds**0.5
+    one = Difference.of(rng.normal(0, spread, seeds).tolist())
+    error = one.half / t.ppf(0.975)
+    assert one.smallest == pytest.approx((t.ppf(0.975) + t.ppf(0.8)) * error)
+    drawn = rng.normal(smallest, spread, (2000, seeds)).tolist()
+    found = [Difference.of(values).verdict == "higher" for values in drawn]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.05)
+    nothing = rng.normal(0, spread, (2000, seeds)).tolist()
+    found = [Difference.of(values).verdict != "can't tell" for values in nothing]
+    assert np.mean(found) == pytest.approx(0.05, abs=0.02)
+
+
+def test_differences_are_taken_seed_by_seed():
+    claim = CLAIMS[0]
+    scores = {}
+    for number, arm in enumerate(claim.arms):
+        scores[f"start: {arm.name}"] = [[0.2]] * len(claim.measures)
+        gain = 0.1 * number
+        scores[arm.name] = [[s + gain for s in (0.1, 0.5, 0.9)]] * len(claim.measures)
+    rows = rows_of(claim, scores)
+    assert rows[0] == ("before", "0.200", "0.200", "0.200")
+    assert rows[1][1] == f"{statistics.mean((0.1, 0.5, 0.9)):.3f}"
+    assert rows[3][1] == "+0.100 ± 0.000, higher (0.000)"  # though the seeds differ by 0.8
+    assert "gains 0.100" in sentence(claim, scores)
+
+
+def test_a_measure_is_the_mean_over_its_tables(tmp_path: Path):
+    for name, value in (("originals", 0.4), ("inverted", 0.8)):
+        out = tmp_path / "held_out" / name
+        out.mkdir(parents=True)
+        lines = {"manifests": {"clevrer_qa_invert_val": [{"strict": value}]}}
+        (out / "summary.json").write_text(json.dumps(lines))
+    assert Measure("", ("originals", "inverted"), "strict").of(tmp_path) == pytest.approx(0.6)

@@ -67,8 +67,10 @@ def run(words: Sequence[str]) -> None:
         launch.finish(build_trainer(job), job, reported=REPORTED)
 
 
-def build_trainer(job: launch.Job) -> TokenWeightedGRPOTrainer:
-    """Return the trainer with its policy, samples and rewards."""
+def build_trainer(
+    job: launch.Job, kind: type[TokenWeightedGRPOTrainer] | None = None
+) -> TokenWeightedGRPOTrainer:
+    """Return the trainer, or a `kind` of it, with its policy, samples and rewards."""
     from trl import get_peft_config
 
     from nontrivial.train.rewards import find_rewards
@@ -84,7 +86,7 @@ def build_trainer(job: launch.Job) -> TokenWeightedGRPOTrainer:
     if weights is not None and len(weights) != len(rewards):
         raise BadInput(f"--reward_weights: {len(weights)} weights for {len(rewards)} rewards")
     model, processor = launch.load(job)
-    return TokenWeightedGRPOTrainer(
+    return (kind or TokenWeightedGRPOTrainer)(
         model,
         rewards,
         args=job.args,

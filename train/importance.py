@@ -13,6 +13,8 @@ divergence  mean_i KL(p_i ‖ mean_j p_j), the generalised Jensen–Shannon dive
 geometric   mean_i KL(q ‖ p_i) = mean_i L_i − logsumexp(mean_i z_i), q the normalised geometric mean
 entropy     mean_i H(p_i): the uncertainty of the members, whether or not they disagree
 official    the score of the published code, which is no divergence and tracks length; for parity
+visual      mean_i KL(p_i ‖ p_i without the media): how much a prediction rests on what is seen; it
+            needs the states `blind` of a pass over prompts without media
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ MIN_SPREAD = 1e-5
 # Constants of the published code.
 OFFICIAL_CLAMP, OFFICIAL_EPSILON = 11.0, 1e-8
 
+VISUAL = "visual"
+
 
 def token_weights(
     hidden: Tensor,
@@ -45,16 +49,25 @@ def token_weights(
     temperature: float = 1.0,
     normalize: bool = False,
     tile: int | None = None,
+    blind: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return weights and scores of the positions of N groups, (N, T) float32 without gradient.
 
     `hidden` (N, G, T, H) predicted the tokens, `mask` (N, G, T) is 1 where a member has a token,
-    `weight` (V, H) and `bias` (V,) are the head. Scores are scaled to weights by `scale_to_alpha`,
+    `weight` (V, H) and `bias` (V,) are the head, `blind` (N, G, T, H) are the states without media
+    that `visual` needs. Scores are scaled to weights by `scale_to_alpha`,
     or by `scale_as_published` for the measure `official`; with `normalize` the weights average 1
     over the tokens of each group. Raises `ValueError` for an unknown measure or mismatched shapes.
     """
     scores = token_scores(
-        hidden, mask, weight, bias, measure=measure, temperature=temperature, tile=tile
+        hidden,
+        mask,
+        weight,
+        bias,
+        measure=measure,
+        temperature=temperature,
+        tile=tile,
+        blind=blind,
     )
     live = mask.bool().sum(1)
     if measure == "official":
@@ -74,6 +87,7 @@ def token_scores(
     measure: str = "divergence",
     temperature: float = 1.0,
     tile: int | None = None,
+    blind: Tensor | None = None,
 ) -> Tensor:
     """Score the disagreement of each position's members by `measure`: (N, T) float32, in nats.
 
@@ -85,17 +99,29 @@ def token_scores(
     groups, members, length, width = hidden.shape
     if mask.shape != (groups, members, length):
         raise ValueError(f"mask is {tuple(mask.shape)}, hidden is {tuple(hidden.shape)}")
-    if measure not in MEASURES:
-        raise ValueError(f"measure is {measure!r}; one of {', '.join(MEASURES)}")
-    columns = hidden.transpose(1, 2).reshape(groups * length, members, width)
+    if measure not in (*MEASURES, VISUAL):
+        raise ValueError(f"measure is {measure!r}; one of {', '.join((*MEASURES, VISUAL))}")
+    if (measure == VISUAL) != (blind is not None):
+        raise ValueError(f"the states without media (blind) are for the measure {VISUAL}, and only")
+
+    def by_position(states: Tensor) -> Tensor:
+        return states.transpose(1, 2).reshape(groups * length, members, width)
+
+    def log_p(states: Tensor) -> Tensor:
+        return log_softmax(_logits(states, weight, bias).div_(temperature), dim=-1)
+
+    columns, unseen = by_position(hidden), None if blind is None else by_position(blind)
     live = mask.bool().transpose(1, 2).reshape(groups * length, members)
     scores = torch.zeros(groups * length, dtype=torch.float32, device=hidden.device)
     least = 1 if measure == "official" else 2
     scored = (live.sum(1) >= least).nonzero()[:, 0]
     tile = tile or max(1, TILE_ELEMENTS // (members * weight.shape[0]))
     for chosen in scored.split(tile):
-        logits = _logits(columns[chosen], weight, bias).div_(temperature)
-        scores[chosen] = MEASURES[measure](log_softmax(logits, dim=-1), live[chosen]).float()
+        seen, shared = log_p(columns[chosen]), live[chosen]
+        if unseen is None:
+            scores[chosen] = MEASURES[measure](seen, shared).float()
+        else:
+            scores[chosen] = _visual(seen, log_p(unseen[chosen]), shared).float()
     return scores.view(groups, length)
 
 
@@ -173,6 +199,12 @@ def _official(log_p: Tensor, live: Tensor) -> Tensor:
     log_p = log_p.masked_fill(~live[..., None], -math.log(log_p.shape[-1]))
     d = (log_p.mean(1, keepdim=True) - log_p).clamp_(-OFFICIAL_CLAMP, OFFICIAL_CLAMP)
     return (d.expm1() - d).sum(-1).mean(1)
+
+
+def _visual(log_p: Tensor, log_unseen: Tensor, live: Tensor) -> Tensor:
+    """Return mean_i KL(p_i ‖ p_i without the media), (C,)."""
+    p = log_p.exp() * _share(live, log_p)
+    return (p * (log_p - log_unseen)).sum((1, 2)).clamp_min(0)
 
 
 MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

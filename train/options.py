@@ -63,7 +63,8 @@ class RewardOptions:
 
     reward_funcs: list[str] = option(
         ["soft_accuracy", "format"],
-        "Rewards: soft_accuracy, exact_accuracy, format, length, or an import path of your own.",
+        "Rewards: soft_accuracy, exact_accuracy, per_option, balanced_options, format, length, or "
+        "an import path of your own.",
     )
     length_free: int = option(
         256, "Tokens without cost in the reward length, which is 0 at max_completion_length."

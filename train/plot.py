@@ -2,12 +2,14 @@
 
     python -m train.plot runs/grpo
     python -m train.plot runs/a runs/b --out compared.png
+    python -m train.plot runs/grpo --group group.png
     python -m train.plot runs/grpo --follow      # draws again as the run goes on
 
 Reads the log.jsonl of each run, or its trainer_state.json where there is no log. There is a panel
 for each of reward, groups without variance, length, token weights and loss that some run logged: a
 thin line through all steps, and a running mean over it. The last panel shows where the time of the
-first run's steps went.
+first run's steps went. `--group` draws the last sampled group of the first run: each completion
+with its rewards, and its tokens shaded by their weight.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from nontrivial.manifests.command import guard, option, parse, table
 from nontrivial.manifests.errors import BadInput
 from nontrivial.manifests.files import atomic_path
-from nontrivial.manifests.runs import LOG, PARTS, SHARE, STATE, JsonLines, read_json
+from nontrivial.manifests.runs import GROUPS, LOG, PARTS, SHARE, STATE, JsonLines, read_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,6 +47,7 @@ PANELS = {
     "eval_format": "held out: well formed",
 }
 COLUMNS = 3
+WIDTH = 110  # characters of a line of tokens
 FOLLOWED = 5.0  # seconds between looks at a log
 PAGE = """<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="{every:.0f}">
 <title>curves</title><img src="{picture}" alt="curves of the runs" style="max-width: 100%">
@@ -59,6 +62,7 @@ class Options:
 
     runs: list[str] = option("folders of runs", positional=True)
     out: str | None = option("picture; by default curves.png in the first folder", default=None)
+    group: str | None = option("picture of the last sampled group's tokens", default=None)
     smooth: int = option("steps of the running mean", default=10)
     follow: bool = option("draw again whenever a run has logged more, until ctrl-C", default=False)
 
@@ -76,6 +80,9 @@ def run(options: Options) -> None:
     plot(options.runs, picture, smooth=options.smooth)
     print(table(summary(options.runs, options.smooth), header=("run", "logged", "first", "last")))
     print(f"\ncurves: {picture}")
+    if options.group:
+        plot_group(options.runs[0], options.group)
+        print(f"a group's tokens: {options.group}")
 
 
 def plot(runs: Sequence[str | Path], picture: str | Path, *, smooth: int = 10) -> None:
@@ -114,6 +121,66 @@ def plot(runs: Sequence[str | Path], picture: str | Path, *, smooth: int = 10) -
         grid.flat[0].legend(fontsize="small")
     with atomic_path(picture) as whole:  # a page may be showing it
         figure.savefig(whole, format="png", dpi=140)
+
+
+def plot_group(run: str | Path, picture: str | Path, *, task: str | None = None) -> None:
+    """Draw the last sampled group of a run, of a `task` if one is named, into a PNG.
+
+    Completions stand in the order of their rewards. A token is the darker the larger its weight is
+    among those of the group. Raises `FileNotFoundError` where no such group was sampled.
+    """
+    from matplotlib.figure import Figure
+
+    groups = [group for group in JsonLines(Path(run, GROUPS)) if task in (None, group["task"])]
+    if not groups:
+        raise FileNotFoundError(f"{run}: sampled no group{f' of {task}' if task else ''}")
+    group = groups[-1]
+    completions = sorted(group["completions"], key=lambda c: -sum(c["rewards"].values()))
+    weights = [weight for one in completions for weight in one["weights"]]
+    low, spread = min(weights), max(max(weights) - min(weights), 1e-9)
+    rows: list[tuple[str, list[tuple[int, str, float]]]] = []
+    for one in completions:
+        rewards = " ".join(f"{value:.2f}" for value in one["rewards"].values())
+        shades = [(weight - low) / spread for weight in one["weights"]]
+        lines = _wrapped(one["tokens"], shades)
+        rows += [(rewards if number == 0 else "", line) for number, line in enumerate(lines)]
+    figure = Figure(figsize=(0.06 * (WIDTH + 14), 0.17 * len(rows) + 0.5), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlim=(-14, WIDTH), ylim=(len(rows), -0.2))
+    axes.axis("off")
+    answer, names = ",".join(group["answer"]), ", ".join(completions[0]["rewards"])
+    title = f"step {group['step']}: {group['question'][:80]} (right: {answer}); {names}"
+    axes.set_title(title, fontsize=8, loc="left", parse_math=False)
+    for place, (rewards, line) in enumerate(rows):
+        axes.text(-14, place, rewards, fontsize=7, family="monospace", va="top")
+        for start, text, shade in line:
+            colour = (1, 1 - 0.55 * shade, 1 - 0.9 * shade)
+            axes.text(
+                start,
+                place,
+                text,
+                fontsize=7,
+                family="monospace",
+                va="top",
+                parse_math=False,
+                bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.6},
+            )
+    with atomic_path(picture) as whole:
+        figure.savefig(whole, format="png", dpi=140)
+
+
+def _wrapped(tokens: Sequence[str], shades: Sequence[float]) -> list[list[tuple[int, str, float]]]:
+    """Return lines of at most `WIDTH` characters: where each token begins, its text and shade."""
+    lines: list[list[tuple[int, str, float]]] = [[]]
+    column = 0
+    for token, shade in zip(tokens, shades, strict=True):
+        text = token.replace("\n", "⏎")
+        if column + len(text) > WIDTH and column:
+            lines.append([])
+            column = 0
+        lines[-1].append((column, text, shade))
+        column += len(text)
+    return lines
 
 
 def follow(

@@ -46,6 +46,27 @@ def exact_accuracy(
     return _accuracy(answers.exact_score, completions, answer, options)
 
 
+def per_option(
+    completions: Sequence[Completion], answer: Lists, options: Lists, **_: Any
+) -> list[float]:
+    """Return the share of options rightly chosen or rightly left; 0 for an answer without letters.
+
+    Leaving a right option out costs as much as choosing a wrong one, so the best answer chooses
+    what is more likely right than wrong.
+    """
+    return _of_options(answers.per_option_score, completions, answer, options)
+
+
+def balanced_options(
+    completions: Sequence[Completion], answer: Lists, options: Lists, **_: Any
+) -> list[float]:
+    """Return the shares of right options chosen and of wrong ones left, minus one: −1 to 1.
+
+    Unlike `per_option`, choosing all options, or few, earns nothing where most are right or wrong.
+    """
+    return _of_options(answers.balanced_score, completions, answer, options)
+
+
 def format_reward(completions: Sequence[Completion], options: Lists, **_: Any) -> list[float]:
     """Return 1 for one think block, then one answer block with legible letters, else 0.
 
@@ -85,7 +106,8 @@ def length_within(free: int, limit: int) -> Reward:
 # Their name in logs and on the command line.
 format_reward.__name__ = answer_format.__name__ = "format"
 REWARDS: dict[str, Reward] = {
-    reward.__name__: reward for reward in (soft_accuracy, exact_accuracy, format_reward)
+    reward.__name__: reward
+    for reward in (soft_accuracy, exact_accuracy, per_option, balanced_options, format_reward)
 }
 
 
@@ -123,6 +145,18 @@ def _accuracy(
 ) -> list[float]:
     return [
         score(answers.read_answer(written, choices), right) if right else float(says_none(written))
+        for written, right, choices in zip(map(text, completions), answer, options, strict=True)
+    ]
+
+
+def _of_options(
+    score: Callable[..., float], completions: Sequence[Completion], answer: Lists, options: Lists
+) -> list[float]:
+    """Score each option's verdict; a sample of your own may have no right option."""
+    return [
+        score(answers.read_answer(written, choices), right, len(choices))
+        if right
+        else float(says_none(written))
         for written, right, choices in zip(map(text, completions), answer, options, strict=True)
     ]
 

@@ -21,7 +21,6 @@ from nontrivial.builders.reid.pairs import (
     RANKED_NEGATIVE,
     RANKED_POSITIVE,
     even_caps,
-    first_stage_auc,
 )
 from nontrivial.builders.reid.space import Pairs, Space, Strangers, similarity
 from nontrivial.builders.reid.twins import (
@@ -32,6 +31,7 @@ from nontrivial.builders.reid.twins import (
     popularity,
     uncertainty,
 )
+from nontrivial.manifests.probes import auc
 from nontrivial.manifests.schema import NOBODY
 
 RECALL_SAMPLE = 1000  # anchors used to measure the recall of an approximate search
@@ -87,9 +87,7 @@ class Mined:
     def auc(self) -> dict[str, float]:
         """Return the first stage's AUC, positives against negatives, on both kinds of pairs."""
         return {
-            name: first_stage_auc(
-                pairs["similarity"].to_numpy(), pairs["kind"].is_in(POSITIVES).to_numpy()
-            )
+            name: auc(pairs["similarity"].to_numpy(), pairs["kind"].is_in(POSITIVES).to_numpy())
             for name, pairs in (("chosen", self.hard), ("random", self.random))
         }
 

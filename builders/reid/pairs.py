@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 HARD_NEGATIVE, HARD_POSITIVE = "hard_negative", "hard_positive"
 EXTREME_NEGATIVE, EXTREME_POSITIVE = "extreme_negative", "extreme_positive"
 POSITIVE = "positive"  # ranked first by the first stage
@@ -35,19 +33,6 @@ def even_caps(budget: int, images: int, identities: int) -> tuple[int, int]:
         max(EVEN_SHARES, -(-EVEN_SHARES * 2 * budget // max(1, n))) for n in (images, identities)
     )
     return image, identity
-
-
-def first_stage_auc(similarity: np.ndarray, same: np.ndarray) -> float:
-    """Return P(s(positive) > s(negative)) over all positives and negatives, ties counting half.
-
-    >>> float(first_stage_auc(np.array([0.9, 0.2, 0.5]), np.array([True, True, False])))
-    0.5
-    """
-    positive, negative = similarity[same], np.sort(similarity[~same])
-    if not len(positive) or not len(negative):
-        return float("nan")
-    below, not_above = (np.searchsorted(negative, positive, side) for side in ("left", "right"))
-    return float((below + not_above).mean() / 2 / len(negative))
 
 
 def quotas(budget: float, sizes: Sequence[int]) -> list[int]:

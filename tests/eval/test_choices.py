@@ -11,11 +11,12 @@ import pytest
 from nontrivial.eval import choices
 from nontrivial.eval.choices import (
     WITH_RIGHT,
+    Drawn,
     answered,
     interval,
-    per_option_score,
     summarise,
 )
+from nontrivial.manifests.answers import per_option_score
 from nontrivial.manifests.intervals import wilson
 from tests.rows import reid_pair, video_question
 
@@ -39,6 +40,28 @@ def test_per_option_scores_count_each_options_own_verdict():
         naive = np.mean([(letter in chosen) == (letter in truth) for letter in "ABCD"])
         assert per_option_score(chosen, truth, 4) == pytest.approx(naive)
     assert per_option_score(set(), {"B"}, 4) == 0
+
+
+def test_draws_give_pass_at_k_and_the_auc_of_options():
+    rows = [answered(video_question(f"q{i}"), "<answer>B</answer>") for i in range(2)]
+    drawn = Drawn(
+        {"q0": [frozenset("BD"), frozenset("B")], "q1": [frozenset("A"), frozenset("BC")]}
+    )
+    told = drawn.scores(rows)
+    assert told["draws"] == 2
+    assert (told["sampled_strict"], told["pass_at_draws"]) == (0.25, 0.5)
+    shares = {
+        ("q0", "B"): 1,
+        ("q0", "D"): 0.5,
+        ("q1", "A"): 0.5,
+        ("q1", "B"): 0.5,
+        ("q1", "C"): 0.5,
+    }
+    right = [shares.get((q, letter), 0) for q in ("q0", "q1") for letter in "BD"]
+    wrong = [shares.get((q, letter), 0) for q in ("q0", "q1") for letter in "AC"]
+    wins = [(a > b) + (a == b) / 2 for a in right for b in wrong]
+    assert told["option_auc"] == pytest.approx(np.mean(wins))
+    assert drawn.scores([answered(video_question("never asked"), "B")]) == {}
 
 
 def test_lines_are_made_for_each_task_and_family_and_do_not_depend_on_order():

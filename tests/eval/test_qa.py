@@ -54,6 +54,19 @@ def completions(folder: Path) -> dict[str, str]:
     return {line["id"]: line["completion"] for line in lines}
 
 
+def test_draws_tell_what_the_policy_could_answer(evaluate, tmp_path, capsys):
+    assert evaluate("--draws", "3") == 0
+    assert "pass@3" in capsys.readouterr().out
+    [pairs, *_] = lines_of(tmp_path / "out", "mixed")
+    assert pairs["draws"] == 3
+    assert pairs["sampled_strict"] <= pairs["pass_at_draws"] <= 3 * pairs["sampled_strict"]
+    stores = sorted((tmp_path / "out").glob("mixed-*.jsonl"))
+    assert len(stores) == 4  # the greedy answers, and each draw
+    before = {path: path.read_bytes() for path in stores}
+    assert evaluate("--draws", "3") == 0
+    assert {path: path.read_bytes() for path in stores} == before
+
+
 def lines_of(folder: Path, name: str) -> list[dict]:
     return json.loads((folder / "summary.json").read_text())["manifests"][name]
 

@@ -81,6 +81,15 @@ def test_a_configuration_sets_what_flags_do_not(tmp_path):
     assert read("x", "--config", str(config)) == Options(files=["x"])
 
 
+def test_a_configuration_in_another_encoding_is_named(tmp_path, capsys):
+    config = tmp_path / "c.yaml"
+    config.write_bytes("top_k: 7".encode("utf-16"))
+    with pytest.raises(SystemExit) as exit:
+        read("x", "--config", str(config))
+    assert exit.value.code == 2
+    assert "UTF-8" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -91,6 +100,9 @@ def test_a_configuration_sets_what_flags_do_not(tmp_path):
         ("top_k: 1.5", "--top_k: invalid int value: '1.5'"),
         ("source: [c]", "invalid choice: 'c'"),
         ("!!python/object/apply:os.getcwd []", "cannot be read"),
+        ("source: &a [x, x]\nfiles: [*a, *a]", "aliases"),
+        ("[" * 20_000, "cannot be read"),
+        ("x" * (1 << 20) + "xx", "is longer than"),
     ],
 )
 def test_a_bad_configuration_is_named_and_exits_with_2(tmp_path, capsys, text, message):

@@ -57,6 +57,27 @@ def test_official_equals_the_published_formula_on_ragged_groups(group, scale):
         np.testing.assert_allclose(found[n], exact, rtol=0, atol=1e-5)
 
 
+def test_visual_weights_are_what_the_media_change(group):
+    hidden, mask, head = group
+    blind = hidden.clone()
+    blind[:, :, 4] = hidden.roll(1, 1)[:, :, 4] + 1  # only here the media matter
+    _, scores = token_weights(hidden, mask, head, measure="visual", blind=blind)
+    seen, unseen = ((h.double() @ head.double().T).log_softmax(-1) for h in (hidden, blind))
+    change = (seen.exp() * (seen - unseen)).sum(-1) * mask
+    shared = mask.sum(1) >= 2
+    exact = torch.where(shared, change.sum(1) / mask.sum(1).clamp_min(1), 0.0)
+    np.testing.assert_allclose(scores, exact, rtol=1e-4, atol=1e-5)
+    assert scores[0].argmax() == 4
+
+
+@pytest.mark.parametrize("measure", ["visual", "divergence"])
+def test_states_without_media_are_for_visual_weights_only(group, measure):
+    hidden, mask, head = group
+    blind = None if measure == "visual" else hidden
+    with pytest.raises(ValueError, match="without media"):
+        token_weights(hidden, mask, head, measure=measure, blind=blind)
+
+
 def test_official_follows_length_where_divergence_does_not(group):
     """The defect that `official` is there to show: ended members alone raise its weights."""
     hidden, mask, head = group

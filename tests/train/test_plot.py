@@ -105,3 +105,40 @@ def test_a_run_is_followed_until_it_is_enough(make_run, tmp_path, monkeypatch, c
     assert 'src="seen.png"' in page
     assert "seen.html; ctrl-C ends it" in capsys.readouterr().out
     Image.open(tmp_path / "seen.png").verify()
+
+
+def a_group(task: str, step: int) -> dict:
+    told = {"tokens": ["<think>", "red $x", "\n", "</think>"] * 12, "advantage": 0.0}
+    completions = [
+        told | {"weights": [1.0, 1.7, 1.2, 1.0] * 12, "rewards": {"soft": k / 4, "format": 1.0}}
+        for k in range(4)
+    ]
+    return {
+        "step": step,
+        "id": "a",
+        "task": task,
+        "question": "Which of $these$?",
+        "options": ["red", "blue"],
+        "answer": ["A"],
+        "token_weighting": "divergence",
+        "completions": completions,
+    }
+
+
+def test_the_last_group_of_a_task_is_drawn_with_its_tokens_shaded(make_run, tmp_path, capsys):
+    run = make_run("a", loss=0.1)
+    JsonLines(run / "samples.jsonl").append(a_group("video_qa", 5), a_group("reid_pair", 9))
+    picture = tmp_path / "group.png"
+    assert main([str(run), "--group", str(picture)]) == 0
+    assert str(picture) in capsys.readouterr().out
+    drawn = np.asarray(Image.open(picture).convert("RGB")).reshape(-1, 3).astype(int)
+    orange = (drawn[:, 0] > 240) & (drawn[:, 2] < 60)
+    assert orange.sum() > 100  # the heaviest token
+    plot.plot_group(run, tmp_path / "clip.png", task="video_qa")
+    with pytest.raises(FileNotFoundError, match="reid_choice"):
+        plot.plot_group(run, picture, task="reid_choice")
+
+
+def test_a_run_without_groups_says_so(make_run, tmp_path, capsys):
+    assert main([str(make_run("a")), "--group", str(tmp_path / "group.png")]) == 2
+    assert "sampled no group" in capsys.readouterr().err

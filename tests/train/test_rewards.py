@@ -11,9 +11,11 @@ from nontrivial.manifests.answers import read_answer
 from nontrivial.manifests.errors import BadInput
 from nontrivial.train.rewards import (
     REWARDS,
+    balanced_options,
     exact_accuracy,
     find_rewards,
     format_reward,
+    per_option,
     soft_accuracy,
 )
 
@@ -40,6 +42,30 @@ def score(reward, completion, answer=("B", "D")):
 def test_accuracy_follows_the_last_answer_block(text, soft, exact):
     assert score(soft_accuracy, text) == soft
     assert score(exact_accuracy, text) == exact
+
+
+@pytest.mark.parametrize(
+    ("text", "verdicts", "balanced"),
+    [
+        ("<answer>B,D</answer>", 1.0, 1.0),
+        ("<answer>B</answer>", 0.75, 0.5),
+        ("<answer>A,B,C,D</answer>", 0.5, 0.0),  # all of them: no skill
+        ("<answer>A,C</answer>", 0.0, -1.0),
+        ("<answer></answer>", 0.0, 0.0),
+        ("B,D", 0.0, 0.0),
+    ],
+)
+def test_rewards_of_options_count_what_is_left_as_much_as_what_is_chosen(text, verdicts, balanced):
+    assert score(per_option, text) == verdicts
+    assert score(balanced_options, text) == balanced
+
+
+@pytest.mark.parametrize("reward", [per_option, balanced_options])
+def test_rewards_of_options_have_no_blind_answer_where_all_are_right(reward):
+    everything = {"answer": [["A", "B"]], "options": [["cube", "ball"]]}
+    assert reward(completions=["<answer>A,B</answer>"], **everything) == [1.0]
+    nothing = {"answer": [[]], "options": [["cube", "ball"]]}
+    assert reward(completions=["<answer>None</answer>"], **nothing) == [1.0]
 
 
 def test_conversations_are_read_like_plain_text():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nontrivial.builders.reid.pairs import first_stage_auc, quotas
+from nontrivial.builders.reid.pairs import quotas
+from nontrivial.manifests.probes import auc
 from tests.reference import mining as reference
 
 
@@ -13,8 +14,8 @@ def test_the_auc_is_the_share_of_positives_above_negatives():
     rng = np.random.default_rng(0)
     for _ in range(5):
         value, same = rng.integers(0, 9, 40) / 9, rng.random(40) < 0.4
-        assert first_stage_auc(value, same) == pytest.approx(reference.auc(value, same))
-    assert np.isnan(first_stage_auc(np.ones(3), np.ones(3, bool)))
+        assert auc(value, same) == pytest.approx(reference.auc(value, same))
+    assert np.isnan(auc(np.ones(3), np.ones(3, bool)))
 
 
 @pytest.mark.parametrize("budget", [1.01, 7, 100, 14_305])

@@ -12,9 +12,10 @@ import pytest
 from nontrivial.builders.reid import search
 from nontrivial.builders.reid.bursts import find_bursts
 from nontrivial.builders.reid.mining import Mined, Rules, mine
-from nontrivial.builders.reid.pairs import HARD_NEGATIVE, HARD_POSITIVE, first_stage_auc
+from nontrivial.builders.reid.pairs import HARD_NEGATIVE, HARD_POSITIVE
 from nontrivial.builders.reid.space import Space, Strangers, build_space, deviation, to_steps
 from nontrivial.builders.reid.twins import UNLIKE, find_twins, popularity
+from nontrivial.manifests.probes import auc
 from tests.builders.reid import planted
 
 BUDGET = 400
@@ -65,14 +66,12 @@ def test_the_budget_is_met_by_twins_of_one_anchor_one_camera_and_one_similarity(
 
 def test_neither_similarity_nor_popularity_tells_the_answer(space, mined):
     same = (mined.hard["kind"] == HARD_POSITIVE).to_numpy()
-    assert first_stage_auc(mined.hard["similarity"].to_numpy(), same) == pytest.approx(
-        0.5, abs=0.02
-    )
+    assert auc(mined.hard["similarity"].to_numpy(), same) == pytest.approx(0.5, abs=0.02)
     popular = popularity(mined.nearest, len(space.pids))[mined.hard["candidate"].to_numpy()]
-    assert first_stage_auc(popular, same) == pytest.approx(0.5, abs=0.03)
+    assert auc(popular, same) == pytest.approx(0.5, abs=0.03)
     extreme = mine(space, Rules(budget=BUDGET, trust_labels=True, extreme=True)).hard
     same = extreme["kind"].is_in(["extreme_positive", "positive"]).to_numpy()
-    assert first_stage_auc(extreme["similarity"].to_numpy(), same) < 0.05
+    assert auc(extreme["similarity"].to_numpy(), same) < 0.05
 
 
 def test_strangers_are_above_and_below_equally_often_for_each_two_cameras(space, mined):
@@ -196,6 +195,4 @@ def test_a_set_shows_one_camera_and_none_to_all_right(size):
         assert len(set(candidates)) == size
         assert len(set(space.camids[candidates].tolist())) == 1
     same = (mined.hard["kind"] == HARD_POSITIVE).to_numpy()
-    assert first_stage_auc(mined.hard["similarity"].to_numpy(), same) == pytest.approx(
-        0.5, abs=0.08
-    )
+    assert auc(mined.hard["similarity"].to_numpy(), same) == pytest.approx(0.5, abs=0.08)
