@@ -39,7 +39,7 @@ LAST = 20  # steps averaged for the end of training
 TOKENS = "112"  # most tokens of a completion
 CLIPS = ("originals", "inverted", "statements")  # held-out tables of questions on clips
 PAIRS = {"hard": "twins", "random": "random pairs", "top": "first five"}
-WARMUP = ("--max_steps", "20", "--learning_rate", "3e-4")
+WARMUP = ("--max_steps", "4", "--learning_rate", "3e-4")
 CURVES = {
     "reward": "reward",
     "frac_reward_zero_std": "share of groups without variance",

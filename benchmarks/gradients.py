@@ -251,9 +251,12 @@ def by_option(groups: Groups, rewards: Tensor) -> Tensor:
 
     right = groups.right
     parts = (right - right.mean(1, keepdim=True)) / (~right.isnan()).sum(2, keepdim=True)
-    own = parts.nan_to_num().gather(2, groups.options.clamp_min(0).flatten(2))
+    known = (groups.options >= 0) & (
+        groups.options < right.shape[2]
+    )  # a policy may make letters up
+    own = parts.nan_to_num().gather(2, groups.options.where(known, 0))
     form = centred(groups.formed)[..., None]
-    return torch.where(groups.options >= 0, own + form, centred(rewards)[..., None])
+    return torch.where(known, own + form, centred(rewards)[..., None])
 
 
 WEIGHTINGS: dict[str, Arm] = {
@@ -515,7 +518,6 @@ def groups_of(meter: Any, job: launch.Job) -> Iterator[Groups]:
     from nontrivial.train.head import head_without
     from nontrivial.train.rewards import REWARDS as KNOWN
     from nontrivial.train.rewards import find_rewards
-    from nontrivial.train.rows import columns
 
     members, style = meter.num_generations, job.args.prompt
     prompts = job.args.generation_batch_size // members
@@ -532,7 +534,8 @@ def groups_of(meter: Any, job: launch.Job) -> Iterator[Groups]:
         length = min(batch["hidden"].shape[1], tokens.shape[1])
         tokens, mask, hidden = tokens[:, :length], mask[:, :length], batch["hidden"][:, :length]
         texts = meter._tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        asked = columns([meter._samples[row] for row in rows])
+        about = [meter._samples[row] for row in rows]
+        asked = {name: [row[name] for row in about] for name in ("answer", "options")}
         formed = form(completions=texts, **asked)
         pieces = [meter._texts(row) for row in tokens.tolist()]
         shape = (prompts, members, length)

@@ -1,8 +1,8 @@
 """The truth beside the files of a synthetic data set, in `truth.parquet`.
 
 For people it has a row per image: `path` and a column per attribute, in words. For clips it has a
-row per choice: `scene_index`, `question_id`, `choice_id` and `fact`; choice −1 of each question
-tells what is visible. Builders turn it into rationales.
+row per choice: `scene_index`, `question_id`, `choice_id` and `fact`; choice −2 of each question
+tells what is visible, choice −1 what follows from it. Builders turn it into rationales.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ EMBEDDED_GRPO = {
     "per_device_train_batch_size": 128,
     "per_device_eval_batch_size": 64,
     "gradient_checkpointing": False,
-    "max_completion_length": 64,
+    "max_completion_length": 112,
     "scale_rewards": "none",
     "drop_zero_variance": True,
     "freeze_vision": False,

@@ -327,14 +327,14 @@ def _rationales(decided: pl.DataFrame, original: _Options, shown: _Options) -> l
     answers, starts, firsts = shown.letters(), shown.starts, original.starts
     none = len(shown.texts) - 1
     rows = known.select("index", "facts", "options", "kind").iter_rows()
-    for number, (seen, *facts), options, kind in rows:
+    for number, (seen, concluded, *facts), options, kind in rows:
         independent = kind == INDEPENDENT
-        if len(facts) != (len(options) if independent else 1):
+        if len(facts) != (len(options) if independent else 0):
             continue
         known_of = facts if independent else options
         places = shown.place[starts[number] :][: shown.counts[number]].tolist()
         listed = ["none" if at == none else known_of[at - firsts[number]] for at in places]
-        conclusion = "" if independent else f" {facts[0]};"
+        conclusion = f" {concluded};" if concluded else ""
         steps = option_by_option(listed, answers[number].as_py())
         rationales[number] = f"seen {seen} so{conclusion}\n{steps}"
     return rationales

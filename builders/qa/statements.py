@@ -209,12 +209,12 @@ def _statement(asked: Asked, place: int) -> str:
 
 
 def _facts(pairs: Sequence[tuple[Asked, int]]) -> list[str] | None:
-    """Return what is seen and each statement's fact, where all sources carry their truth."""
+    """Return what is seen, no conclusion, and each statement's fact, if all carry their truth."""
     facts: list[str] = []
     for asked, place in pairs:
         known = list(asked.facts or [])
-        if len(known) != 1 + (len(asked.options) if asked.is_independent else 1):
+        if len(known) != 2 + (len(asked.options) if asked.is_independent else 0):
             return None
-        facts = facts or known[:1]
-        facts.append(known[1 + place] if asked.is_independent else known[1])
+        facts = facts or [known[0], ""]
+        facts.append(known[2 + place] if asked.is_independent else known[1])
     return facts

@@ -1,16 +1,21 @@
 """Clips of colliding discs and questions about them, in the CLEVRER layout.
 
 Objects are discs of equal mass that move straight, bounce off the borders and collide elastically,
-so the motion between two events is exact. Simulating a world again without one of its objects gives
-the truth of counterfactual and explanatory questions. Predictive questions ask what happens after
+so the motion between two events is exact. A spark shows where two collide. Simulating a world again
+without one of its objects gives the truth of counterfactual and explanatory questions; they are
+asked where the collisions seen tell that truth, too. Predictive questions ask what happens after
 the clip ends.
+
+Two kinds of questions are not CLEVRER's. Selective ones ask which objects move, rest or collide.
+Chained ones ask which steps of a chain of collisions happen: a step happens only if the one before
+it does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations, compress
+from itertools import combinations, compress, pairwise, permutations
 from typing import Any
 
 import numpy as np
@@ -29,7 +34,14 @@ COLOURS = {
 SHAPES = ("sphere", "cube", "cylinder")
 RARE = 0.2  # probability of asking a question to which nothing is right
 DESCRIPTIONS = 2  # descriptive questions per clip
+SELECTIONS = 2  # selective questions per clip
+OBJECTS = 4
+MAX_HITS = 3  # collisions during a clip, each of another pair
+APART = 6.0  # frames between two collisions
+LONE = 0.6  # probability of passing over a world with one collision
+SPEEDS = 1.8, 2.8  # pixels per frame
 MIN_PATH = 9.0  # pixels; shorter motion would be invisible
+SPARK = 2.5  # frames before and after a collision that show its spark
 
 _Y, _X = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
 
@@ -126,35 +138,49 @@ def _bounce(position: np.ndarray, velocity: np.ndarray, event: tuple) -> None:
 
 
 def draw_world(rng: np.random.Generator) -> tuple[World, Motion]:
-    """Draw a world whose objects start clearly apart and move visibly or not at all."""
+    """Draw a world whose objects start clearly apart, move visibly or not at all, and collide."""
     while True:
-        count = 3 if rng.random() < 0.3 else 4
-        x, y = rng.uniform(14, WIDTH - 14, count), rng.uniform(14, HEIGHT - 14, count)
+        x, y = rng.uniform(14, WIDTH - 14, OBJECTS), rng.uniform(14, HEIGHT - 14, OBJECTS)
         start = np.stack([x, y], 1)
-        gaps = np.linalg.norm(start[:, None] - start[None], axis=-1) + np.eye(count) * 1e3
+        gaps = np.linalg.norm(start[:, None] - start[None], axis=-1) + np.eye(OBJECTS) * 1e3
         if gaps.min() < 2.6 * RADIUS:
             continue
         velocity = _velocities(start, rng)
         motion = simulate(start, velocity, FRAMES + AFTER)
         seen = np.linalg.norm(np.diff(motion.positions[:FRAMES], axis=0), axis=-1).sum(0)
-        if not ((seen > 0) & (seen < MIN_PATH)).any() and motion.collisions:
-            colours = rng.permutation(list(COLOURS))[:count]
+        if not ((seen > 0) & (seen < MIN_PATH)).any() and _can_be_told(motion, rng):
+            colours = rng.permutation(list(COLOURS))[:OBJECTS]
             names = tuple(f"{colour} {SHAPES[int(rng.integers(3))]}" for colour in colours)
             return World(names, start, velocity), motion
 
 
+def _can_be_told(motion: Motion, rng: np.random.Generator) -> bool:
+    """True if collisions are few, of different pairs and apart in time; seldom for a lone one."""
+    hits = seen_hits(motion)
+    if not 0 < len(hits) <= MAX_HITS or len(pairs_of(hits)) < len(hits):
+        return False
+    if len(hits) == 1:
+        return rng.random() >= LONE
+    return bool(np.diff([moment for moment, _, _ in hits]).min() >= APART)
+
+
 def _velocities(start: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw velocities: half of the objects rest, and often one is aimed at another."""
+    """Draw velocities: most objects rest, and often one is aimed at another."""
     count = len(start)
-    angle, speed = rng.uniform(0, 2 * np.pi, count), rng.uniform(1.6, 2.6, count)
+    angle, speed = rng.uniform(0, 2 * np.pi, count), rng.uniform(*SPEEDS, count)
     velocity = np.stack([np.cos(angle), np.sin(angle)], 1) * speed[:, None]
-    velocity[rng.random(count) < 0.5] = 0
-    if rng.random() < 0.7:
+    velocity[rng.random(count) < 0.6] = 0
+    if rng.random() < 0.8:
         i, j = rng.choice(count, 2, replace=False)
         way = start[j] - start[i]
-        velocity[i] = way / np.linalg.norm(way) * rng.uniform(1.6, 2.6)
+        velocity[i] = way / np.linalg.norm(way) * rng.uniform(*SPEEDS)
         velocity[j] = 0
     return velocity
+
+
+def seen_hits(motion: Motion) -> list[tuple[float, int, int]]:
+    """Return the collisions during the clip, ascending in time."""
+    return [hit for hit in motion.collisions if hit[0] < FRAMES - 1]
 
 
 def render(world: World, motion: Motion, rng: np.random.Generator) -> np.ndarray:
@@ -170,8 +196,20 @@ def render(world: World, motion: Motion, rng: np.random.Generator) -> np.ndarray
             body, light = _drawing(shape, x, y)
             frames[frame][body] = COLOURS[colour]
             frames[frame][light] = np.array(COLOURS[colour]) * 0.5 + 127
+    for moment, i, j in seen_hits(motion):
+        where = motion.positions[round(moment), [i, j]].mean(0)
+        x, y = _X - where[0], _Y - where[1]
+        spark = np.abs(x * y) < 6
+        spark &= x * x + y * y < (0.9 * RADIUS) ** 2
+        for frame in frames[_around(moment)]:
+            frame[spark] = 255
     frames += rng.normal(0, 3, (FRAMES, HEIGHT, WIDTH, 1)).astype(np.float32)
     return np.clip(frames, 0, 255).astype(np.uint8)
+
+
+def _around(moment: float) -> slice:
+    """Return the frames that show the spark of a collision."""
+    return slice(max(0, int(np.ceil(moment - SPARK))), int(moment + SPARK) + 1)
 
 
 def _drawing(shape: str, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -186,19 +224,22 @@ def _drawing(shape: str, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.n
 
 @dataclass(frozen=True)
 class ClipQuestion:
-    """A question with its truth: a fact per choice, or one fact if there are no choices."""
+    """A question with its truth: what follows from what is seen, and a fact for each choice."""
 
-    kind: str  # descriptive | explanatory | predictive | counterfactual
+    kind: str  # descriptive | selective | explanatory | predictive | counterfactual | chained
     text: str
-    facts: tuple[str, ...]
+    concluded: str = ""
+    facts: tuple[str, ...] = ()
     choices: tuple[tuple[str, bool], ...] = ()
     answer: str = ""
     subtype: str = ""
 
 
 def ask(world: World, motion: Motion, rng: np.random.Generator) -> list[ClipQuestion]:
-    """Ask questions of all four types about one clip; types that do not apply are left out."""
-    makers: list[Callable[..., Iterator[ClipQuestion]]] = [_describe, _explain, _predict, _remove]
+    """Ask questions of all kinds about one clip; kinds that do not apply are left out."""
+    makers: list[Callable[..., Iterator[ClipQuestion]]] = [
+        *(_describe, _select, _explain, _predict, _remove, _chain),
+    ]
     return [question for make in makers for question in make(world, motion, rng)]
 
 
@@ -208,15 +249,15 @@ def _describe(world: World, motion: Motion, rng: np.random.Generator) -> Iterato
 
 
 def _descriptions(world: World, motion: Motion, rng: np.random.Generator) -> Iterator[ClipQuestion]:
-    """Yield one question per subtype; its fact names the objects meant and the answer."""
+    """Yield one question per subtype; the conclusion names the objects meant and the answer."""
     moving = motion_of(motion)
     state = bool(rng.integers(2))
     word, which = ("moving", moving) if state else ("stationary", ~moving)
     chosen = _names(world, which)
 
     def question(subtype: str, text: str, meant: list[str], answer: str) -> ClipQuestion:
-        fact = f"{' '.join(meant or ['none'])}; {answer}"
-        return ClipQuestion("descriptive", text, (fact,), (), answer, subtype)
+        concluded = f"{' '.join(meant or ['none'])}; {answer}"
+        return ClipQuestion("descriptive", text, concluded, answer=answer, subtype=subtype)
 
     shape = SHAPES[int(rng.integers(3))]
     alike = [name for name in chosen if name.endswith(shape)]
@@ -234,19 +275,59 @@ def _descriptions(world: World, motion: Motion, rng: np.random.Generator) -> Ite
     yield question("query_shape", f"What shape is the {colour} object?", [name], shape)
 
 
+def _select(world: World, motion: Motion, rng: np.random.Generator) -> Iterator[ClipQuestion]:
+    """Ask which objects move, rest or collide, among all of them and one that is not there."""
+    moving = motion_of(motion)
+    hit = np.isin(np.arange(len(moving)), [k for _, *pair in seen_hits(motion) for k in pair])
+    asked = {
+        "Which of these objects move?": (moving, ("moves", "rests")),
+        "Which of these objects stay where they are?": (~moving, ("rests", "moves")),
+        "Which of these objects collide with another one?": (hit, ("hit", "untouched")),
+    }
+    texts = list(asked)
+    for k in rng.permutation(len(texts))[:SELECTIONS]:
+        right, words = asked[texts[k]]
+        truths = [(name, bool(is_right)) for name, is_right in zip(world.names, right, strict=True)]
+        facts = {name: words[0 if is_right else 1] for name, is_right in truths}
+        absent = _absent(world, rng)
+        truths.append((absent, False))
+        truths = [truths[o] for o in rng.permutation(len(truths))]
+        yield ClipQuestion(
+            "selective",
+            texts[k],
+            facts=tuple(f"{name} {facts.get(name, 'absent')}" for name, _ in truths),
+            choices=tuple((f"The {name}", is_right) for name, is_right in truths),
+        )
+
+
+def _absent(world: World, rng: np.random.Generator) -> str:
+    """Draw the name of an object whose colour is not in the world."""
+    colours = sorted(set(COLOURS) - {name.split()[0] for name in world.names})
+    return f"{colours[int(rng.integers(len(colours)))]} {SHAPES[int(rng.integers(3))]}"
+
+
 def _explain(world: World, motion: Motion, rng: np.random.Generator) -> Iterator[ClipQuestion]:
     """Ask what is responsible for a collision: a third object without which it does not happen."""
-    for i, j in sorted(motion.hits(0, FRAMES)):
+    hits = seen_hits(motion)
+    for number, (_, i, j) in enumerate(hits):
         others = [int(k) for k in rng.permutation(len(world.names)) if k not in (i, j)]
         needed = [(i, j) not in without(world, k).hits(0, FRAMES) for k in others]
-        if len(others) < 2 or not (any(needed) or rng.random() < RARE):
+        causes, steps = causes_of(hits[: number + 1])
+        if [k in causes for k in others] != needed or (i, j) in pairs_of(hits[:number]):
+            continue
+        if not any(needed) and rng.random() > RARE:
             continue
         parts = list(zip([world.names[k] for k in others], needed, strict=True))
-        choices = [(f"The presence of the {name}", right) for name, right in parts]
-        facts = [f"{name} {'needed' if right else 'idle'}" for name, right in parts]
-        pair = f"the {world.names[i]} and the {world.names[j]}"
-        text = f"Which of the following is responsible for the collision between {pair}?"
-        yield ClipQuestion("explanatory", text, tuple(facts), tuple(choices))
+        parts.insert(int(rng.integers(len(parts) + 1)), (_absent(world, rng), False))
+        facts = tuple(f"{name} {'needed' if right else 'idle'}" for name, right in parts)
+        yield ClipQuestion(
+            "explanatory",
+            "Which of the following is responsible for the collision between "
+            f"the {world.names[i]} and the {world.names[j]}?",
+            "; ".join(f"{_pair(world, pair)} {word}" for pair, word in steps) or "none",
+            facts,
+            tuple((f"The presence of the {name}", right) for name, right in parts),
+        )
 
 
 def _predict(world: World, motion: Motion, rng: np.random.Generator) -> Iterator[ClipQuestion]:
@@ -257,13 +338,17 @@ def _predict(world: World, motion: Motion, rng: np.random.Generator) -> Iterator
     if not coming.intersection(others) and rng.random() > RARE:
         return
     text = ("What will happen next?", "Which event will happen next?")[int(rng.integers(2))]
-    yield from _events("predictive", text, world, others, coming, rng, most=3)
+    yield from _events("predictive", text, world, others, coming, rng)
 
 
 def _remove(world: World, motion: Motion, rng: np.random.Generator) -> Iterator[ClipQuestion]:
     """Ask which collisions happen, or do not happen, without one of the objects."""
-    gone = int(rng.integers(len(world.names)))
-    hits = without(world, gone).hits(0, FRAMES)
+    hits = seen_hits(motion)
+    gone = int(rng.choice([k for _, *pair in hits for k in pair]))
+    left = without(world, gone).hits(0, FRAMES)
+    kept, steps = without_causes(hits, gone)
+    if left != kept:
+        return
     pairs = [pair for pair in combinations(range(len(world.names)), 2) if gone not in pair]
     removed = world.names[gone]
     negated = bool(rng.integers(2))
@@ -272,7 +357,92 @@ def _remove(world: World, motion: Motion, rng: np.random.Generator) -> Iterator[
         f"What will {'not ' * negated}happen without the {removed}?",
     )
     text = templates[int(rng.integers(2))]
-    yield from _events("counterfactual", text, world, pairs, hits, rng, most=4, negated=negated)
+    concluded = "; ".join(f"{_pair(world, pair)} {word}" for pair, word in steps)
+    yield from _events(
+        "counterfactual", text, world, pairs, left, rng, concluded=concluded, negated=negated
+    )
+
+
+def _chain(world: World, motion: Motion, rng: np.random.Generator) -> Iterator[ClipQuestion]:
+    """Ask which steps of a chain of collisions happen, each after the one before it."""
+    hits = seen_hits(motion)
+    chains: dict[int, list[tuple[int, ...]]] = {}
+    for path in permutations(range(len(world.names))):
+        chains.setdefault(steps_done(path, hits), []).append(path)
+    reached = list(chains)[int(rng.integers(len(chains)))]
+    paths = chains[reached]
+    # Where a step is missing, a later one that happens by itself makes the chain worth following.
+    tempting = [path for path in paths if _later(path, reached, hits)] or paths
+    path = tempting[int(rng.integers(len(tempting)))]
+    choices, facts = [], []
+    for step, (a, b) in enumerate(pairwise(path)):
+        happens = step < reached
+        then = "then the" if step else "The"
+        text = f"{then} {world.names[a]} collides with the {world.names[b]}"
+        choices.append((text, happens))
+        facts.append(f"{world.names[a]} {world.names[b]} {'hit' if happens else 'broken'}")
+    text = "Which steps of this chain happen, one after the other?"
+    yield ClipQuestion("chained", text, facts=tuple(facts), choices=tuple(choices))
+
+
+def steps_done(path: Sequence[int], hits: Sequence[tuple[float, int, int]]) -> int:
+    """Return how many steps of a chain happen, each later than the one before it.
+
+    >>> steps_done((2, 0, 1), [(3.0, 0, 2), (9.0, 0, 1)]), steps_done((1, 0, 2), [(3.0, 0, 2)])
+    (2, 0)
+    """
+    done, now = 0, -1.0
+    for step in pairwise(path):
+        later = [t for t, *pair in hits if t > now and tuple(pair) == tuple(sorted(step))]
+        if not later:
+            break
+        done, now = done + 1, later[0]
+    return done
+
+
+def _later(path: Sequence[int], reached: int, hits: Sequence[tuple[float, int, int]]) -> bool:
+    """True if a collision happens that the chain names behind its first missing step."""
+    behind = {tuple(sorted(step)) for step in list(pairwise(path))[reached + 1 :]}
+    return bool(behind & pairs_of(hits))
+
+
+def causes_of(hits: Sequence[tuple[float, int, int]]) -> tuple[set[int], list]:
+    """Return the objects that earlier hits tie to the last one, and each step back in time.
+
+    >>> causes_of([(1.0, 0, 1), (2.0, 2, 3), (5.0, 1, 2)])
+    ({0, 1, 2, 3}, [((2, 3), 'leads'), ((0, 1), 'leads')])
+    """
+    *earlier, (_, *last) = hits
+    tied, steps = set(last), []
+    for _, *pair in reversed(earlier):
+        leads = bool(tied & set(pair))
+        tied |= set(pair) if leads else set()
+        steps.append((tuple(pair), "leads" if leads else "apart"))
+    return tied, steps
+
+
+def without_causes(hits: Sequence[tuple[float, int, int]], gone: int) -> tuple[set, list]:
+    """Return the pairs that still collide without an object, and each collision in turn.
+
+    A collision is gone if an object takes part whose motion an earlier change has touched.
+
+    >>> without_causes([(1.0, 0, 1), (2.0, 2, 3), (5.0, 1, 2)], 0)
+    ({(2, 3)}, [((0, 1), 'gone'), ((2, 3), 'stays'), ((1, 2), 'gone')])
+    """
+    touched, kept, steps = {gone}, set(), []
+    for _, *pair in hits:
+        stays = not touched & set(pair)
+        if stays:
+            kept.add(tuple(pair))
+        else:
+            touched |= set(pair)
+        steps.append((tuple(pair), "stays" if stays else "gone"))
+    return kept, steps
+
+
+def pairs_of(hits: Sequence[tuple[float, int, int]]) -> set[tuple[int, int]]:
+    """Return the pairs that collide."""
+    return {(i, j) for _, i, j in hits}
 
 
 def _events(
@@ -283,22 +453,22 @@ def _events(
     hits: set[tuple[int, int]],
     rng: np.random.Generator,
     *,
-    most: int,
+    concluded: str = "",
     negated: bool = False,
 ) -> Iterator[ClipQuestion]:
-    """Yield a question whose choices are collisions, if there are two pairs to choose from."""
+    """Yield a question whose choices are up to three collisions, if there are two pairs."""
     if len(pairs) < 2:
         return
     chosen = [pairs[o] for o in rng.permutation(len(pairs))]
     chosen.sort(key=lambda pair: pair not in hits)  # collisions are rare: select them first
-    chosen = [chosen[o] for o in rng.permutation(min(most, len(chosen)))]
+    chosen = [chosen[o] for o in rng.permutation(min(3, len(chosen)))]
     choices, facts = [], []
     for pair in chosen:
         first, second = (world.names[k] for k in (pair if rng.random() < 0.5 else pair[::-1]))
         happens = pair in hits
         choices.append((f"The {first} collides with the {second}", happens != negated))
         facts.append(f"{first} {second} {'hit' if happens else 'miss'}")
-    yield ClipQuestion(kind, text, tuple(facts), tuple(choices))
+    yield ClipQuestion(kind, text, concluded, tuple(facts), tuple(choices))
 
 
 def without(world: World, gone: int) -> Motion:
@@ -315,10 +485,16 @@ def motion_of(motion: Motion) -> np.ndarray:
 
 
 def states(world: World, motion: Motion) -> str:
-    """Describe what is seen: the objects that move and those that do not."""
+    """Describe what is seen: the objects that move, those that do not, and who hits whom."""
     moving = motion_of(motion)
     moves, still = (" ".join(_names(world, which) or ["none"]) for which in (moving, ~moving))
-    return f"moves {moves}; still {still};"
+    hits = "; ".join(_pair(world, pair) for _, *pair in seen_hits(motion))
+    return f"moves {moves}; still {still}; hits {hits};"
+
+
+def _pair(world: World, pair: Sequence[int]) -> str:
+    """Name two objects in the order of their colours."""
+    return " ".join(_names(world, np.isin(np.arange(len(world.names)), pair)))
 
 
 def _names(world: World, which: np.ndarray) -> list[str]:
@@ -329,7 +505,10 @@ def _names(world: World, which: np.ndarray) -> list[str]:
 def scene(
     index: int, filename: str, seen: str, questions: list[ClipQuestion]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return an entry of a CLEVRER question file and its rows of truth; choice −1 is `seen`."""
+    """Return an entry of a CLEVRER question file and its rows of truth.
+
+    Choice −2 is what is seen, choice −1 what the question concludes from it.
+    """
     entries, truth, truths = [], [], {True: "correct", False: "wrong"}
     for number, question in enumerate(questions):
         entry: dict[str, Any] = {
@@ -338,7 +517,7 @@ def scene(
             "question_type": question.kind,
             "program": [],
         }
-        facts = [seen, *question.facts]
+        facts = [seen, question.concluded, *question.facts]
         if question.choices:
             entry["choices"] = [
                 {"choice_id": k, "choice": text, "program": [], "answer": truths[right]}
@@ -348,7 +527,7 @@ def scene(
             entry.update(question_subtype=question.subtype, answer=question.answer)
         truth += [
             {"scene_index": index, "question_id": number, "choice_id": k, "fact": fact}
-            for k, fact in enumerate(facts, start=-1)
+            for k, fact in enumerate(facts, start=-2)
         ]
         entries.append(entry)
     return {"scene_index": index, "video_filename": filename, "questions": entries}, truth

@@ -24,7 +24,7 @@ from transformers import (
     Qwen2VLVideoProcessor,
 )
 
-from nontrivial.manifests.prompts import INSTRUCTIONS
+from nontrivial.manifests.prompts import STYLES, TASKS
 from nontrivial.models.positions import start_text_behind_clips
 
 PATCH, MERGE = 16, 2
@@ -80,7 +80,7 @@ def build_tokenizer(corpus: Iterable[str], vocabulary: int = 1024) -> PreTrained
     tokenizer.train_from_iterator(corpus, trainer)
     special = [AddedToken(text, special=True, normalized=False) for text in SPECIAL.values()]
     tokenizer.add_special_tokens(special)
-    plain = (*TAGS, *INSTRUCTIONS.values())
+    plain = (*TAGS, *(style + ending for style in STYLES.values() for ending in TASKS.values()))
     tokenizer.add_tokens([AddedToken(text, special=False, normalized=False) for text in plain])
     return _fast_tokenizer(tokenizer)
 

@@ -10,13 +10,14 @@ from typing import Any
 from nontrivial.builders import qa_invert, reid_hard
 from nontrivial.builders.synthetic import __main__ as synthetic
 from nontrivial.eval import qa
+from scripts.embedded.reasons import SHARES
 from scripts.embedded.worlds import call
 
 HELD_OUT_SEED = 90_211
 ASKED = {
     "market1501_reid_random_test": "random pairs of people",
     "market1501_reid_hard_test": "twins of people (mined with `stripes`)",
-    "clevrer_qa_invert_val": "questions on videos, half of them inverted",
+    "clevrer_qa_invert_val": "questions on clips, half inverted where they can be",
 }
 CARD = Path(__file__).with_name("card.md")
 
@@ -32,12 +33,16 @@ def score(out: Path, work: Path) -> dict[str, Any]:
         for kind in ("random", "hard"):
             call(reid_hard.main, [*pairs, "--pairs", kind, "--budget", "1000"])
         call(qa_invert.main, ["--bench", "clevrer", "--split", "validation", *common])
-    asked = [str(tables / "eval" / f"{name}.parquet") for name in ASKED]
-    answers = work / "held_out" / "eval"
-    sizes = ["--batch_size", "125", "--max_new_tokens", "64", "--limit", "1000"]
-    call(qa.main, [*asked, "--model_name_or_path", str(out), "--out", str(answers), *sizes])
-    summary = json.loads((answers / "summary.json").read_text(encoding="utf-8"))
-    return {name: lines[0] for name, lines in summary["manifests"].items()}
+    found: dict[str, Any] = {}
+    for name in ASKED:
+        answers = work / "held_out" / "eval" / name
+        asked = [str(tables / "eval" / f"{name}.parquet"), "--model_name_or_path", str(out)]
+        sizes = ["--batch_size", "125", "--max_new_tokens", "112", "--limit", "500"]
+        draws = ["--draws", "8"] if name.startswith("clevrer") else []
+        call(qa.main, [*asked, "--out", str(answers), *sizes, *draws])
+        summary = json.loads((answers / "summary.json").read_text(encoding="utf-8"))
+        found |= summary["manifests"]
+    return found
 
 
 def write(
@@ -47,9 +52,16 @@ def write(
     **facts: int,
 ) -> None:
     """Write the card beside the weights."""
+    rows = []
+    for name, title in ASKED.items():
+        overall, *families = scores[name]
+        rows.append(_row(title, overall))
+        if name.startswith("clevrer"):
+            rows += [_row(f"· {line['family']}", line) for line in families]
     text = CARD.read_text(encoding="utf-8").format(
-        rows="\n".join(_row(title, scores[name]) for name, title in ASKED.items()),
+        rows="\n".join(rows),
         curriculum="\n".join(f"| {s} | {n:,} | {rate:g} |" for s, n, rate in curriculum),
+        shares="\n".join(f"| {kind} | {share:.0%} |" for kind, share in SHARES.items()),
         seed=HELD_OUT_SEED,
         **facts,
     )
@@ -57,6 +69,11 @@ def write(
 
 
 def _row(title: str, line: Mapping[str, Any]) -> str:
-    low, high = line["soft_interval"]
-    soft = f"{line['soft']:.3f} ({low:.3f}–{high:.3f})"
-    return f"| {title} | {line['n']} | {soft} | {line['blind_soft']:.3f} |"
+    low, high = line["strict_interval"]
+    scores = [
+        f"{line['strict']:.3f} ({low:.3f}–{high:.3f})",
+        *(line[name] for name in ("blind_strict", "soft", "blind_soft", "per_option")),
+        *(line[name] for name in ("sampled_strict", "pass_at_draws", "option_auc")),
+    ]
+    told = ["" if x is None else f"{x:.3f}" if isinstance(x, float) else x for x in scores]
+    return f"| {' | '.join([title, str(line['n']), *told])} |"

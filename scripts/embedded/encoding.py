@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
 from nontrivial.builders.synthetic.people import ATTRIBUTES
 from nontrivial.manifests.errors import WorkFailed
-from nontrivial.manifests.prompts import messages, question_text, target_text
+from nontrivial.manifests.prompts import messages, question_text
 from nontrivial.models.inputs import View, load_media, metadata
+from scripts.embedded.reasons import SHARES, reasoned
 from scripts.embedded.stages import IGNORED, Encoded
 
 
 def texts(row: Mapping[str, Any]) -> list[str]:
-    """Return the prompt and the completion of a row, for the tokenizer to learn from."""
+    """Return the prompt and the completions of a row, for the tokenizer to learn from."""
     prompt = question_text(row["question"], row["options"], row["task"])
-    return [prompt, target_text(row["answer"], row["rationale"])]
+    return [prompt, *(reasoned(row, kind).completion for kind in SHARES)]
 
 
 class Encoder:
@@ -32,12 +34,14 @@ class Encoder:
             [word for words in ATTRIBUTES.values() for word in words]
         )
 
-    def __call__(self, row: Mapping[str, Any]) -> Encoded:
+    def __call__(self, row: Mapping[str, Any], kind: str) -> Encoded:
+        """Return a row with reasons of one kind (scripts.embedded.reasons)."""
         media = [self._media(item, row) for item in (row["images"] or []) + (row["videos"] or [])]
         pixels, grids, seconds, shown = zip(*media, strict=True)
         grid = torch.cat(grids)
-        prompt = self._prompt_ids(row, grid)
-        target = self._ids(target_text(row["answer"], row["rationale"]) + self.tokenizer.eos_token)
+        reasons = reasoned(row, kind)
+        prompt = self._prompt_ids(row, grid, reasons.prompt)
+        target = self._ids(reasons.completion + self.tokenizer.eos_token)
         ids = torch.tensor(prompt + target)
         labels = torch.tensor([IGNORED] * len(prompt) + target)
         image, video = self.processor.image_token_id, self.processor.video_token_id
@@ -54,11 +58,15 @@ class Encoder:
             task=row["task"],
         )
 
-    def encode_all(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Encoded]]:
-        """Return encoded rows by task."""
+    def encode_all(
+        self, rows: Sequence[Mapping[str, Any]], shares: Mapping[str, float]
+    ) -> dict[str, list[Encoded]]:
+        """Return encoded rows by task; the kind of each row's reasons is drawn by its share."""
+        rng = np.random.default_rng(0)
+        kinds = rng.choice(list(shares), len(rows), p=list(shares.values())).tolist()
         encoded: dict[str, list[Encoded]] = {}
-        for row in tqdm(rows, "encoding", unit="sample"):
-            encoded.setdefault(row["task"], []).append(self(row))
+        for row, kind in zip(tqdm(rows, "encoding", unit="sample"), kinds, strict=True):
+            encoded.setdefault(row["task"], []).append(self(row, kind))
         return encoded
 
     def single_ids(self, words: Sequence[str]) -> torch.Tensor:
@@ -92,9 +100,9 @@ class Encoder:
         out = self.processor.image_processor(images=images, return_tensors="pt")
         return out["pixel_values"].half(), out["image_grid_thw"], torch.empty(0)
 
-    def _prompt_ids(self, row: Mapping[str, Any], grid: torch.Tensor) -> list[int]:
+    def _prompt_ids(self, row: Mapping[str, Any], grid: torch.Tensor, style: str) -> list[int]:
         text = self.processor.apply_chat_template(
-            messages(row), add_generation_prompt=True, tokenize=False
+            messages(row, style), add_generation_prompt=True, tokenize=False
         )
         pad = self.processor.video_token if row["videos"] else self.processor.image_token
         before, *parts = text.split(pad)
@@ -103,11 +111,19 @@ class Encoder:
         return self._ids(whole)
 
     def _guessed(self, row: Mapping[str, Any], labels: torch.Tensor) -> torch.Tensor:
-        """Mark completion tokens that follow from the pictures, not from the text before them."""
+        """Mark completion tokens that follow from the pictures, not from the text before them.
+
+        Of clips, tokens before "so" describe the scene, and those after it follow from them; where
+        nothing is described, only the answer follows. An answer without reasons is all guessed.
+        """
+        known = labels != IGNORED
+        begun = [self._ids(mark)[0] for mark in ("<think>", "</think>", " so")]
+        thinks, thought, concluded = (labels == mark for mark in begun)
+        if not thinks.any():
+            return known
         if row["task"] == "video_qa":
-            # Tokens before "so" describe the scene; those after it follow from them.
-            conclusion = (labels == self._ids(" so")[0]).int().cumsum(0)
-            return (labels != IGNORED) & (conclusion == 0)
+            mark = concluded if concluded.any() else thought
+            return known & (mark.int().cumsum(0) == 0)
         return torch.isin(labels, self.told_by_pictures)
 
     def _token_ids(self, words: Sequence[str]) -> torch.Tensor:

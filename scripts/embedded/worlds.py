@@ -18,7 +18,7 @@ from nontrivial.builders.synthetic import clips, people
 from nontrivial.manifests.parquet import read_table
 
 CELL = 32  # pixels a side of the area behind one output token of the vision tower
-MARGIN = 5  # pixels: an object this close to a cell reaches into it
+MARGIN = 5  # pixels: an object whose centre, or a spark, is this close to a cell reaches into it
 STATES = ("moves", "still")
 HIT = "hit"
 WORDS = [
@@ -35,7 +35,7 @@ class Size:
     """Size of a drawn world."""
 
     identities: int = 700
-    videos: int = 2500
+    videos: int = 2000
     pairs: int = 6000
 
 
@@ -100,17 +100,19 @@ class Truth:
                 words = np.isin(WORDS, (*name.split(), state))
                 for place in places:
                     shown[pair][_reached(corners, place)] += words
-        for frame, i, j in motion.collisions:
-            if frame > clips.FRAMES - 1:
-                break
-            pair = np.abs(np.reshape(self.frames, (-1, 2)) - frame).min(1).argmin()
-            meeting = motion.positions[round(frame), [i, j]].mean(0)
-            shown[pair][_reached(corners, meeting), WORDS.index(HIT)] = 1
+        for moment, i, j in clips.seen_hits(motion):
+            # A spark shows who meets there, and hides who else is near.
+            meeting = motion.positions[round(moment), [i, j]].mean(0)
+            cells = _reached(corners, meeting)
+            words = np.isin(WORDS, (*world.names[i].split(), *world.names[j].split(), HIT))
+            lit = np.flatnonzero(np.abs(np.subtract(self.frames, moment)) <= clips.SPARK)
+            for pair in np.unique(lit // 2):
+                shown[pair][cells] = words
         return shown.clip(max=1).reshape(-1, len(WORDS))
 
 
 def _reached(corners: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """Mark the cells, given by corners (rows, columns, xy), that an object at `place` reaches."""
+    """Mark the cells, given by corners (rows, columns, xy), that something at `place` reaches."""
     near = (corners - MARGIN < place) & (place < corners + CELL + MARGIN)
     return near.all(-1)
 

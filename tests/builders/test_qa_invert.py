@@ -107,11 +107,11 @@ def test_facts_become_rationales_in_the_order_of_the_options(tmp_path):
     rows = [
         {"scene_index": scene, "question_id": 4, "choice_id": k, "fact": f"fact{k}"}
         for scene in range(4)
-        for k in range(-1, 3)
+        for k in range(-2, 3)
     ]
     first = {"scene_index": 0, "question_id": 0}
-    rows += [{**first, "choice_id": -1, "fact": "all seen"}]
-    rows += [{**first, "choice_id": 0, "fact": "two move"}]
+    rows += [{**first, "choice_id": -2, "fact": "all seen"}]
+    rows += [{**first, "choice_id": -1, "fact": "two move"}]
     pl.DataFrame(rows).write_parquet(tmp_path / "clevrer" / "truth.parquet")
     for row in samples(build(tmp_path, "--ratio", 0.5)):
         if row["qa"]["family"] != "predictive":
@@ -119,7 +119,7 @@ def test_facts_become_rationales_in_the_order_of_the_options(tmp_path):
             assert row["rationale"] is None or row["rationale"].startswith(seen)
             continue
         seen, *told = row["rationale"].splitlines()
-        assert seen == "seen fact-1 so"
+        assert seen == "seen fact-2 so fact-1;"
         said = [line.strip(";").split() for line in told]
         assert [step[0] for step in said] == list("ABCD"[: len(row["options"])])
         assert [step[0] for step in said if step[-1] == "yes"] == row["answer"]

@@ -144,21 +144,115 @@ def test_counterfactual_choices_are_what_happens_without_the_object():
     assert asked > 10
 
 
+def seen_in(states: str) -> tuple[list[str], list[str], list[tuple[str, ...]]]:
+    """Return the objects that move and that rest, and the pairs that collide, in their order."""
+    moving, resting, hits = re.fullmatch("moves (.+); still (.+); hits (.+);", states).groups()
+    names = re.compile(r"\w+ (?:cube|sphere|cylinder)")
+    pairs = [tuple(names.findall(hit)) for hit in hits.split("; ")]
+    return names.findall(moving), names.findall(resting), pairs
+
+
+def test_collisions_are_told_in_the_order_in_which_they_happen():
+    for seed in range(20):
+        world, motion = clips.draw_world(np.random.default_rng(seed))
+        _, _, pairs = seen_in(clips.states(world, motion))
+        told = [{world.names[i], world.names[j]} for _, i, j in clips.seen_hits(motion)]
+        assert 0 < len(pairs) <= clips.MAX_HITS
+        assert [set(pair) for pair in pairs] == told
+
+
+def test_a_spark_shows_each_collision_and_nothing_else():
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        world, motion = clips.draw_world(rng)
+        rendered = clips.render(world, motion, rng)
+        lit = (rendered.min(-1) > 235).sum((1, 2)) > 20
+        near = np.zeros(clips.FRAMES, bool)
+        for moment, _, _ in clips.seen_hits(motion):
+            near |= np.abs(np.arange(clips.FRAMES) - moment) <= clips.SPARK
+        np.testing.assert_array_equal(lit, near)
+
+
+def test_what_may_be_selected_is_true_of_what_is_seen():
+    asked = set()
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        world, motion = clips.draw_world(rng)
+        moving, resting, pairs = seen_in(clips.states(world, motion))
+        truths = {"move": moving, "stay": resting, "collide": [n for pair in pairs for n in pair]}
+        for question in clips.ask(world, motion, rng):
+            if question.kind == "selective":
+                word = next(word for word in truths if word in question.text)
+                asked.add(word)
+                for text, right in question.choices:
+                    assert right == (text.removeprefix("The ") in truths[word])
+                assert len(set(question.choices)) == clips.OBJECTS + 1
+    assert asked == {"move", "stay", "collide"}
+
+
+def test_a_step_of_a_chain_happens_only_behind_the_one_before_it():
+    lengths = set()
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        world, motion = clips.draw_world(rng)
+        _, _, pairs = seen_in(clips.states(world, motion))
+        for question in clips.ask(world, motion, rng):
+            if question.kind != "chained":
+                continue
+            begin, unbroken = 0, True
+            for text, right in question.choices:
+                step = {name for name in world.names if name in text}
+                later = [k for k in range(begin, len(pairs)) if set(pairs[k]) == step]
+                unbroken &= bool(later)
+                assert right == unbroken
+                begin = later[0] + 1 if later else begin
+            lengths.add(sum(right for _, right in question.choices))
+    assert lengths >= {0, 1, 2}
+
+
+def test_causes_and_consequences_follow_from_the_collisions_seen():
+    kinds = set()
+    for seed in range(120):
+        rng = np.random.default_rng(seed)
+        world, motion = clips.draw_world(rng)
+        _, _, pairs = seen_in(clips.states(world, motion))
+        for question in clips.ask(world, motion, rng):
+            if question.kind == "explanatory":
+                known = [name for name in world.names if name in question.text]
+                asked = next(k for k, pair in enumerate(pairs) if set(pair) == set(known))
+                tied = set(known)
+                for pair in reversed(pairs[:asked]):
+                    tied |= set(pair) if tied & set(pair) else set()
+                for text, right in question.choices:
+                    assert right == any(name in text for name in tied)
+                kinds.add("explanatory")
+            elif question.kind == "counterfactual":
+                touched = {next(name for name in world.names if name in question.text)}
+                kept = []
+                for pair in pairs:
+                    if touched & set(pair):
+                        touched |= set(pair)
+                    else:
+                        kept.append(set(pair))
+                for text, right in question.choices:
+                    happens = {name for name in world.names if name in text} in kept
+                    assert right == (happens != (" not " in question.text))
+                kinds.add("counterfactual")
+    assert kinds == {"explanatory", "counterfactual"}
+
+
 def test_descriptions_follow_from_what_is_seen():
     asked = set()
     for seed in range(40):
         rng = np.random.default_rng(seed)
         world, motion = clips.draw_world(rng)
-        seen = re.fullmatch("moves (.+); still (.+);", clips.states(world, motion))
-        moving, resting = (
-            re.findall(r"\w+ (?:cube|sphere|cylinder)", part) for part in seen.groups()
-        )
+        moving, resting, _ = seen_in(clips.states(world, motion))
         assert sorted(moving + resting) == sorted(world.names)
         for question in clips.ask(world, motion, rng):
             if question.kind != "descriptive":
                 continue
             asked.add(question.subtype)
-            meant, answer = question.facts[0].split("; ")
+            meant, answer = question.concluded.split("; ")
             assert answer == question.answer
             group = moving if "moving" in question.text else resting
             shape = re.search("cube|sphere|cylinder", question.text)
