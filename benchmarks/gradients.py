@@ -251,10 +251,9 @@ def by_option(groups: Groups, rewards: Tensor) -> Tensor:
 
     right = groups.right
     parts = (right - right.mean(1, keepdim=True)) / (~right.isnan()).sum(2, keepdim=True)
-    known = (groups.options >= 0) & (
-        groups.options < right.shape[2]
-    )  # a policy may make letters up
-    own = parts.nan_to_num().gather(2, groups.options.where(known, 0))
+    about, count = groups.options, right.shape[2]
+    known = (about >= 0) & (about < count)  # a policy may make letters up
+    own = parts.nan_to_num().gather(2, about.where(known, 0))
     form = centred(groups.formed)[..., None]
     return torch.where(known, own + form, centred(rewards)[..., None])
 
@@ -303,7 +302,8 @@ def measured(
     gradients, weights = [], []
     sketch = Sketch(sum(p.numel() for p in parameters), DIMENSIONS)
     for groups in tqdm((next(batches) for _ in range(count)), "batches", total=count):
-        arms = [(REWARDS[0], name) for name in WEIGHTINGS if name != "visual" or has(groups.blind)]
+        seen = groups.blind is not None  # else there are no media to leave out
+        arms = [(REWARDS[0], name) for name in WEIGHTINGS if seen or name != "visual"]
         arms += [(reward, "none") for reward in REWARDS[1:]]
         arms += [(CREDITED, name) for name in CREDITS if name != "none"]
         log_probs = groups.log_probs()
@@ -334,10 +334,6 @@ def measured(
         [line(gram, k, strict, arms[k][0], shares[k]) for k in of_rewards],
         [line(gram, k, credited, arms[k][1], shares[k]) for k in of_credit],
     ]
-
-
-def has(value: object) -> bool:
-    return value is not None
 
 
 def line(gram: np.ndarray, arm: int, target: int, name: str, weight: Mapping[str, float]) -> Line:

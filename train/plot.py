@@ -124,17 +124,17 @@ def plot(runs: Sequence[str | Path], picture: str | Path, *, smooth: int = 10) -
 
 
 def plot_group(run: str | Path, picture: str | Path, *, task: str | None = None) -> None:
-    """Draw the last sampled group of a run, of a `task` if one is named, into a PNG.
+    """Draw the last sampled group of a run, of a `task` if there is one, into a PNG.
 
     Completions stand in the order of their rewards. A token is the darker the larger its weight is
-    among those of the group. Raises `FileNotFoundError` where no such group was sampled.
+    among those of the group. Raises `FileNotFoundError` where no group was sampled.
     """
     from matplotlib.figure import Figure
 
-    groups = [group for group in JsonLines(Path(run, GROUPS)) if task in (None, group["task"])]
+    groups = list(JsonLines(Path(run, GROUPS)))
     if not groups:
-        raise FileNotFoundError(f"{run}: sampled no group{f' of {task}' if task else ''}")
-    group = groups[-1]
+        raise FileNotFoundError(f"{run}: sampled no group")
+    group = ([group for group in groups if group["task"] == task] or groups)[-1]
     completions = sorted(group["completions"], key=lambda c: -sum(c["rewards"].values()))
     weights = [weight for one in completions for weight in one["weights"]]
     low, spread = min(weights), max(max(weights) - min(weights), 1e-9)

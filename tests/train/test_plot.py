@@ -134,9 +134,10 @@ def test_the_last_group_of_a_task_is_drawn_with_its_tokens_shaded(make_run, tmp_
     drawn = np.asarray(Image.open(picture).convert("RGB")).reshape(-1, 3).astype(int)
     orange = (drawn[:, 0] > 240) & (drawn[:, 2] < 60)
     assert orange.sum() > 100  # the heaviest token
-    plot.plot_group(run, tmp_path / "clip.png", task="video_qa")
-    with pytest.raises(FileNotFoundError, match="reid_choice"):
-        plot.plot_group(run, picture, task="reid_choice")
+    clip, other = tmp_path / "clip.png", tmp_path / "other.png"
+    plot.plot_group(run, clip, task="video_qa")
+    plot.plot_group(run, other, task="reid_choice")  # there is none: the last of any task
+    assert other.read_bytes() == picture.read_bytes() != clip.read_bytes()
 
 
 def test_a_run_without_groups_says_so(make_run, tmp_path, capsys):
