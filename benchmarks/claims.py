@@ -31,12 +31,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gradients import draw_differences, label_differences
 from nontrivial.manifests.command import guard, option, parse, table
-from scripts.demo import step
+from scripts.demo import TOKENS, answers, rankings, step
 
 LEVEL, POWER = 0.95, 0.8
 LAST = 20  # steps averaged for the end of training
-TOKENS = "112"  # most tokens of a completion
 CLIPS = ("originals", "inverted", "statements")  # held-out tables of questions on clips
 PAIRS = {"hard": "twins", "random": "random pairs", "top": "first five"}
 WARMUP = ("--max_steps", "4", "--learning_rate", "3e-4")
@@ -105,13 +105,10 @@ class Measure:
 
     def of(self, run: Path) -> float:
         """Return the score of a run."""
-        if self.field in ("mean_ap", "r1"):
-            lines = _read(run / "ranked" / "reid.json")["lines"]
-            scores = next(x["scores"] for x in lines if x["ranking"].startswith("policy"))
-            return float(scores["mean_ap"] if self.field == "mean_ap" else scores["cmc"][0])
-        found = (_read(run / "held_out" / name / "summary.json") for name in self.tables)
-        lines = [next(iter(summary["manifests"].values()))[0] for summary in found]
-        return statistics.mean(line[self.field] for line in lines)
+        if self.field == "mean_ap":
+            return rankings(run / "ranked")["policy"]
+        found = (answers(run / "held_out" / name) for name in self.tables)
+        return statistics.mean(line[self.field] for one in found for line in one.values())
 
 
 @dataclass(frozen=True)
@@ -503,20 +500,11 @@ def draw(
         1, 1 + len(CURVES), figsize=(16, 3.8), layout="constrained"
     )
     told = differences(claim, scores)
-    for shift, found in enumerate(told.values()):
-        places = [k + 0.7 * shift / len(told) for k in range(len(found))]
-        left.errorbar(
-            [one.mean for one in found],
-            places,
-            xerr=[one.half for one in found],
-            fmt="o",
-            capsize=3,
-            color=f"C{shift + 1}",
-        )
-    left.set_yticks(range(len(claim.measures)), [measure.name for measure in claim.measures])
-    left.invert_yaxis()
-    left.axvline(0, color="grey", linewidth=1)
-    left.set_title(f"difference to {claim.arms[0].name}", fontsize=10)
+    for number, found in enumerate(told.values()):
+        halves = [(one.mean, one.half) for one in found]
+        draw_differences(left, halves, number / len(told), color=f"C{number + 1}")
+    names = [measure.name for measure in claim.measures]
+    label_differences(left, names, f"difference to {claim.arms[0].name}")
     for axes, (name, title) in zip(panels, CURVES.items(), strict=True):
         for number, arm in enumerate(claim.arms):
             runs = [folder(options, arm, seed) for seed in range(options.seeds)]
@@ -533,10 +521,6 @@ def draw(
     panels[0].legend(fontsize="small")
     figure.savefig(picture, dpi=120)
     plt.close(figure)
-
-
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

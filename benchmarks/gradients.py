@@ -23,7 +23,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ from nontrivial.train import launch, options
 if TYPE_CHECKING:
     import numpy as np
     import torch
+    from matplotlib.axes import Axes
     from torch import Tensor
 
 DIMENSIONS = 1 << 21
@@ -101,6 +102,11 @@ class Groups:
     formed: Tensor
     log_probs: Callable[[], Tensor]
     temperature: float = 1.0
+
+    @cached_property
+    def entropy(self) -> Tensor:
+        """The entropy of each prediction (N, G, T), which several arms look at."""
+        return entropies(self)
 
 
 Arm = Callable[[Groups, "Tensor"], "Tensor"]  # groups and rewards (N, G) -> advantages (N, G, T)
@@ -196,18 +202,14 @@ def unweighted(groups: Groups, rewards: Tensor) -> Tensor:
 
 def top_entropy(groups: Groups, rewards: Tensor) -> Tensor:
     """Keep the fifth of all tokens that were predicted with the most entropy (arXiv 2506.01939)."""
-    entropy = entropies(groups)
+    entropy = groups.entropy
     least = entropy[groups.mask].quantile(1 - TOP)
     return centred(rewards)[..., None] * (entropy >= least)
 
 
 def own_entropy(groups: Groups, rewards: Tensor) -> Tensor:
     """Weight by the entropy of a member's own prediction, scaled as the group's weights are."""
-    from nontrivial.train.importance import scale_to_alpha
-
-    entropy = entropies(groups)
-    scaled = scale_to_alpha(entropy.flatten(0, 1), groups.mask.flatten(0, 1), ALPHA)
-    return centred(rewards)[..., None] * scaled.view(entropy.shape)
+    return unweighted(groups, rewards) * entropy_weights(groups)
 
 
 def branches(groups: Groups, rewards: Tensor) -> Tensor:
@@ -234,11 +236,7 @@ def branches(groups: Groups, rewards: Tensor) -> Tensor:
 
 def decisions(groups: Groups, rewards: Tensor) -> Tensor:
     """`branches`, with tokens weighted by the entropy of their own prediction."""
-    from nontrivial.train.importance import scale_to_alpha
-
-    entropy = entropies(groups)
-    scaled = scale_to_alpha(entropy.flatten(0, 1), groups.mask.flatten(0, 1), ALPHA)
-    return branches(groups, rewards) * scaled.view(entropy.shape)
+    return branches(groups, rewards) * entropy_weights(groups)
 
 
 def by_option(groups: Groups, rewards: Tensor) -> Tensor:
@@ -285,6 +283,14 @@ def entropies(groups: Groups, at_once: int = 4096) -> Tensor:
         log_p = (linear(states.float(), weight.float(), bias) / groups.temperature).log_softmax(-1)
         found.append(-(log_p.exp() * log_p).sum(-1))
     return torch.cat(found).view(groups.mask.shape) * groups.mask
+
+
+def entropy_weights(groups: Groups) -> Tensor:
+    """Return the entropy of each prediction, scaled to weights (N, G, T) within its completion."""
+    from nontrivial.train.importance import scale_to_alpha
+
+    scaled = scale_to_alpha(groups.entropy.flatten(0, 1), groups.mask.flatten(0, 1), ALPHA)
+    return scaled.view(groups.mask.shape)
 
 
 # The meter
@@ -532,7 +538,8 @@ def groups_of(meter: Any, job: launch.Job) -> Iterator[Groups]:
         texts = meter._tokenizer.batch_decode(tokens, skip_special_tokens=True)
         about = [meter._samples[row] for row in rows]
         asked = {name: [row[name] for row in about] for name in ("answer", "options")}
-        formed = form(completions=texts, **asked)
+        of_rows = partial(torch.tensor, device=tokens.device)
+        formed = FORMAT * of_rows(form(completions=texts, **asked)).view(prompts, members)
         pieces = [meter._texts(row) for row in tokens.tolist()]
         shape = (prompts, members, length)
         blind = meter._hidden_of_forward(
@@ -548,21 +555,13 @@ def groups_of(meter: Any, job: launch.Job) -> Iterator[Groups]:
             blind=blind.view(*shape, -1),
             head=(head.weight.detach(), None if head.bias is None else head.bias.detach()),
             rewards={
-                name: torch.tensor(
-                    [
-                        value + FORMAT * ok
-                        for value, ok in zip(
-                            KNOWN[name](completions=texts, **asked), formed, strict=True
-                        )
-                    ],
-                    device=tokens.device,
-                ).view(prompts, members)
+                name: of_rows(KNOWN[name](completions=texts, **asked)).view_as(formed) + formed
                 for name in REWARDS
             },
             kinds=kinds_of(pieces, shape, tokens.device),
             options=options_of(pieces, shape).to(tokens.device),
             right=verdicts_of(texts, asked).view(prompts, members, -1).to(tokens.device),
-            formed=FORMAT * torch.tensor(formed, device=tokens.device).view(prompts, members),
+            formed=formed,
             log_probs=partial(_learning, meter, batch["prompts"], tokens, mask.long(), shape),
             temperature=meter.temperature,
         )
@@ -722,25 +721,32 @@ def draw(found: Mapping[str, Sequence[Sequence[Line]]], picture: Path) -> None:
     for number, (axes, title) in enumerate(zip(panels, titles, strict=True)):
         for shift, (name, parts) in enumerate(found.items()):
             lines = parts[number]
-            places = [k + 0.8 * shift / max(len(found), 1) for k in range(len(lines))]
-            axes.errorbar(
-                [line.difference for line in lines],
-                places,
-                xerr=[line.difference_error for line in lines],
-                fmt="o",
-                capsize=3,
-                label=name or None,
-            )
-        axes.set_yticks(range(len(lines)), [line.arm for line in lines])
-        axes.invert_yaxis()
-        axes.axvline(0, color="grey", linewidth=1)
-        axes.set_title(title, fontsize=10)
-        axes.grid(alpha=0.3)
+            told = [(line.difference, line.difference_error) for line in lines]
+            draw_differences(axes, told, shift / len(found), label=name or None)
+        label_differences(axes, [line.arm for line in lines], title)
     if any(found):
         panels[0].legend(fontsize="x-small")
     picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture, dpi=140)
     plt.close(figure)
+
+
+def draw_differences(
+    axes: Axes, told: Sequence[tuple[float, float]], shift: float, **style: Any
+) -> None:
+    """Draw differences and half their intervals below each other; `shift` below 1 parts series."""
+    means, halves = zip(*told, strict=True)
+    places = [k + 0.8 * shift for k in range(len(told))]
+    axes.errorbar(means, places, xerr=halves, fmt="o", capsize=3, **style)
+
+
+def label_differences(axes: Axes, names: Sequence[str], title: str) -> None:
+    """Name the rows of drawn differences, the first on top, and mark where there is none."""
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.axvline(0, color="grey", linewidth=1)
+    axes.set_title(title, fontsize=10)
+    axes.grid(alpha=0.3)
 
 
 if __name__ == "__main__":

@@ -89,9 +89,12 @@ def run(options: Options) -> None:
             scored = _score_predictions(options, paths, Path(options.predictions))
         elif paths:
             answering = _Answering(options, out)
-            scored = {path.stem: answering.scored(path) for path in paths}
-            if options.draws:
-                drawn = {path.stem: answering.drawn(path) for path in paths}
+            scored = {}
+            for path in paths:
+                samples = _samples(path, options)
+                scored[path.stem] = answering.scored(path, samples)
+                if options.draws:
+                    drawn[path.stem] = answering.drawn(path, samples)
         else:
             raise BadInput("nothing to score: name manifests, or completions with --predictions")
         _report(scored, drawn, options, paths, out)
@@ -109,17 +112,15 @@ class _Answering:
             options.max_new_tokens, options.sample, options.temperature, options.top_p, options.seed
         )
 
-    def scored(self, path: Path) -> list[Answered]:
+    def scored(self, path: Path, samples: Sequence[Sample]) -> list[Answered]:
         """Return the scores of a manifest's questions that have an answer."""
-        samples = _samples(path, self.options)
         done = self._completions(path, samples, self.once)
         return _score([s for s in samples if s["id"] in done], done, self.options)
 
-    def drawn(self, path: Path) -> Drawn:
+    def drawn(self, path: Path, samples: Sequence[Sample]) -> Drawn:
         """Return the letters of several sampled answers to each of a manifest's questions."""
         from nontrivial.eval.choices import Drawn
 
-        samples = _samples(path, self.options)
         letters: dict[str, list[frozenset[str]]] = {sample["id"]: [] for sample in samples}
         for number in range(self.options.draws):
             seed = self.options.seed + 1 + number  # not the one of `sample`

@@ -150,7 +150,7 @@ def step(command: Sequence[str], done: Path, log: Path | None = None) -> None:
 
 def results(out: Path) -> list[tuple[str, ...]]:
     """Return a row for each score: title, n, the best rule's score and the stages'."""
-    lines = {stage: _lines(out / "eval" / stage) for stage in STAGES}
+    lines = {stage: answers(out / "eval" / stage) for stage in STAGES}
     rows = []
     for name, title in QUESTIONS.items():
         first = lines["start"][name]
@@ -160,22 +160,23 @@ def results(out: Path) -> list[tuple[str, ...]]:
             scores = [_score(lines[stage][name], field) for stage in STAGES]
             shown = f"{title}, {field}" if fields else title
             rows.append((shown, str(first["n"]), f"{blind:.3f}", *scores))
-    drawn = [_lines(out / "eval" / stage / "drawn")[CLIPS] for stage in STAGES]
+    drawn = [answers(out / "eval" / stage / "drawn")[CLIPS] for stage in STAGES]
     best = [f"{line['pass_at_draws']:.3f}" for line in drawn]
     rows.append((f"{QUESTIONS[CLIPS]}, best of {DRAWS}", str(drawn[0]["n"]), "", *best))
-    ranked = [_rankings(out / "eval" / stage / "ranked") for stage in STAGES]
+    ranked = [rankings(out / "eval" / stage / "ranked") for stage in STAGES]
     judged = [f"{line['policy']:.3f}" for line in ranked]
     queries = str(ranked[0]["queries"])
     rows.append(("re-judged rankings, mAP", queries, f"{ranked[0]['first']:.3f}", *judged))
     return rows
 
 
-def _lines(folder: Path) -> dict[str, dict]:
+def answers(folder: Path) -> dict[str, dict]:
+    """Return the scores that `eval.qa` wrote into a folder, over all questions of each manifest."""
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     return {name: scores[0] for name, scores in summary["manifests"].items()}
 
 
-def _rankings(folder: Path) -> dict[str, float]:
+def rankings(folder: Path) -> dict[str, float]:
     """Return the mAP of the first stage and of the policy, and the number of queries."""
     lines = json.loads((folder / "reid.json").read_text(encoding="utf-8"))["lines"]
     policy = next(line["scores"] for line in lines if line["ranking"].startswith("policy"))

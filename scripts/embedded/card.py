@@ -10,6 +10,7 @@ from typing import Any
 from nontrivial.builders import qa_invert, reid_hard
 from nontrivial.builders.synthetic import __main__ as synthetic
 from nontrivial.eval import qa
+from scripts.demo import TOKENS
 from scripts.embedded.reasons import SHARES
 from scripts.embedded.worlds import call
 
@@ -37,7 +38,7 @@ def score(out: Path, work: Path) -> dict[str, Any]:
     for name in ASKED:
         answers = work / "held_out" / "eval" / name
         asked = [str(tables / "eval" / f"{name}.parquet"), "--model_name_or_path", str(out)]
-        sizes = ["--batch_size", "125", "--max_new_tokens", "112", "--limit", "500"]
+        sizes = ["--batch_size", "125", "--max_new_tokens", TOKENS, "--limit", "500"]
         draws = ["--draws", "8"] if name.startswith("clevrer") else []
         call(qa.main, [*asked, "--out", str(answers), *sizes, *draws])
         summary = json.loads((answers / "summary.json").read_text(encoding="utf-8"))

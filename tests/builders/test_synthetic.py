@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -144,6 +146,16 @@ def test_counterfactual_choices_are_what_happens_without_the_object():
     assert asked > 10
 
 
+def questions(kind: str, worlds: int) -> Iterator[tuple[clips.World, clips.Motion, Any]]:
+    """Yield the questions of one kind about so many worlds, each with its world and motion."""
+    for seed in range(worlds):
+        rng = np.random.default_rng(seed)
+        world, motion = clips.draw_world(rng)
+        for question in clips.ask(world, motion, rng):
+            if question.kind == kind:
+                yield world, motion, question
+
+
 def seen_in(states: str) -> tuple[list[str], list[str], list[tuple[str, ...]]]:
     """Return the objects that move and that rest, and the pairs that collide, in their order."""
     moving, resting, hits = re.fullmatch("moves (.+); still (.+); hits (.+);", states).groups()
@@ -175,70 +187,63 @@ def test_a_spark_shows_each_collision_and_nothing_else():
 
 def test_what_may_be_selected_is_true_of_what_is_seen():
     asked = set()
-    for seed in range(40):
-        rng = np.random.default_rng(seed)
-        world, motion = clips.draw_world(rng)
+    for world, motion, question in questions("selective", 40):
         moving, resting, pairs = seen_in(clips.states(world, motion))
         truths = {"move": moving, "stay": resting, "collide": [n for pair in pairs for n in pair]}
-        for question in clips.ask(world, motion, rng):
-            if question.kind == "selective":
-                word = next(word for word in truths if word in question.text)
-                asked.add(word)
-                for text, right in question.choices:
-                    assert right == (text.removeprefix("The ") in truths[word])
-                assert len(set(question.choices)) == clips.OBJECTS + 1
+        word = next(word for word in truths if word in question.text)
+        asked.add(word)
+        for text, right in question.choices:
+            assert right == (text.removeprefix("The ") in truths[word])
+        assert len(set(question.choices)) == clips.OBJECTS + 1
     assert asked == {"move", "stay", "collide"}
 
 
 def test_a_step_of_a_chain_happens_only_behind_the_one_before_it():
     lengths = set()
-    for seed in range(60):
-        rng = np.random.default_rng(seed)
-        world, motion = clips.draw_world(rng)
+    for world, motion, question in questions("chained", 60):
         _, _, pairs = seen_in(clips.states(world, motion))
-        for question in clips.ask(world, motion, rng):
-            if question.kind != "chained":
-                continue
-            begin, unbroken = 0, True
-            for text, right in question.choices:
-                step = {name for name in world.names if name in text}
-                later = [k for k in range(begin, len(pairs)) if set(pairs[k]) == step]
-                unbroken &= bool(later)
-                assert right == unbroken
-                begin = later[0] + 1 if later else begin
-            lengths.add(sum(right for _, right in question.choices))
+        begin, unbroken = 0, True
+        for text, right in question.choices:
+            step = {name for name in world.names if name in text}
+            later = [k for k in range(begin, len(pairs)) if set(pairs[k]) == step]
+            unbroken &= bool(later)
+            assert right == unbroken
+            begin = later[0] + 1 if later else begin
+        lengths.add(sum(right for _, right in question.choices))
     assert lengths >= {0, 1, 2}
 
 
-def test_causes_and_consequences_follow_from_the_collisions_seen():
-    kinds = set()
-    for seed in range(120):
-        rng = np.random.default_rng(seed)
-        world, motion = clips.draw_world(rng)
+def test_causes_follow_from_the_collisions_seen():
+    asked = 0
+    for world, motion, question in questions("explanatory", 120):
         _, _, pairs = seen_in(clips.states(world, motion))
-        for question in clips.ask(world, motion, rng):
-            if question.kind == "explanatory":
-                known = [name for name in world.names if name in question.text]
-                asked = next(k for k, pair in enumerate(pairs) if set(pair) == set(known))
-                tied = set(known)
-                for pair in reversed(pairs[:asked]):
-                    tied |= set(pair) if tied & set(pair) else set()
-                for text, right in question.choices:
-                    assert right == any(name in text for name in tied)
-                kinds.add("explanatory")
-            elif question.kind == "counterfactual":
-                touched = {next(name for name in world.names if name in question.text)}
-                kept = []
-                for pair in pairs:
-                    if touched & set(pair):
-                        touched |= set(pair)
-                    else:
-                        kept.append(set(pair))
-                for text, right in question.choices:
-                    happens = {name for name in world.names if name in text} in kept
-                    assert right == (happens != (" not " in question.text))
-                kinds.add("counterfactual")
-    assert kinds == {"explanatory", "counterfactual"}
+        known = {name for name in world.names if name in question.text}
+        last = next(k for k, pair in enumerate(pairs) if set(pair) == known)
+        tied = set(known)
+        for pair in reversed(pairs[:last]):
+            tied |= set(pair) if tied & set(pair) else set()
+        for text, right in question.choices:
+            assert right == any(name in text for name in tied)
+        asked += 1
+    assert asked
+
+
+def test_consequences_follow_from_the_collisions_seen():
+    asked = 0
+    for world, motion, question in questions("counterfactual", 120):
+        _, _, pairs = seen_in(clips.states(world, motion))
+        touched = {next(name for name in world.names if name in question.text)}
+        kept = []
+        for pair in pairs:
+            if touched & set(pair):
+                touched |= set(pair)
+            else:
+                kept.append(set(pair))
+        for text, right in question.choices:
+            happens = {name for name in world.names if name in text} in kept
+            assert right == (happens != (" not " in question.text))
+        asked += 1
+    assert asked
 
 
 def test_descriptions_follow_from_what_is_seen():
