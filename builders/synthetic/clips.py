@@ -277,20 +277,13 @@ def _descriptions(world: World, motion: Motion, rng: np.random.Generator) -> Ite
 
 def _select(world: World, motion: Motion, rng: np.random.Generator) -> Iterator[ClipQuestion]:
     """Ask which objects move, rest or collide, among all of them and one that is not there."""
-    moving = motion_of(motion)
-    hit = np.isin(np.arange(len(moving)), [k for _, *pair in seen_hits(motion) for k in pair])
-    asked = {
-        "Which of these objects move?": (moving, ("moves", "rests")),
-        "Which of these objects stay where they are?": (~moving, ("rests", "moves")),
-        "Which of these objects collide with another one?": (hit, ("hit", "untouched")),
-    }
+    asked = selections(motion)
     texts = list(asked)
     for k in rng.permutation(len(texts))[:SELECTIONS]:
         right, words = asked[texts[k]]
         truths = [(name, bool(is_right)) for name, is_right in zip(world.names, right, strict=True)]
         facts = {name: words[0 if is_right else 1] for name, is_right in truths}
-        absent = _absent(world, rng)
-        truths.append((absent, False))
+        truths.append((absent(world, rng), False))
         truths = [truths[o] for o in rng.permutation(len(truths))]
         yield ClipQuestion(
             "selective",
@@ -300,7 +293,18 @@ def _select(world: World, motion: Motion, rng: np.random.Generator) -> Iterator[
         )
 
 
-def _absent(world: World, rng: np.random.Generator) -> str:
+def selections(motion: Motion) -> dict[str, tuple[np.ndarray, tuple[str, str]]]:
+    """Return, by question, the objects it selects, (n,) bool, and the words for them and others."""
+    moving = motion_of(motion)
+    hit = np.isin(np.arange(len(moving)), [k for _, *pair in seen_hits(motion) for k in pair])
+    return {
+        "Which of these objects move?": (moving, ("moves", "rests")),
+        "Which of these objects stay where they are?": (~moving, ("rests", "moves")),
+        "Which of these objects collide with another one?": (hit, ("hit", "untouched")),
+    }
+
+
+def absent(world: World, rng: np.random.Generator) -> str:
     """Draw the name of an object whose colour is not in the world."""
     colours = sorted(set(COLOURS) - {name.split()[0] for name in world.names})
     return f"{colours[int(rng.integers(len(colours)))]} {SHAPES[int(rng.integers(3))]}"
@@ -318,7 +322,7 @@ def _explain(world: World, motion: Motion, rng: np.random.Generator) -> Iterator
         if not any(needed) and rng.random() > RARE:
             continue
         parts = list(zip([world.names[k] for k in others], needed, strict=True))
-        parts.insert(int(rng.integers(len(parts) + 1)), (_absent(world, rng), False))
+        parts.insert(int(rng.integers(len(parts) + 1)), (absent(world, rng), False))
         facts = tuple(f"{name} {'needed' if right else 'idle'}" for name, right in parts)
         yield ClipQuestion(
             "explanatory",

@@ -16,6 +16,9 @@ from nontrivial.models.inputs import View, load_media, metadata
 from scripts.embedded.reasons import SHARES, reasoned
 from scripts.embedded.stages import IGNORED, Encoded
 
+# Pixels, grid, seconds per step and words shown of a row without media.
+NO_MEDIA = (torch.empty(0), torch.empty(0, 3, dtype=torch.int64), torch.empty(0), torch.empty(0))
+
 
 def texts(row: Mapping[str, Any]) -> list[str]:
     """Return the prompt and the completions of a row, for the tokenizer to learn from."""
@@ -37,7 +40,7 @@ class Encoder:
     def __call__(self, row: Mapping[str, Any], kind: str) -> Encoded:
         """Return a row with reasons of one kind (scripts.embedded.reasons)."""
         media = [self._media(item, row) for item in (row["images"] or []) + (row["videos"] or [])]
-        pixels, grids, seconds, shown = zip(*media, strict=True)
+        pixels, grids, seconds, shown = zip(*(media or [NO_MEDIA]), strict=True)
         grid = torch.cat(grids)
         reasons = reasoned(row, kind)
         prompt = self._prompt_ids(row, grid, reasons.prompt)

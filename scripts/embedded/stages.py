@@ -3,7 +3,7 @@
 Without an earlier stage a later one did not learn (see the card).
 
 text    the language model alone, on prompts without media: it is given what a picture would show
-        and learns to compare, to conclude and to bind the verdict to an option's letter
+        and learns to look up, to compare, to conclude and to bind the verdict to an option's letter
 look    the language model on whole samples whose vision tokens are replaced by words, the output of
         a perfect tower: it learns to look things up
 sight   the vision tower alone: it learns to emit those tokens
@@ -90,6 +90,7 @@ def learn(
     stage: str,
     model: nn.Module,
     samples: dict[str, Sequence[Encoded]],
+    drills: Sequence[Encoded],
     words: torch.Tensor,
     steps: int,
     factor: float,
@@ -98,7 +99,7 @@ def learn(
     """Train one stage of the curriculum, by name; `factor` scales the learning rates."""
     if stage == "text":
         everything = [sample for task in samples.values() for sample in task]
-        learn_text(model, everything, steps, factor, rng)
+        learn_text(model, everything, drills, steps, factor, rng)
     elif stage == "look":
         learn_look(model, samples, words, steps, factor, rng)
     elif stage == "joint":
@@ -116,17 +117,22 @@ def schedule(step: int, steps: int, *, warmup: int = 30, floor: float = 0.02) ->
 def learn_text(
     model: nn.Module,
     samples: Sequence[Encoded],
+    drills: Sequence[Encoded],
     steps: int,
     factor: float,
     rng: np.random.Generator,
-    batch: int = 32,
+    batch: int = 64,
 ) -> None:
-    """Train stage 1 without media: tokens that need the picture are given, the others predicted."""
-    texts = [_without_media(sample) for sample in samples]
+    """Train stage 1 without media: tokens that need the picture are given, the others predicted.
+
+    Half of each batch are `drills` (scripts.embedded.drills).
+    """
+    halves = [_without_media(sample) for sample in samples], drills
     named = [(n, p) for n, p in model.named_parameters() if ".visual." not in n]
     optimisers, bar = Optimisers(named), tqdm(range(steps), "text")
     for step in bar:
-        inputs, labels = collate([texts[i] for i in rng.integers(0, len(texts), batch)])
+        rows = [half[i] for half in halves for i in rng.integers(0, len(half), batch // 2)]
+        inputs, labels = collate(rows)
         inputs.pop("mm_token_type_ids")
         positions = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
         loss, hit = _loss(model, {**inputs, "position_ids": positions.expand(3, -1, -1)}, labels)
