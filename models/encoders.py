@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from nontrivial.manifests.errors import BadInput, first_line, require
-from nontrivial.models import stripes
+from nontrivial.models import hub, stripes
 
 if TYPE_CHECKING:
     import torch
@@ -256,6 +256,7 @@ def _load_clip(model: str, tag: str, file: str, device: str | None, precision: s
     import open_clip
 
     _check_clip(model, tag, file)
+    hub.prepare(file or model)
     try:
         # Squashed, because CLIP's own centre crop would cut off a person's head and legs.
         network, _, transform = open_clip.create_model_and_transforms(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from nontrivial.manifests.errors import BadInput, first_line
 from nontrivial.manifests.runs import read_json
+from nontrivial.models import hub
 
 if TYPE_CHECKING:
     import torch
@@ -182,6 +183,7 @@ def _with_adapter(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
 
 def _from_pretrained(factory: Any, name_or_path: str, **kwargs: Any) -> Any:
     path = str(EMBEDDED_DIR) if name_or_path == EMBEDDED else name_or_path
+    hub.prepare(path)
     try:
         return factory.from_pretrained(path, **kwargs)
     except (OSError, ValueError) as error:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nontrivial.manifests.errors import BadInput
+from nontrivial.models import hub
 
 BATCH = 256  # texts encoded at a time
 LONGEST = 128  # tokens of a text that count
@@ -35,6 +36,7 @@ def encode(name: str, texts: Iterable[str]) -> Likeness:
     from tqdm import tqdm
     from transformers import AutoModel, AutoTokenizer
 
+    hub.prepare(name)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
         model = AutoModel.from_pretrained(name).eval()

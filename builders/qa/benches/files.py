@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nontrivial.manifests.errors import BadInput
+from nontrivial.models import hub
 
 BROKEN = "\0broken"  # key of an unreadable record, whose value is the reason
 KEY = "key"  # column that holds a record's key where a file maps keys to records
@@ -59,6 +60,7 @@ def read_hub(name: str, split: str) -> list[dict[str, Any]]:
     import datasets
 
     name, _, config = name.partition(":")
+    hub.prepare(name)
     try:
         table = datasets.load_dataset(name, config or None, split=split)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
