@@ -1,13 +1,16 @@
 """Cache of vectors on disk, in small shards, keyed by encoder and image file.
 
-A shard is written whole or not at all. The key of an encoder is its name and digest (weights and
-preprocessing), the key of a file its path, size and modification time. A killed run therefore
-resumes after its last whole shard, and builders share their vectors.
+A shard is written whole or not at all, and named by the digest of its bytes: one that was damaged
+later is dropped, and its vectors are made again. The key of an encoder is its name and digest
+(weights and preprocessing), the key of a file its path, size and modification time. A killed run
+therefore resumes after its last whole shard, and builders share their vectors.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from nontrivial.models.encoders import Encoder
 
 CACHE = "embeddings/.cache"
+
+logger = logging.getLogger(__name__)
 
 
 def file_key(root: Path, path: str) -> str:
@@ -35,13 +40,20 @@ class VectorCache:
     """The cached vectors of one encoder."""
 
     def __init__(self, out: str | os.PathLike, encoder: Encoder) -> None:
-        from nontrivial.manifests.parquet import read_table
+        import pyarrow.parquet as pq
 
         self.width = encoder.width
         self.folder = Path(out, CACHE, f"{encoder.name}-{encoder.digest[:16]}")
         self._places: dict[str, tuple[Path, int]] = {}
         for shard in sorted(self.folder.glob("*.parquet")):
-            self._note(shard, read_table(shard, columns=["key"]).column("key").to_pylist())
+            content = shard.read_bytes()
+            if shard != self._named_by(content):
+                logger.warning("%s: damaged; its vectors are made again", shard)
+                shard.unlink()
+                continue
+            self._note(
+                shard, pq.read_table(io.BytesIO(content), columns=["key"])["key"].to_pylist()
+            )
 
     def __contains__(self, key: str) -> bool:
         return key in self._places
@@ -53,10 +65,12 @@ class VectorCache:
 
         from nontrivial.manifests.files import atomic_path
 
-        shard = self.folder / f"{hashlib.sha256(''.join(keys).encode()).hexdigest()[:32]}.parquet"
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), self.width)
+        content = io.BytesIO()
+        pq.write_table(pa.table({"key": list(keys), "vector": column}), content)
+        shard = self._named_by(content.getvalue())
         with atomic_path(shard) as temporary:
-            pq.write_table(pa.table({"key": list(keys), "vector": column}), temporary)
+            temporary.write_bytes(content.getvalue())
         self._note(shard, keys)
 
     def read(self, keys: Sequence[str]) -> np.ndarray:
@@ -75,6 +89,10 @@ class VectorCache:
             rows, places = map(list, zip(*pairs, strict=True))
             vectors[rows] = column.flatten().to_numpy().reshape(-1, self.width)[places]
         return vectors
+
+    def _named_by(self, content: bytes) -> Path:
+        """Return the path of a shard with these bytes."""
+        return self.folder / f"{hashlib.sha256(content).hexdigest()[:32]}.parquet"
 
     def _note(self, shard: Path, keys: Iterable[str]) -> None:
         self._places.update((key, (shard, place)) for place, key in enumerate(keys))

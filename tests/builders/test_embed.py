@@ -151,6 +151,22 @@ def test_a_torn_file_of_a_killed_writer_is_not_taken_for_a_shard(data, tmp_path,
     assert sum(encoded) == 12 * 6
 
 
+@pytest.mark.parametrize("place", [0.02, 0.3, 0.6, 0.99])
+def test_a_shard_with_a_flipped_bit_is_made_again(data, tmp_path, encoded, caplog, place):
+    assert run(data, tmp_path) == 0
+    digest = read_about(table_of(tmp_path))["content_digest"]
+    (folder,) = (tmp_path / vector_cache.CACHE).iterdir()
+    (shard,) = folder.iterdir()
+    content = bytearray(shard.read_bytes())
+    content[int(place * len(content))] ^= 16
+    shard.write_bytes(content)
+    encoded.clear()
+    assert run(data, tmp_path) == 0
+    assert sum(encoded) == 12 * 6
+    assert "damaged; its vectors are made again" in caplog.text
+    assert read_about(table_of(tmp_path))["content_digest"] == digest
+
+
 def test_an_encoder_that_is_added_leaves_the_others_vectors_alone(data, tmp_path, encoded):
 
     import torch
