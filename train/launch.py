@@ -6,6 +6,7 @@ A command is `prepare` (options and samples), its own trainer, and `finish` (tra
 from __future__ import annotations
 
 import argparse
+import itertools
 import logging
 import shutil
 import sys
@@ -123,6 +124,7 @@ def prepare(
     own, args, model_args, manifests = read_options(
         words, [script, config, ModelConfig], prog=prog, embedded=embedded
     )
+    check_processes(args.world_size)
     if model_args.dtype is None:
         adapted = model_args.use_peft and not is_embedded(model_args.model_name_or_path)
         model_args.dtype = "bfloat16" if adapted else "float32"
@@ -134,6 +136,41 @@ def prepare(
         if held_out:
             print(f"evaluating on {len(held_out.rows)} held-out samples")
     return Job(own, args, model_args, samples, held_out)
+
+
+def check_processes(started: int) -> None:
+    """Raise `BadInput` if `accelerate-launch` was asked for several processes and started one.
+
+    It does so where there is no GPU, without a word.
+    """
+    import psutil
+
+    parent = psutil.Process().parent()
+    asked = processes_asked(parent.cmdline()) if parent else 1
+    if started == 1 < asked:
+        raise BadInput(
+            f"accelerate-launch was asked for {asked} processes and started one, as it does where "
+            f"there is no GPU; put `torchrun --nproc_per_node {asked}` in its place, or ask for one"
+        )
+
+
+def processes_asked(words: Words) -> int:
+    """Return how many processes a command line of `accelerate-launch` asks for; 1 for any other.
+
+    >>> processes_asked(["python", "accelerate-launch", "--num_processes=2", "-m", "train.grpo"])
+    2
+    >>> processes_asked(["python", "-m", "train.grpo", "--num_processes", "2"])
+    1
+    """
+    launched = itertools.dropwhile(lambda word: "accelerate" not in Path(word).name, words)
+    own = [command.snake_case(word) for word in itertools.takewhile("-m".__ne__, launched)]
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--num_processes", type=int)
+    parser.add_argument("--config_file")
+    found, _ = parser.parse_known_args(own)
+    if found.num_processes is None and found.config_file:
+        found.num_processes = command.read_yaml(found.config_file).get("num_processes")
+    return found.num_processes or 1
 
 
 def dry(job: Job) -> bool:

@@ -279,6 +279,18 @@ def test_media_that_vanish_are_named_and_their_group_replaced(
         assert "samples have lost their media" in said
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="it starts as many as asked with GPUs")
+@pytest.mark.parametrize("asked", ["words", "file"])
+def test_one_process_in_place_of_two_is_an_error(write_manifest, tmp_path, asked):
+    (tmp_path / "two.yaml").write_text("num_processes: 2\ndistributed_type: 'NO'\nuse_cpu: true\n")
+    words = {"words": ["--num_processes", "2"], "file": ["--config_file", tmp_path / "two.yaml"]}
+    started = [sys.executable, "-m", "accelerate.commands.launch", *map(str, words[asked])]
+    training = ["-m", "train.grpo", write_manifest(pairs(4)), "--max_steps", "1"]
+    run = subprocess.run([*started, *training], env=ALONE, capture_output=True, text=True, cwd=ROOT)
+    assert run.returncode != 0
+    assert "torchrun --nproc_per_node 2" in run.stderr
+
+
 def kill_after(step: int, command: list[str], folder: Path) -> None:
     """Start a run and kill -9 it as soon as its log has reached `step`."""
     with open(folder.with_suffix(".out"), "w") as output:
