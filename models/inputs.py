@@ -11,11 +11,14 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nontrivial.manifests.errors import BadInput
-from nontrivial.manifests.media import Clip, Root, read_image, sample_frames, source_of
+from nontrivial.manifests.media import Clip, MediaError, Root, read_image, sample_frames, source_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from transformers import BatchFeature, ProcessorMixin
+
+# Qwen's processors refuse an image or frame whose longer side is more than so many times the other.
+MAX_RATIO = 200
 
 # The processors' names for the fewest and the most pixels of an image or frame.
 EDGES = {"min_pixels": "shortest_edge", "max_pixels": "longest_edge"}
@@ -67,16 +70,30 @@ class View:
 def load_media(
     sample: Mapping[str, Any], media_root: Root, view: View
 ) -> tuple[list[Image], list[Clip]]:
-    """Decode the images and the sampled frames of a sample."""
+    """Decode the images and the sampled frames of a sample.
+
+    Raises `MediaError` for what can't be decoded, and for what a processor would refuse.
+    """
     images = [read_image(item, media_root) for item in sample["images"] or []]
+    for item, image in zip(sample["images"] or [], images, strict=True):
+        _check_ratio(item, *image.size)
     videos = sample["videos"] or []
     ranges = sample["clips"] or [None] * len(videos)
     clips = []
     for item, seconds in zip(videos, ranges, strict=True):
         span = (seconds["start"], seconds["end"]) if seconds else None
         source = source_of(item, media_root)
-        clips.append(sample_frames(source, nframes=view.nframes, fps=view.fps, clip=span))
+        clip = sample_frames(source, nframes=view.nframes, fps=view.fps, clip=span)
+        _check_ratio(item, *clip.frames.shape[2:0:-1])
+        clips.append(clip)
     return images, clips
+
+
+def _check_ratio(item: Mapping[str, Any], width: int, height: int) -> None:
+    if max(width, height) > MAX_RATIO * min(width, height):
+        raise MediaError(
+            f"{item['path']}: {width} x {height} pixels; a side may be {MAX_RATIO} times the other"
+        )
 
 
 def encode(

@@ -156,10 +156,10 @@ class Recent(Generic[Tensors]):
                 self.size -= _bytes(self._items.popitem(last=False)[1])
 
 
-class LostMediaError(MediaError):
-    """An image or clip of a sample could not be read again; `key` is the sample's."""
+class UnfitError(MediaError):
+    """A sample whose media can't be read again, or whose prompt is too long; `key` is its key."""
 
-    def __init__(self, sample: Sample, reason: MediaError) -> None:
+    def __init__(self, sample: Sample, reason: str) -> None:
         super().__init__(f"{sample['id']}: {reason}")
         self.key = sample["key"]
 
@@ -168,8 +168,7 @@ class PromptEncoder:
     """An encoder of prompts that keeps the most recently used ones, up to `media_cache_mb`.
 
     `body` is the policy below its head, which numbers the tokens. `longest` is the largest number
-    of tokens of a prompt. Raises `BadInput` that names the sample of a longer one, and
-    `LostMediaError` where media can't be read.
+    of tokens of a prompt. Raises `UnfitError` for a longer one, and where media can't be read.
 
     Prompts are read and encoded in a thread, `ahead` of when they are asked for, by a processor of
     their own: tokenizers can't be used by two threads.
@@ -213,15 +212,15 @@ class PromptEncoder:
         try:
             images, clips = load_media(row, row["media_root"], self.options)
         except MediaError as error:
-            raise LostMediaError(row, error) from error
+            raise UnfitError(row, str(error)) from error
         limits: dict[str, Any] = self.options.limits
         features = encode(self._own, [row["prompt"]], [images], [clips], **limits)
         length = features["input_ids"].shape[1]
         if length > self.longest:
-            raise BadInput(
-                f"sample {row['id']!r}: its prompt takes {length} tokens, there is room for "
-                f"{self.longest}, and prompts are not cut; lower --max_pixels, --nframes or "
-                "--max_completion_length"
+            raise UnfitError(
+                row,
+                f"its prompt takes {length} tokens, there is room for {self.longest}, and prompts "
+                "are not cut; lower --max_pixels, --nframes or --max_completion_length",
             )
         return _numbered(self.body, with_bytes(features, self._own))
 
@@ -229,8 +228,8 @@ class PromptEncoder:
 class Stock:
     """Samples with their encoded prompts, of which some may be lost while a run goes on.
 
-    A sample whose media can't be read any more gives way to another one, drawn by its number, so
-    that a resumed run draws the same. `lost` has the reasons, by the sample's key. Raises
+    A sample that can't be shown gives way to another one, drawn by its number, so that a resumed
+    run draws the same. `lost` has the reasons, by the sample's key. Raises
     `BadInput` where more than the share `max_bad` of the samples is lost.
     """
 
@@ -244,14 +243,14 @@ class Stock:
             rows = [self.present(row) for row in rows]
             try:
                 return rows, self.encode(rows)
-            except LostMediaError as error:
+            except UnfitError as error:
                 self.lost[error.key] = str(error)
                 logger.warning("%s; another sample takes its place", error)
                 listed = list(self.lost.values())
                 share = self.encode.options.max_bad
-                check_share(listed, len(self.samples), share, "samples have lost their media")
+                check_share(listed, len(self.samples), share, "samples can't be shown")
                 if len(listed) == len(self.samples):
-                    raise BadInput("no sample has media that can be read") from error
+                    raise BadInput("no sample is left that can be shown") from error
 
     def present(self, row: Sample) -> Sample:
         """Return a sample, or the one that takes its place."""

@@ -59,7 +59,8 @@ class TokenWeightedGRPOTrainer(GroupTrainer):
     processing_class  the policy's processor; None loads it
 
     Further arguments are those of `trl.GRPOTrainer`. Raises `BadInput` for rows of another form,
-    for a prompt that is too long, and for half-precision weights without float32 copies.
+    for more than the share `max_bad` of prompts that are too long or whose media can't be read, and
+    for half-precision weights without float32 copies.
     """
 
     _tag_names = ["trl", "grpo", "nontrivial"]  # noqa: RUF012  (TRL's own class attribute)

@@ -112,7 +112,7 @@ def test_encoded_prompts_are_kept_within_their_memory(with_root, make_encoder):
 
 def test_a_prompt_that_does_not_fit_is_refused_by_name(with_root, make_encoder):
     encode = make_encoder(longest=50)
-    with pytest.raises(BadInput, match=r"sample 'video-0': its prompt takes \d+ tokens"):
+    with pytest.raises(BadInput, match=r"video-0: its prompt takes \d+ tokens"):
         encode(with_root(videos(1)))
 
 

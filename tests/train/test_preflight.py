@@ -6,6 +6,7 @@ import os
 import shutil
 
 import pytest
+from PIL import Image
 
 from nontrivial.manifests.errors import BadInput
 from nontrivial.manifests.runs import JsonLines
@@ -132,13 +133,36 @@ def test_a_sample_that_loses_its_media_gives_way_to_another(make_encoder, world,
     assert again(asked)[0] == chosen  # the draw depends on the sample alone
 
 
+def test_a_prompt_that_is_too_long_gives_way_to_another(make_encoder, with_root, caplog):
+    wordy = videos(1, question="Which of them? " * 200)
+    samples = with_root(pairs(3) + wordy)
+    stock = Stock(make_encoder(longest=400, max_bad=0.5), samples)
+    chosen, _ = stock([samples[3], samples[0]])
+    assert chosen[0] in samples[:3]
+    assert "its prompt takes" in stock.lost[samples[3]["key"]]
+    assert "another sample takes its place" in caplog.text
+
+
+@pytest.mark.parametrize(("height", "damaged"), [(5, True), (6, False)])
+def test_what_a_processor_would_refuse_is_found_before(cache, world, make_encoder, height, damaged):
+    samples, root = world
+    Image.new("RGB", (1200, height)).save(root / "0.jpg")
+    options = DataOptions(max_bad=0.5)
+    checked = check_media(Samples(samples), options)
+    assert [name for name, _ in checked.damaged] == (["pair-0"] if damaged else [])
+    if damaged:
+        assert "1200 x 5 pixels" in checked.damaged[0][1]
+    else:
+        assert make_encoder()(checked.rows)
+
+
 def test_too_many_lost_samples_end_the_run(make_encoder, world):
     samples, root = world
     for file in root.iterdir():
         file.unlink()
-    with pytest.raises(BadInput, match="1 of 5 samples have lost their media"):
+    with pytest.raises(BadInput, match="1 of 5 samples can't be shown"):
         Stock(make_encoder(), samples)(samples)
-    with pytest.raises(BadInput, match="no sample has media that can be read"):
+    with pytest.raises(BadInput, match="no sample is left that can be shown"):
         Stock(make_encoder(max_bad=1.0), samples)(samples)
 
 
