@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nontrivial.builders.reid.vectors import ImageOptions
-from nontrivial.manifests.command import guard, parse, table
+from nontrivial.manifests.command import guard, parse, say, table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,10 +38,12 @@ def run(options: Options) -> None:
     from nontrivial.builders.reid.vectors import embed, embeddings_table, read_sources
     from nontrivial.manifests.files import claim
     from nontrivial.manifests.parquet import write_table
+    from nontrivial.manifests.roots import name_root
     from nontrivial.manifests.schema import validate_embeddings
     from nontrivial.models.encoders import load_encoders
 
     options.check()
+    name_root(options.root)
     target = Path(options.out, "embeddings", f"{options.name}_{options.split}.parquet")
     with claim(target):
         sources = read_sources(options)
@@ -77,10 +79,10 @@ def _report(
     rows += [("damaged, left out", about["counts"]["damaged"])]
     rows += [item for ignored in about["counts"]["ignored"] for item in ignored.items()]
     rows += [(f"width of {name}", x.shape[1]) for name, x in parts[0].vectors.items()]
-    print(table(rows))
+    say(table(rows))
     for text in about["differences"]:
-        print(f"note: {text}")
-    print(f"{target}: content digest {digest[:16]}")
+        say(f"note: {text}")
+    say(f"{target}: content digest {digest[:16]}")
 
 
 if __name__ == "__main__":

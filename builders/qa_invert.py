@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nontrivial.builders.qa.benches import ANSWERS, NAMES, SHORT, SPLITS
-from nontrivial.manifests.command import check_share, guard, option, parse, table
+from nontrivial.manifests.command import check_share, guard, option, parse, say, table
 from nontrivial.manifests.errors import BadInput, require
 
 if TYPE_CHECKING:
@@ -85,7 +85,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(options: Options) -> None:
+    from nontrivial.manifests.roots import name_root
+
     check_options(options)
+    name_root(options.root)
     # Millions of live records have no cycles: collecting garbage would cost a third of the time.
     gc.disable()
     try:
@@ -339,9 +342,9 @@ def report_refused(refused: Sequence[Refused]) -> None:
     """Print refused records by name, damaged ones first."""
     listed = sorted(refused, key=lambda record: not record.damaged)
     for record in listed[:LISTED]:
-        print(f"refused {record.id}: {record.reason}", file=sys.stderr)
+        say(f"refused {record.id}: {record.reason}", file=sys.stderr)
     if len(listed) > LISTED:
-        print(f"… and {len(listed) - LISTED} more, counted below by reason", file=sys.stderr)
+        say(f"… and {len(listed) - LISTED} more, counted below by reason", file=sys.stderr)
 
 
 def report(about: dict[str, Any]) -> None:
@@ -358,7 +361,7 @@ def report(about: dict[str, Any]) -> None:
         rows += [("statements, several a question", counts["statements"])]
         rows += [("  of so many questions", counts["questions_in_statements"])]
     rows += [(f"clips {state}", count) for state, count in counts["clips"].items()]
-    print(table(rows))
+    say(table(rows))
     report_blind(about["blind"])
 
 
@@ -369,8 +372,8 @@ def report_blind(measured: dict[str, Any]) -> None:
         for when in ("before", "after", "statements")
         for score, best in measured.get(when, {}).items()
     ]
-    print()
-    print(table(lines, ("best blind strategy", "score", "earns", "ranks options by")))
+    say()
+    say(table(lines, ("best blind strategy", "score", "earns", "ranks options by")))
     rows = [
         (
             name,
@@ -382,8 +385,8 @@ def report_blind(measured: dict[str, Any]) -> None:
         for name, part in measured.get("learned", {}).items()
     ]
     if rows:
-        print()
-        print(table(rows, ("bag of words, strict", "questions", "before", "after", "difference")))
+        say()
+        say(table(rows, ("bag of words, strict", "questions", "before", "after", "difference")))
 
 
 def target_path(options: Options, split: str) -> Path:
@@ -405,7 +408,7 @@ def write(samples: pa.Table, about: dict[str, Any], options: Options) -> None:
         part = samples.filter(pc.equal(samples["split"], split))
         with claim(path):
             digest = write_samples(part, path, about)
-        print(f"\n{path}: {len(part)} samples, content {digest[:16]}")
+        say(f"\n{path}: {len(part)} samples, content {digest[:16]}")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nontrivial.builders.reid.vectors import ImageOptions
-from nontrivial.manifests.command import guard, option, parse, table
+from nontrivial.manifests.command import guard, option, parse, say, table
 from nontrivial.manifests.errors import BadInput
 
 if TYPE_CHECKING:
@@ -141,8 +141,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(options: Options) -> None:
     """Write the manifest and the quarantine, and print a summary."""
     from nontrivial.manifests.files import claim
+    from nontrivial.manifests.roots import name_root
 
     _check(options)
+    name_root(options.root)
     with claim(target_path(options)):
         _build(options)
 
@@ -353,7 +355,7 @@ def _about(options: Options, parts: Sequence[Part]) -> dict[str, Any]:
         "builder": "builders.reid_hard",
         "options": asdict(options),
         "seed": options.seed,
-        "media_root": options.root,
+        "media_root": None if options.embed_media else options.root,
         "difficulty": DIFFICULTY[options.pairs],
         "counts": {part.name: _counts(part) for part in parts},
         "coverage": {part.name: _coverage(part) for part in parts},
@@ -424,7 +426,7 @@ def _write_quarantine(options: Options, parts: Sequence[Part], about: Mapping[st
         ]
         columns = doubts.select("reason", "similarity", "margin")
         tables.append(pl.concat([*sides, columns], how="horizontal"))
-    about = {key: about[key] for key in ("builder", "options", "media_root")}
+    about = {key: about[key] for key in ("builder", "options")} | {"media_root": options.root}
     write_table(pl.concat(tables).to_arrow(), _quarantine_path(options), about)
 
 
@@ -436,21 +438,21 @@ def _report(
         scores = [(f"first-stage AUC, {kind} pairs", value) for kind, value in auc]
         if about["recall"].get(name, 1) < 1:
             scores.append(("recall of the approximate search", about["recall"][name]))
-        print(f"{name}\n{table(list(counts.items()))}\n{table(scores)}\n")
+        say(f"{name}\n{table(list(counts.items()))}\n{table(scores)}\n")
         if rules := about["shortcuts"].get(name):
             header = ("answered without comparing people, by", "balanced accuracy")
-            print(table(list(rules.items()), header=header) + "\n")
+            say(table(list(rules.items()), header=header) + "\n")
         for title, cells in about["coverage"][name].items():
-            print(f"{title}: " + ", ".join(f"{key} {value}" for key, value in cells.items()))
-        print()
+            say(f"{title}: " + ", ".join(f"{key} {value}" for key, value in cells.items()))
+        say()
     kinds = Counter(row["reid"]["kind"] for row in rows)
     answers = Counter(f"answer {','.join(row['answer'])}" for row in rows)
-    print(table([*sorted(kinds.items()), *sorted(answers.items())]) + "\n")
+    say(table([*sorted(kinds.items()), *sorted(answers.items())]) + "\n")
     for text in [*about["differences"], *_shortfalls(about["counts"], kinds)]:
-        print(f"note: {text}")
+        say(f"note: {text}")
     if _doubting(options):
-        print(f"{_quarantine_path(options)}: label doubts, left out of the pairs")
-    print(f"{target_path(options)}: {len(rows)} samples, content digest {digest[:16]}")
+        say(f"{_quarantine_path(options)}: label doubts, left out of the pairs")
+    say(f"{target_path(options)}: {len(rows)} samples, content digest {digest[:16]}")
 
 
 def _shortfalls(counts: Mapping[str, Mapping[str, int]], kinds: Mapping[str, int]) -> list[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nontrivial.eval.report import Run, answer_tables, ranking_tables, read_runs
-from nontrivial.manifests.command import guard, option, parse
+from nontrivial.manifests.command import guard, option, parse, say
 from nontrivial.manifests.errors import BadInput
 from nontrivial.manifests.files import atomic_path
 from nontrivial.manifests.runs import OPTIONS, STATE, read_json
@@ -57,9 +57,9 @@ def run(options: Options) -> None:
     card = model_card(training, read_runs([Path(name) for name in options.evaluations]))
     with atomic_path(folder / "README.md") as path:
         path.write_text(card, encoding="utf-8")
-    print(f"card written to {folder / 'README.md'}")
+    say(f"card written to {folder / 'README.md'}")
     if options.push_to_hub:
-        print(push_policy(folder, options.push_to_hub, private=options.private))
+        say(push_policy(folder, options.push_to_hub, private=options.private))
 
 
 def model_card(training: Mapping[str, Any], evaluations: Sequence[Run]) -> str:

@@ -28,7 +28,16 @@ from nontrivial.eval.client import Refused
 from nontrivial.eval.generation import Generator, PolicyOptions, Sampling, batches, load_batch
 from nontrivial.eval.predictions import is_published, read_completions, read_published
 from nontrivial.eval.serving import Served
-from nontrivial.manifests.command import check_share, guard, option, parse, table, tolerate
+from nontrivial.manifests.command import (
+    check_share,
+    guard,
+    option,
+    parse,
+    printable,
+    say,
+    table,
+    tolerate,
+)
 from nontrivial.manifests.errors import BadInput, WorkFailed
 from nontrivial.manifests.files import claim, expand
 from nontrivial.manifests.runs import ANSWERS, SCORED, JsonLines, settings_digest, write_json
@@ -135,6 +144,7 @@ class _Answering:
         self, path: Path, samples: Sequence[Sample], sampling: Sampling
     ) -> dict[str, str]:
         from nontrivial.manifests.parquet import read_about
+        from nontrivial.manifests.roots import media_root
 
         options, about = self.options, read_about(path)
         name = options.model_name_or_path
@@ -145,8 +155,8 @@ class _Answering:
             settings |= {"weights": weight_files(name), "dtype": options.dtype}
         key = settings_digest(settings | {"content": about["content_digest"]})
         store = JsonLines(self.out / f"{path.stem}-{key}.jsonl")
-        media_root = options.media_root or about.get("media_root")
-        bad = _answer(samples, store, lambda: self._policy(sampling), media_root, options)
+        root = media_root(path, options.media_root)
+        bad = _answer(samples, store, lambda: self._policy(sampling), root, options)
         tolerate(bad, len(samples), options.max_bad, "samples are skipped")
         return _completions(store)
 
@@ -176,9 +186,10 @@ def _answer(
     done = _completions(store)
     left = [sample for sample in samples if sample["id"] not in done]
     if done:
-        print(f"{store.path}: {len(samples) - len(left)} of {len(samples)} are answered already")
+        say(f"{store.path}: {len(samples) - len(left)} of {len(samples)} are answered already")
     bad: list[str] = []
-    with tqdm(total=len(left), unit="answer", desc=store.path.stem, disable=not left) as bar:
+    name = printable(store.path.stem)
+    with tqdm(total=len(left), unit="answer", desc=name, disable=not left) as bar:
         for batch in batches(left, options.batch_size):
             good, media, problems = load_batch(batch, media_root, options)
             bad += problems
@@ -221,9 +232,9 @@ def _score_log(options: Options, log: Path) -> list[Answered]:
     if given:
         differing = [(row, new) for row, new in given if row.score != new.strict]
         total = sum(row.score or 0 for row, _ in given)
-        print(f"{log}: its own scores give {total:g}/{len(given)}; {len(differing)} differ")
+        say(f"{log}: its own scores give {total:g}/{len(given)}; {len(differing)} differ")
         for row, new in differing:
-            print(f"  {new.id}: {row.completion[:60]!r} scored {row.score:g}, here {new.strict:g}")
+            say(f"  {new.id}: {row.completion[:60]!r} scored {row.score:g}, here {new.strict:g}")
     return scored
 
 
@@ -278,10 +289,10 @@ def _report(
     header = ["", "right", "strict", "95 %", "blind", "soft", "95 %", "blind"]
     header += ["per option", "format", "best rule that doesn't look"]
     for name, lines in scores.items():
-        print(f"\n{name}\n{table([_cells(line) for line in lines], header=header)}")
+        say(f"\n{name}\n{table([_cells(line) for line in lines], header=header)}")
         if name in drawn:
-            print(f"\n{table([_drawn_cells(line) for line in lines], header=_drawn_header(lines))}")
-    print(f"\nall numbers: {out / ANSWERS}")
+            say(f"\n{table([_drawn_cells(line) for line in lines], header=_drawn_header(lines))}")
+    say(f"\nall numbers: {out / ANSWERS}")
 
 
 def _with_shortcut(path: Path, lines: Sequence[AnswerScores]) -> list[AnswerScores]:

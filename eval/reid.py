@@ -28,7 +28,7 @@ from tqdm import tqdm
 from nontrivial.eval.generation import Generator, PolicyOptions, Sampling, device_of
 from nontrivial.eval.rerank import consistency, fuse, reranked
 from nontrivial.eval.verifier import Judged, Verifier, judge_pairs, pair_id, read_judged
-from nontrivial.manifests.command import guard, option, parse, table, tolerate
+from nontrivial.manifests.command import guard, option, parse, printable, say, table, tolerate
 from nontrivial.manifests.errors import BadInput
 from nontrivial.manifests.files import claim, expand
 from nontrivial.manifests.runs import (
@@ -213,7 +213,7 @@ def _judge(
     out: Path,
 ) -> dict[str, Judged]:
     """Judge each pair once; skip those that an earlier run judged."""
-    from nontrivial.manifests.parquet import read_about
+    from nontrivial.manifests.roots import media_root
 
     view = View(min_pixels=options.min_pixels, max_pixels=options.max_pixels, prompt=options.prompt)
     sampled, size = options.judge == "votes", options.batch_size
@@ -231,9 +231,9 @@ def _judge(
         name = options.model_name_or_path
         generator = Generator(name, sampling, view, dtype=options.dtype, device=options.device)
         verifier = Verifier(generator, options.judge, options.votes)
-        root = options.media_root or read_about(path).get("media_root")
+        root = media_root(path, options.media_root)
         problems: list[str] = []
-        for start in tqdm(range(0, len(left), size), unit="batch", desc=store.path.stem):
+        for start in tqdm(range(0, len(left), size), unit="batch", desc=printable(store.path.stem)):
             batch = left[start : start + size]
             problems += judge_pairs(verifier, batch, store, media_root=root, swap=options.swap)
         tolerate(
@@ -316,20 +316,20 @@ def _progress(blocks: Iterator[np.ndarray], total: int, label: str) -> Iterator[
 def _report(lines: Sequence[RankingScores], options: Options, out: Path) -> None:
     header = ["data set", "encoder", "protocol", "ranking", "queries", "mAP", "95 %", "mINP"]
     header += [*(f"R-{k}" for k in CMC), "s/query"]
-    print(table([_cells(line) for line in lines], header=header))
+    say(table([_cells(line) for line in lines], header=header))
     for line in lines:
         if line.verdicts:
             verdicts, agreeing = line.verdicts, line.verdicts["agreeing"]
             swap = "" if agreeing is None else f", both orders agree on {agreeing:.1%}"
-            print(
+            say(
                 f"{line.source}, {line.encoder}, {line.protocol}: {verdicts['pairs']} pairs "
                 f"judged, {verdicts['right']:.1%} rightly, "
                 f"calibration error {verdicts['ece']:.3f}{swap}"
             )
         if line.scores["skipped"]:
-            print(f"note: {line.protocol}: {line.scores['skipped']} queries have no match")
+            say(f"note: {line.protocol}: {line.scores['skipped']} queries have no match")
     write_json(out / RANKINGS, {"options": asdict(options), "lines": lines})
-    print(f"\nall numbers: {out / RANKINGS}")
+    say(f"\nall numbers: {out / RANKINGS}")
 
 
 def _cells(line: RankingScores) -> tuple[Any, ...]:

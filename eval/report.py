@@ -26,7 +26,7 @@ import numpy as np
 
 from nontrivial.eval.rerank import fuse, reliability
 from nontrivial.manifests.answers import lettered
-from nontrivial.manifests.command import guard, option, parse, table
+from nontrivial.manifests.command import guard, option, parse, say, table
 from nontrivial.manifests.errors import BadInput
 from nontrivial.manifests.files import atomic_path, expand
 from nontrivial.manifests.page import Card, Thumbnails, images_block, render, summary, text_block
@@ -107,8 +107,8 @@ def run(options: Options) -> None:
     counts += [("questions", len(answers)), ("sampled groups", len(groups))]
     counts += [("thumbnails", len(thumbnails.data)), ("MB", round(len(page) / 1e6, 1))]
     for made in by_data_set:
-        print(f"{made['title']}\n\n{table(made['rows'], made['header'])}\n")
-    print(f"{table(counts)}\n\n{options.out}: open it in a browser")
+        say(f"{made['title']}\n\n{table(made['rows'], made['header'])}\n")
+    say(f"{table(counts)}\n\n{options.out}: open it in a browser")
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
@@ -210,12 +210,12 @@ class Tables:
 
     def root(self, stem: str) -> str | None:
         """Return the folder of a table's media; None if the table is not there."""
-        from nontrivial.manifests.parquet import read_about
+        from nontrivial.manifests.roots import media_root
 
         if self._media_root or stem not in self._paths:
             return self._media_root
         if stem not in self._roots:
-            self._roots[stem] = read_about(self._paths[stem]).get("media_root")
+            self._roots[stem] = media_root(self._paths[stem])
         return self._roots[stem]
 
     def sample(self, stem: str, id: str) -> Mapping[str, Any] | None:

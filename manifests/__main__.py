@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nontrivial.manifests.answers import LETTERS
-from nontrivial.manifests.command import LISTED, guard, option, parse, table
+from nontrivial.manifests.command import LISTED, guard, option, parse, printable, say, table
 from nontrivial.manifests.errors import BadInput, ManifestError
 from nontrivial.manifests.exports import IMPORTED, TARGETS
 from nontrivial.manifests.files import atomic_path, expand
@@ -91,9 +91,9 @@ def _validate(options: Options) -> int:
         except (BadInput, FileNotFoundError) as error:
             problems.append(error)
     if rows:
-        print(table(rows, header=("file", "table", "rows", "content digest")))
+        say(table(rows, header=("file", "table", "rows", "content digest")))
     for problem in problems:
-        print(f"error: {problem}", file=sys.stderr)
+        say(f"error: {problem}", file=sys.stderr)
     return 2 if problems else 0
 
 
@@ -134,8 +134,8 @@ def _export(options: Options) -> None:
     if options.to is None or options.out is None:
         raise BadInput(f"export needs --to ({', '.join(TARGETS)}) and --out, a folder")
     files, lacking = export(options.files, options.to, options.out, media_root=options.media_root)
-    print(table([(f"left out: {reason}", count) for reason, count in lacking.items()]))
-    print("\n".join(map(str, files)))
+    say(table([(f"left out: {reason}", count) for reason, count in lacking.items()]))
+    say("\n".join(map(str, files)))
 
 
 def _import(options: Options) -> None:
@@ -146,7 +146,7 @@ def _import(options: Options) -> None:
     path, rows = read_back(
         options.files, options.origin, options.out, media_root=options.media_root
     )
-    print(f"{path}: {rows} rows")
+    say(f"{path}: {rows} rows")
 
 
 def _tables(files: Sequence[str]) -> Iterator[tuple[Path, pa.Table]]:
@@ -155,7 +155,7 @@ def _tables(files: Sequence[str]) -> Iterator[tuple[Path, pa.Table]]:
 
     for path in expand(files):
         content = read_table(path)
-        print(f"\n{path}: {len(content)} rows")
+        say(f"\n{path}: {len(content)} rows")
         yield path, content
 
 
@@ -165,7 +165,7 @@ def _stats(options: Options) -> None:
     for path, content in _tables(options.files):
         sections = _embeddings_stats if is_embeddings(content) else _samples_stats
         for title, header, rows in chain(sections(content), _about(path)):
-            print(f"\n{title}\n{textwrap.indent(table(rows, header), '  ')}")
+            say(f"\n{title}\n{textwrap.indent(table(rows, header), '  ')}")
 
 
 def _samples_stats(content: pa.Table) -> Iterator[_Section]:
@@ -236,12 +236,12 @@ def _show(options: Options) -> None:
         if is_embeddings(content):
             fields = [name for name in content.column_names if not name.startswith(VECTOR)]
             rows = content.select(fields).slice(0, wanted).to_pylist()
-            print(table([tuple(row.values()) for row in rows], header=fields))
+            say(table([tuple(row.values()) for row in rows], header=fields))
             continue
         # Evenly spread: rows are sorted by id, so neighbours are much alike.
         step = max(1, len(content) // max(1, wanted))
         for i in range(0, min(len(content), step * wanted), step):
-            print("\n" + describe(content.slice(i, 1).to_pylist()[0]))
+            say("\n" + describe(content.slice(i, 1).to_pylist()[0]))
 
 
 def _gallery(options: Options) -> None:
@@ -258,20 +258,20 @@ def _gallery(options: Options) -> None:
     with atomic_path(out) as path:
         path.write_text(page, encoding="utf-8", errors="backslashreplace")
     for problem in list(thumbnails.problems.values())[:LISTED]:
-        print(f"no thumbnail: {problem}", file=sys.stderr)
+        say(f"no thumbnail: {problem}", file=sys.stderr)
     counts = [
         ("thumbnails", len(thumbnails.data)),
         ("media that cannot be read", len(thumbnails.problems)),
         ("media beyond --max_mb", thumbnails.left_out),
         ("MB", round(len(page) / 1e6, 1)),
     ]
-    print(f"{table(counts)}\n\n{out}: open it in a browser")
+    say(f"{table(counts)}\n\n{out}: open it in a browser")
 
 
 def _audit(options: Options) -> None:
     """Serve the rows to read until Ctrl-C; print the rates of what was read."""
     from nontrivial.manifests.audit import MARKS, error_rates, marks_file, read_marks, sample
-    from nontrivial.manifests.parquet import read_about, read_samples
+    from nontrivial.manifests.parquet import read_samples
 
     paths = expand(options.files)
     if len(paths) != 1:
@@ -280,16 +280,17 @@ def _audit(options: Options) -> None:
     rows = sample(read_samples(path).to_pylist(), max(1, count))
     if not options.rates_only:
         from nontrivial.manifests.page.auditing import audit_server
+        from nontrivial.manifests.roots import media_root
 
-        root = options.media_root or read_about(path).get("media_root")
+        root = media_root(path, options.media_root)
         server, address = audit_server(path, rows, root, int(options.max_mb * 1e6), options.port)
-        print(f"{address}\nopen it in a browser; Ctrl-C ends the audit", flush=True)
+        say(f"{address}\nopen it in a browser; Ctrl-C ends the audit", flush=True)
         with server, suppress(KeyboardInterrupt):
             server.serve_forever()
     rates = error_rates(rows, read_marks(path))
     header = ("rule", "read", *MARKS, "errors (95 %)")
-    print(table(rates, header=header) if rates else "nothing was marked yet")
-    print(f"{marks_file(path)}: the marks")
+    say(table(rates, header=header) if rates else "nothing was marked yet")
+    say(f"{marks_file(path)}: the marks")
 
 
 def _card(options: Options) -> None:
@@ -301,9 +302,9 @@ def _card(options: Options) -> None:
     out = options.out or "README.md"
     with atomic_path(out) as path:
         path.write_text(dataset_card(files), encoding="utf-8")
-    print(f"{out}: the card of {len(files)} files")
+    say(f"{out}: the card of {len(files)} files")
     if options.push_to_hub:
-        print(push_dataset(files, options.push_to_hub, private=options.private))
+        say(push_dataset(files, options.push_to_hub, private=options.private))
 
 
 def describe(row: Mapping[str, Any]) -> str:
@@ -318,7 +319,7 @@ def describe(row: Mapping[str, Any]) -> str:
     if reid:
         head += f"  {reid['kind']}: {reid['query_pid']} against {', '.join(reid['candidate_pids'])}"
     lines = [head, "  " + " | ".join(media), *("  " + line for line in block)]
-    return "\n".join(_printable(line) for line in lines)
+    return "\n".join(printable(line) for line in lines)
 
 
 def _question(text: str, options: Sequence[str], answer: Sequence[str]) -> list[str]:
@@ -337,11 +338,6 @@ def _beside(left: Sequence[str], right: Sequence[str]) -> list[str]:
         for block in (left, right)
     ]
     return [f"{a.ljust(width)}  {b}".rstrip() for a, b in zip_longest(*columns, fillvalue="")]
-
-
-def _printable(text: str) -> str:
-    """Replace control characters, with which data could write to a terminal."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 if __name__ == "__main__":

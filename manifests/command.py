@@ -19,12 +19,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import re
 import sys
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from nontrivial.manifests.errors import BadInput, WorkFailed
 
@@ -36,6 +37,10 @@ RECIPES = Path(__file__).parents[1] / "configs"
 HIDDEN = "hidden_help"  # where a parser keeps the help of a rare option
 LISTED = 20  # problems to print one by one
 MAX_CONFIG = 1 << 20  # characters of a configuration file
+_CONTROLS = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    r"\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
 _MISUSED_PATHS = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 
@@ -174,7 +179,27 @@ def tolerate(problems: Sequence[str], total: int, max_bad: float, what: str) -> 
     """Print problems that are few enough to tolerate; raise `BadInput` as `check_share` does."""
     check_share(problems, total, max_bad, what)
     if problems:
-        print(_listed(problems, total, what), file=sys.stderr)
+        say(_listed(problems, total, what), file=sys.stderr)
+
+
+def say(text: object = "", *, file: TextIO | None = None, flush: bool = False) -> None:
+    """Print lines of text, of which data may be a part: as `printable` has them."""
+    print(printable(text, lines=True), file=file, flush=flush)
+
+
+def printable(text: object, *, lines: bool = False) -> str:
+    """Return text whose control characters, with which data could write to a terminal, are escaped.
+
+    Those that turn the direction of writing, that cannot be seen, and halves of characters count as
+    well; with `lines`, ends of lines and tabs do not.
+
+    >>> printable("red\\x1b[2J"), printable("a\\nb", lines=True)
+    ('red\\\\x1b[2J', 'a\\nb')
+    """
+    kept = "\n\t" if lines else ""
+    return _CONTROLS.sub(
+        lambda found: found[0] if found[0] in kept else ascii(found[0])[1:-1], str(text)
+    )
 
 
 def guard(work: Callable[[Any], int | None], options: Any) -> int:
@@ -184,16 +209,16 @@ def guard(work: Callable[[Any], int | None], options: Any) -> int:
         sys.stdout.flush()
         return status
     except (BadInput, *_MISUSED_PATHS) as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader of a pipe, such as `head`, closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (WorkFailed, OSError) as error:
-        print(f"failed: {error}", file=sys.stderr)
+        say(f"failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on from here", file=sys.stderr)
+        say("interrupted: the same command goes on from here", file=sys.stderr)
         return 130
 
 
@@ -252,7 +277,7 @@ def _in_order(cls: type) -> list[dataclasses.Field]:
 
 
 def _listed(problems: Sequence[str], total: int, what: str) -> str:
-    shown = "".join(f"\n  {problem}" for problem in problems[:LISTED])
+    shown = "".join(f"\n  {printable(problem)}" for problem in problems[:LISTED])
     more = f"\n  and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
     return f"{len(problems)} of {total} {what}:{shown}{more}"
 
@@ -331,4 +356,4 @@ def _is_number(value: Any) -> bool:
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.3f}"
-    return "" if value is None else str(value)
+    return "" if value is None else printable(value)

@@ -34,6 +34,11 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def cache_folder() -> Path:
+    """Return the folder of what is remembered: NONTRIVIAL_CACHE, or ~/.cache/nontrivial."""
+    return Path(os.environ.get("NONTRIVIAL_CACHE") or Path.home() / ".cache" / "nontrivial")
+
+
 @contextlib.contextmanager
 def claim(path: str | os.PathLike) -> Iterator[None]:
     """Hold the lock for writing `path`; raise `BadInput` if another process holds it."""

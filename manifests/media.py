@@ -63,6 +63,7 @@ class Clip:
 def resolve(root: str | os.PathLike, path: str) -> Path:
     """Return `path` under `root`, with links followed; an absolute path must lie under it, too.
 
+    In a snapshot of the Hub's cache, files are links to the blobs beside it, which are its own.
     Raises `MediaError` for a path that leads outside the root.
     """
     base = Path(root).resolve()
@@ -70,9 +71,17 @@ def resolve(root: str | os.PathLike, path: str) -> Path:
         target = (base / path).resolve()
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL, a long name
         raise MediaError(f"media path {path!r} cannot be followed ({error})") from error
-    if target != base and base not in target.parents:
+    if not (target.is_relative_to(base) or _is_blob(target, base)):
         raise MediaError(f"media path {path!r} leads outside its root {base}; it is not followed")
     return target
+
+
+def _is_blob(target: Path, base: Path) -> bool:
+    """True for a blob of the snapshot in the Hub's cache that `base` is, or lies in."""
+    for folder in (base, *base.parents):
+        if folder.parent.name == "snapshots":
+            return target.parent == folder.parent.parent / "blobs"
+    return False
 
 
 class NameIndex:

@@ -13,7 +13,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from nontrivial.manifests.command import RECIPES, guard, table
+from nontrivial.manifests.command import RECIPES, guard, say, table
 from nontrivial.manifests.errors import BadInput
 
 COMMANDS = {
@@ -37,14 +37,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, *words = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
         rows = [(f"  {command}", does) for command, (_, does) in COMMANDS.items()]
-        print(f"{__doc__}\n{table([*rows, ('  recipes', 'list recipes and their folder')])}")
+        say(f"{__doc__}\n{table([*rows, ('  recipes', 'list recipes and their folder')])}")
         return 0
     if name == "recipes":
         return guard(_recipes, words)
     command = name.replace("_", "-")
     if command not in COMMANDS:
         known = ", ".join([*COMMANDS, "recipes"])
-        print(f"error: {name}: no such command; the commands are {known}", file=sys.stderr)
+        say(f"error: {name}: no such command; the commands are {known}", file=sys.stderr)
         return 2
     return importlib.import_module(f"nontrivial.{COMMANDS[command][0]}").main(words)
 
@@ -57,7 +57,7 @@ def _recipes(words: Sequence[str]) -> None:
     for path in sorted(RECIPES.glob("*.yaml")):
         first = path.read_text(encoding="utf-8").splitlines()[0]
         rows.append((f"recipe:{path.stem}", first.lstrip("# ")))
-    print(f"{table(rows)}\n\nfolder, with files for accelerate: {RECIPES}")
+    say(f"{table(rows)}\n\nfolder, with files for accelerate: {RECIPES}")
 
 
 if __name__ == "__main__":

@@ -20,10 +20,11 @@ import torch
 from PIL import Image
 from torch.nn.functional import pad
 
-from nontrivial.manifests.command import check_share, table
+from nontrivial.manifests.command import check_share, printable, say, table
 from nontrivial.manifests.errors import BadInput
 from nontrivial.manifests.media import Clip, MediaError
-from nontrivial.manifests.parquet import read_about, read_samples
+from nontrivial.manifests.parquet import read_samples
+from nontrivial.manifests.roots import media_root as root_of
 from nontrivial.models.inputs import encode, load_media
 from nontrivial.models.positions import prompt_positions
 from nontrivial.train.options import DataOptions
@@ -78,9 +79,9 @@ class Samples:
         """Print the number of samples by task and of those left out; name the damaged ones."""
         tasks = Counter(f"{row['task']} samples" for row in self.rows)
         left_out = [("other splits", self.other_splits), ("damaged media", len(self.damaged))]
-        print(table(sorted(tasks.items()) + [(f"left out: {why}", n) for why, n in left_out]))
+        say(table(sorted(tasks.items()) + [(f"left out: {why}", n) for why, n in left_out]))
         for name, reason in self.damaged:
-            print(f"  {name}: {reason}")
+            say(f"  {name}: {reason}")
 
 
 def read_manifests(
@@ -90,12 +91,13 @@ def read_manifests(
     split: str | None = "train",
     style: str = "think",
 ) -> Samples:
-    """Read the rows of one split of all manifests; `media_root` wins over the recorded ones.
+    """Read the rows of one split of all manifests; `media_root` wins over the recorded ones
+    (manifests.roots).
 
     Without a split, those of all but "train". `style` is that of the prompts (manifests.prompts).
 
     Raises `FileNotFoundError` for a missing file, `ManifestError` for one that breaks the contract,
-    and `BadInput` where no row is left or two rows have the same id.
+    and `BadInput` where no row is left, two rows have the same id, or a root is not believed.
     """
     rows: list[Sample] = []
     origin: dict[str, str] = {}
@@ -104,7 +106,7 @@ def read_manifests(
         if not Path(path).is_file():
             hint = "the pattern matched nothing" if "*" in str(path) else "no such file"
             raise FileNotFoundError(f"{path}: {hint}; builders write manifests/*.parquet")
-        root = media_root or read_about(path).get("media_root")
+        root = root_of(path, media_root)
         for row in read_samples(path).to_pylist():
             if row["split"] == "train" if split is None else row["split"] != split:
                 others += 1
@@ -245,7 +247,7 @@ class Stock:
                 return rows, self.encode(rows)
             except UnfitError as error:
                 self.lost[error.key] = str(error)
-                logger.warning("%s; another sample takes its place", error)
+                logger.warning("%s; another sample takes its place", printable(error))
                 listed = list(self.lost.values())
                 share = self.encode.options.max_bad
                 check_share(listed, len(self.samples), share, "samples can't be shown")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from nontrivial.manifests.command import table
+from nontrivial.manifests.command import say, table
 from nontrivial.manifests.prompts import target_text
 from nontrivial.models.policy import (
     empty_policy,
@@ -54,7 +54,7 @@ def report(job: Job) -> None:
     numbers = [parameter.numel() for parameter in model.parameters()]
     trained = [p.numel() for p in model.parameters() if p.requires_grad]
     types = sorted({str(p.dtype).removeprefix("torch.") for p in model.parameters()})
-    print(
+    say(
         table(
             [
                 ("policy", f"{job.model_args.model_name_or_path}, {' and '.join(types)}"),
@@ -72,12 +72,12 @@ def report(job: Job) -> None:
     parts = estimate(model, shape, setting)
     peak = parts.pop("peak")
     rows = [(part, f"{size / 2**30:.2f}") for part, size in parts.items() if size]
-    print("\nmemory of a device, GiB; an estimate")
-    print(table([*rows, ("most at once", f"{peak / 2**30:.2f}")]))
+    say("\nmemory of a device, GiB; an estimate")
+    say(table([*rows, ("most at once", f"{peak / 2**30:.2f}")]))
     if torch.cuda.is_available():
         room = torch.cuda.get_device_properties(0).total_memory
         verdict = "fits" if peak < 0.95 * room else "does not fit"
-        print(f"this GPU has {room / 2**30:.0f} GiB: it {verdict}")
+        say(f"this GPU has {room / 2**30:.0f} GiB: it {verdict}")
 
 
 def prepared(job: Job, name: str) -> Any:

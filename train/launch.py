@@ -134,7 +134,7 @@ def prepare(
     if args.process_index == 0:
         samples.report()
         if held_out:
-            print(f"evaluating on {len(held_out.rows)} held-out samples")
+            command.say(f"evaluating on {len(held_out.rows)} held-out samples")
     return Job(own, args, model_args, samples, held_out)
 
 
@@ -300,13 +300,13 @@ def finish(trainer: StrictResume, job: Job, *, reported: Sequence[str]) -> None:
             if not is_whole(args.output_dir, done):
                 write_from(checkpoint, trainer, args.output_dir)
             if first:
-                print(
+                command.say(
                     f"{args.output_dir}: finished after {done} steps, nothing was trained; "
                     "more with --max_steps, anew with --restart"
                 )
             return
         if checkpoint and first:
-            print(f"resuming from {checkpoint}")
+            command.say(f"resuming from {checkpoint}")
         signals = StopOnSignal(trainer.used_up) if args.world_size == 1 else None
         if signals:
             trainer.add_callback(signals)
@@ -322,7 +322,7 @@ def finish(trainer: StrictResume, job: Job, *, reported: Sequence[str]) -> None:
             )
         write(trainer, args.output_dir)
     if first:
-        print(command.table(summary(trainer, reported)))
+        command.say(command.table(summary(trainer, reported)))
 
 
 def steps_done(checkpoint: str, args: TrainingArguments) -> int | None:

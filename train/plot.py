@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nontrivial.manifests.command import guard, option, parse, table
+from nontrivial.manifests.command import guard, option, parse, say, table
 from nontrivial.manifests.errors import BadInput
 from nontrivial.manifests.files import atomic_path
 from nontrivial.manifests.runs import GROUPS, LOG, PARTS, SHARE, STATE, JsonLines, read_json
@@ -78,11 +78,11 @@ def run(options: Options) -> None:
     if options.follow:
         follow(options.runs, picture, smooth=options.smooth)
     plot(options.runs, picture, smooth=options.smooth)
-    print(table(summary(options.runs, options.smooth), header=("run", "logged", "first", "last")))
-    print(f"\ncurves: {picture}")
+    say(table(summary(options.runs, options.smooth), header=("run", "logged", "first", "last")))
+    say(f"\ncurves: {picture}")
     if options.group:
         plot_group(options.runs[0], options.group)
-        print(f"a group's tokens: {options.group}")
+        say(f"a group's tokens: {options.group}")
 
 
 def plot(runs: Sequence[str | Path], picture: str | Path, *, smooth: int = 10) -> None:
@@ -193,7 +193,7 @@ def follow(
     page = picture.with_suffix(".html")
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(PAGE.format(picture=html.escape(picture.name, quote=True), every=every))
-    print(f"following {', '.join(map(str, runs))}: {page}; ctrl-C ends it")
+    say(f"following {', '.join(map(str, runs))}: {page}; ctrl-C ends it")
     drawn: list[int] = []
     try:
         while True:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import random
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nontrivial.manifests.command import check_share
+from nontrivial.manifests.files import cache_folder
 from nontrivial.manifests.media import MediaError, source_of
 from nontrivial.models.inputs import load_media
 from nontrivial.train.data import Samples
@@ -93,8 +93,7 @@ class Whole:
 
 def cache_file() -> Path:
     """Return the file that remembers whole media."""
-    folder = os.environ.get("NONTRIVIAL_CACHE") or Path.home() / ".cache" / "nontrivial"
-    return Path(folder, "whole_media.sqlite")
+    return cache_folder() / "whole_media.sqlite"
 
 
 def _problems(items: Sequence[tuple[Any, Sample]], options: DataOptions) -> dict[Any, str]:

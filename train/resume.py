@@ -12,6 +12,8 @@ from torch import nn
 from transformers import Trainer, TrainerCallback
 from trl.trainer.utils import RepeatSampler
 
+from nontrivial.manifests.command import say
+
 
 class StrictResume(Trainer):
     """A Trainer that loads every weight of a checkpoint, or fails.
@@ -90,7 +92,7 @@ class StopOnSignal(TrainerCallback):
 
     def _asked(self, number: int, _frame: Any) -> None:
         self.stopped = signal.Signals(number).name
-        print(f"{self.stopped}: writing a checkpoint after this step; again to end at once")
+        say(f"{self.stopped}: writing a checkpoint after this step; again to end at once")
         self.restore()
 
     def restore(self) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nontrivial.builders.reid.sources import SOURCES, names_of, read_source
 from nontrivial.builders.reid.vector_cache import VectorCache, file_key
-from nontrivial.manifests.command import check_share, option
+from nontrivial.manifests.command import check_share, option, printable
 from nontrivial.manifests.errors import BadInput, require
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def embed(frame: pl.DataFrame, encoders: Sequence[Encoder], options: ImageOption
         images = [(keys[row], paths[row]) for row in rows]
         _fill(_Job(lacking, images, options, leave_out), caches)
     for reason in damaged.values():
-        logger.warning("left out: %s", reason)
+        logger.warning("left out: %s", printable(reason))
     whole = [path not in damaged for path in paths]
     keys = list(itertools.compress(keys, whole))
     vectors = {name: cache.read(keys) for name, cache in caches.items()}

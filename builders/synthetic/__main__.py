@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nontrivial.builders.truth import FILE as TRUTH
-from nontrivial.manifests.command import guard, option, parse, table
+from nontrivial.manifests.command import guard, option, parse, say, table
 from nontrivial.manifests.errors import BadInput, require
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ def run(options: Options) -> None:
             rows.append((f"CLEVRER layout, {split}", asked, f"questions on {count} clips"))
             truth += facts
         _write_rows(truth, out / CLEVRER / TRUTH)
-    print(table(rows))
-    print(f"written to {out}/")
+    say(table(rows))
+    say(f"written to {out}/")
 
 
 def write_people(folder: Path, options: Options) -> int:

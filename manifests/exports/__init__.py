@@ -66,14 +66,15 @@ def export(
     files: Sequence[str], to: str, out: str | Path, *, media_root: str | None = None
 ) -> tuple[list[Path], Counter[str]]:
     """Write manifests in the format `to`; return the files, and the rows left out, by reason."""
-    from nontrivial.manifests.parquet import read_about, read_samples
+    from nontrivial.manifests.parquet import read_samples
+    from nontrivial.manifests.roots import media_root as root_of
     from nontrivial.manifests.schema import iterate
 
     of_target, folder = target(to), Path(out)
     written: list[Path] = []
     lacking: Counter[str] = Counter()
     for path in expand(files):
-        root = media_root or read_about(path).get("media_root")
+        root = root_of(path, media_root)
         rows = []
         for sample in iterate(read_samples(path)):
             named = _row(sample, lambda item: item["path"] or "")

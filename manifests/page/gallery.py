@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nontrivial.manifests.answers import LETTERS
+from nontrivial.manifests.command import printable
 from nontrivial.manifests.errors import BadInput
 from nontrivial.manifests.media import Root
 from nontrivial.manifests.page import (
@@ -23,7 +24,8 @@ from nontrivial.manifests.page import (
     summary,
     text_block,
 )
-from nontrivial.manifests.parquet import read_about, read_samples, read_table
+from nontrivial.manifests.parquet import read_samples, read_table
+from nontrivial.manifests.roots import media_root as root_of
 from nontrivial.manifests.schema import is_embeddings, iterate
 
 if TYPE_CHECKING:
@@ -46,10 +48,10 @@ def gallery_page(
     cards, counts = [], []
     for path in paths:
         content, card_of = _read(path)
-        root = media_root or read_about(path).get("media_root")
+        root = root_of(path, media_root)
         chosen = _spread(content, rows)
         shown = iterate(chosen, batch=64)
-        for row in tqdm(shown, total=len(chosen), unit="row", desc=path.stem):
+        for row in tqdm(shown, total=len(chosen), unit="row", desc=printable(path.stem)):
             cards.append(card_of(row, path.stem, root, thumbnails))
         counts.append((str(path), len(content), len(chosen)))
     notes = thumbnail_notes(thumbnails)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from nontrivial.manifests import command, errors
-from nontrivial.manifests.command import guard, option, parse, table
+from nontrivial.manifests.command import guard, option, parse, printable, table, tolerate
 from nontrivial.manifests.errors import BadInput, WorkFailed, require
+
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass
@@ -173,3 +177,47 @@ def test_tables_align_numbers_to_the_right():
         "a         1     50.0%",
         "bb  -20.500  3   5.0%",
     ]
+
+
+CONTROLS = [
+    *map(chr, [*range(32), *range(127, 160), 0xAD, 0x61C, 0x200B, 0x200E, 0x2028, 0x202E]),
+    *map(chr, [0x2066, 0x2069, 0xFEFF, 0xD800, 0xDCFF, 0xE0041]),
+]
+
+
+def test_control_characters_are_seen_and_others_stay_as_they_are():
+    shown = printable("".join(CONTROLS))
+    assert shown.isascii()
+    assert shown.isprintable()
+    assert shown.startswith(r"\x00\x01")
+    for words in ("Café 東京 👩\u200d👧 می\u200cخواهم a\xa0b \\x1b", "é" * 3):
+        assert printable(words) == words
+    assert printable("a\n\tb\x1b[0m\r", lines=True) == "a\n\tb\\x1b[0m\\r"
+
+
+@pytest.mark.parametrize("error", [BadInput, WorkFailed, OSError])
+def test_no_error_writes_to_the_terminal_what_data_say(error, capsys):
+    def work(_):
+        tolerate(["clip\x1b]0;owned\x07\n.mp4"], 1, 1.0, "clips are bad")
+        raise error("m.parquet: row '\u202etxt.exe\x9b2J'")
+
+    guard(work, None)
+    shown = capsys.readouterr().err
+    assert r"clip\x1b]0;owned\x07\n.mp4" in shown
+    assert r"row '\u202etxt.exe\x9b2J'" in shown
+    assert shown.replace("\n", "").isprintable()
+
+
+def test_everything_is_said_through_one_function():
+    """`say`, `table` and `guard` clean what they print; a bare `print` would not."""
+    rooms = [ROOT / room for room in ("manifests", "models", "builders", "train", "eval")]
+    files = {file for room in [*rooms, ROOT / "nontrivial"] for file in room.glob("**/*.py")}
+    assert len(files) > 100
+    bare = [
+        f"{file.relative_to(ROOT)}:{node.lineno}"
+        for file in sorted(files)
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"
+        if file.name != "command.py"
+    ]
+    assert bare == []

@@ -112,12 +112,22 @@ def test_rows_are_shown_as_many_as_asked_for(folder, capsys):
     assert "b.jpg" in capsys.readouterr().out
 
 
-def test_data_cannot_write_to_the_terminal(tmp_path, capsys):
-    write_samples(samples_table([reid_pair(question="\x1b[2J red")]), tmp_path / "m.parquet", {})
-    assert main(["show", str(tmp_path / "m.parquet")]) == 0
-    shown = capsys.readouterr().out
-    assert "\x1b" not in shown
-    assert "[2J red" in shown
+@pytest.mark.parametrize("action", ["show", "stats", "validate"])
+def test_data_cannot_write_to_the_terminal(tmp_path, capsys, action):
+    evil = "\x1b[2J\u202ered\n"
+    row = video_question(
+        evil, source=evil, group=evil, question=evil, options=[evil, "b", "c", "d"]
+    )
+    row["qa"] |= {"family": evil, "rule": evil, "original_question": evil}
+    path = tmp_path / "\x1b[2Jm.parquet"
+    write_samples(samples_table([row]), path, {"note": evil, evil: "note"})
+    assert main([action, str(path)]) == 0
+    row |= {"answer": ["Z"], "split": evil}
+    write_unchecked([row], tmp_path / "\x1b[2Jbad.parquet")
+    assert main([action, str(tmp_path / "*bad.parquet")]) == (2 if action == "validate" else 0)
+    shown = "".join(capsys.readouterr())
+    assert shown.replace("\n", "").isprintable()
+    assert r"\x1b[2J" in shown
 
 
 def test_bad_usage_exits_with_2(tmp_path, capsys):
