@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from nontrivial.builders.qa.benches import ANSWERS, NAMES, SHORT, SPLITS
 from nontrivial.manifests.command import check_share, guard, option, parse, say, table
 from nontrivial.manifests.errors import BadInput, require
+from nontrivial.manifests.left_out import HELP, LeftOut
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,6 +73,7 @@ class Options:
         "text encoder (Hub name or folder) that finds paraphrases of the right option", default=None
     )
     holdout: float = option("share of the training videos to hold out as a val split", default=0.0)
+    exclude: str | None = option(HELP, default=None)
     seed: int = option("seed of all random choices", default=0)
     out: str = option("folder of the manifests", default="manifests")
     media_by_name: bool = option("find media by file name anywhere under --root", default=False)
@@ -103,7 +105,7 @@ def build(options: Options) -> None:
     from nontrivial.builders.qa.clips import locate
     from nontrivial.builders.qa.questions import assemble
 
-    root = Path(options.root)
+    excluded, root = LeftOut(options.exclude), Path(options.root)
     loaded = load(
         options.bench,
         root,
@@ -125,11 +127,20 @@ def build(options: Options) -> None:
         raise BadInput(f"{options.bench}: no usable question among {loaded.records} records")
     decided = with_split(formed(located.frame, options), options)
     counts = count(loaded, located, decided)
-    samples = assemble(decided, source=options.bench, seed=options.seed)
+    samples = without(assemble(decided, source=options.bench, seed=options.seed), excluded)
     del loaded, located, decided
     about = describe(options, counts, samples)
     report(about)
+    excluded.report()
     write(samples, about, options)
+
+
+def without(samples: pa.Table, excluded: LeftOut) -> pa.Table:
+    """Return the samples that are not left out; raise `BadInput` where none is."""
+    kept = [excluded.keeps(name) for name in samples["id"].to_pylist()]
+    if not any(kept):
+        raise BadInput(f"--exclude {excluded.file}: leaves out all {len(kept)} samples")
+    return samples if all(kept) else samples.filter(kept)
 
 
 def formed(frame: pl.DataFrame, options: Options) -> pl.DataFrame:

@@ -22,6 +22,7 @@ known clothes, positives are pairs in changed clothes.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -33,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 from nontrivial.builders.reid.vectors import ImageOptions
 from nontrivial.manifests.command import guard, option, parse, say, table
 from nontrivial.manifests.errors import BadInput
+from nontrivial.manifests.left_out import HELP, LeftOut
 
 if TYPE_CHECKING:
     import numpy as np
@@ -114,6 +116,7 @@ class Options(ImageOptions):
         default=None,
         rare=True,
     )
+    exclude: str | None = option(HELP, default=None)
     seed: int = option("seed of the option order and the random pairs", default=0)
     embed_media: bool = option(
         "store the images in the manifest, so that it needs no files", default=False, rare=True
@@ -145,8 +148,9 @@ def run(options: Options) -> None:
 
     _check(options)
     name_root(options.root)
+    excluded = LeftOut(options.exclude)
     with claim(target_path(options)):
-        _build(options)
+        _build(options, excluded)
 
 
 def target_path(options: Options) -> Path:
@@ -199,7 +203,7 @@ def _check(options: Options) -> None:
         raise BadInput("--pairs top: is for --split test and --form pair")
 
 
-def _build(options: Options) -> None:
+def _build(options: Options, excluded: LeftOut) -> None:
     from nontrivial.builders.reid.pairs import quotas
     from nontrivial.builders.reid.sources import names_of
     from nontrivial.builders.reid.sources.data_set import QUERY, TRAIN
@@ -223,13 +227,22 @@ def _build(options: Options) -> None:
         _part(*item, {encoder.name for encoder in control}, options)
         for item in zip(names_of(options.source), sources, embedded, budgets, strict=True)
     ]
-    rows = _samples(options, parts, "+".join(encoder.name for encoder in encoders))
+    encoder = "+".join(encoder.name for encoder in encoders)
+    chosen = [
+        _without(part, _samples_of(part, options, encoder), excluded, options) for part in parts
+    ]
+    parts, rows = [part for part, _ in chosen], [row for _, rows in chosen for row in rows]
+    if not rows:
+        raise BadInput(_nothing_to_pair(parts, excluded))
+    if options.embed_media:
+        _embed(rows, options.root)
     about = _about(options, parts)
     about["encoders"] = {encoder.name: encoder.digest for encoder in encoders}
     digest = write_samples(samples_table(rows), target_path(options), about)
     if _doubting(options):
         _write_quarantine(options, parts, about)
     _report(options, rows, about, digest)
+    excluded.report()
 
 
 def _check_form(options: Options, parts: Sequence[Embedded]) -> None:
@@ -317,19 +330,41 @@ def read_truth(images: ImageList, root: str) -> dict[str, list[str]]:
     return {f"{folder}/{path}": attributes for path, attributes in known.items()}
 
 
-def _samples(options: Options, parts: Sequence[Part], encoder: str) -> list[dict[str, Any]]:
-    rows = [row for part in parts for row in _samples_of(part, options, encoder)]
-    if not rows:
-        raise BadInput(_nothing_to_pair(parts))
-    if options.embed_media:
-        from nontrivial.manifests.media import resolve
+def _embed(rows: Sequence[Mapping[str, Any]], root: str) -> None:
+    """Put the images into the rows."""
+    from nontrivial.manifests.media import resolve
 
-        for image in (image for row in rows for image in row["images"]):
-            image["bytes"] = resolve(options.root, image["path"]).read_bytes()
-    return rows
+    for image in (image for row in rows for image in row["images"]):
+        image["bytes"] = resolve(root, image["path"]).read_bytes()
 
 
-def _nothing_to_pair(parts: Sequence[Part]) -> str:
+def _without(
+    part: Part, samples: Iterator[dict[str, Any]], excluded: LeftOut, options: Options
+) -> tuple[Part, list[dict[str, Any]]]:
+    """Return a part and its samples, both without what is left out.
+
+    Other samples stay as they were, but for the name of a twin that is gone.
+    """
+    rows = list(samples)
+    kept = [excluded.keeps(row["id"]) for row in rows]
+    if all(kept):
+        return part, rows
+    if options.form == "choice":  # a sample has all pairs of an anchor
+        number = part.pairs["anchor"].rle_id().to_list()
+    else:
+        number = list(range(len(part.pairs)))
+    of_a_number = 2 if options.both_orders else 1
+    left = {place // of_a_number for place, keep in enumerate(kept) if keep}
+    rows = list(itertools.compress(rows, kept))
+    for row in rows:
+        if row["reid"].get("twin") in excluded.ids:
+            row["reid"]["twin"] = None
+    return replace(part, pairs=part.pairs.filter([n in left for n in number])), rows
+
+
+def _nothing_to_pair(parts: Sequence[Part], excluded: LeftOut) -> str:
+    if excluded.met:
+        return f"--exclude {excluded.file}: leaves out all {len(excluded.met)} samples"
     met = [part for part in parts if part.mined and part.mined.counts["positives"]]
     if not met:
         return "no identity was seen by two cameras: there is nothing to pair"

@@ -40,6 +40,7 @@ from nontrivial.manifests.command import (
 )
 from nontrivial.manifests.errors import BadInput, WorkFailed
 from nontrivial.manifests.files import claim, expand
+from nontrivial.manifests.left_out import HELP, LeftOut
 from nontrivial.manifests.runs import ANSWERS, SCORED, JsonLines, settings_digest, write_json
 from nontrivial.models.inputs import View
 from nontrivial.models.policy import EMBEDDED, weight_files
@@ -66,6 +67,7 @@ class Options(PolicyOptions, View):
     )
     out: str = option("folder for completions and the summary", default="runs/eval")
     split: str | None = option("only rows of this split", default=None)
+    exclude: str | None = option(HELP, default=None)
     limit: int | None = option("most rows of each manifest, picked by id", default=None)
     sample: bool = option("sample completions instead of greedy decoding", default=False)
     draws: int = option(
@@ -92,20 +94,22 @@ def run(options: Options) -> None:
         raise BadInput(
             f"results are named after their manifests, which need different names: {paths}"
         )
+    excluded = LeftOut(options.exclude)
     drawn: dict[str, Drawn] = {}
     with claim(out / ANSWERS):
         if options.predictions:
-            scored = _score_predictions(options, paths, Path(options.predictions))
+            scored = _score_predictions(options, paths, excluded)
         elif paths:
             answering = _Answering(options, out)
             scored = {}
             for path in paths:
-                samples = _samples(path, options)
+                samples = _samples(path, options, excluded)
                 scored[path.stem] = answering.scored(path, samples)
                 if options.draws:
                     drawn[path.stem] = answering.drawn(path, samples)
         else:
             raise BadInput("nothing to score: name manifests, or completions with --predictions")
+        excluded.report()
         _report(scored, drawn, options, paths, out)
 
 
@@ -208,24 +212,28 @@ def _answer(
 
 
 def _score_predictions(
-    options: Options, paths: Sequence[Path], predictions: Path
+    options: Options, paths: Sequence[Path], excluded: LeftOut
 ) -> dict[str, list[Answered]]:
     """Score completions made elsewhere; return the scores by manifest, or by the log's name."""
+    predictions = Path(options.predictions or "")
     if is_published(predictions):
-        return {predictions.stem: _score_log(options, predictions)}
+        return {predictions.stem: _score_log(options, predictions, excluded)}
     if not paths:
         raise BadInput(
             f"{predictions} holds completions without their questions: name their manifests too"
         )
     completions = read_completions(predictions)
-    return {path.stem: _score(_samples(path, options), completions, options) for path in paths}
+    return {
+        path.stem: _score(_samples(path, options, excluded), completions, options) for path in paths
+    }
 
 
-def _score_log(options: Options, log: Path) -> list[Answered]:
+def _score_log(options: Options, log: Path, excluded: LeftOut) -> list[Answered]:
     """Score a published log, and print where its own scores differ."""
     from nontrivial.eval.choices import answered
 
-    rows = read_published(log)[: options.limit]
+    rows = [row for row in read_published(log) if excluded.keeps(row.sample["id"])]
+    rows = rows[: options.limit]
     need_block = bool(options.need_block)
     scored = [answered(row.sample, row.completion, need_block=need_block) for row in rows]
     given = [(row, new) for row, new in zip(rows, scored, strict=True) if row.score is not None]
@@ -238,7 +246,7 @@ def _score_log(options: Options, log: Path) -> list[Answered]:
     return scored
 
 
-def _samples(path: Path, options: Options) -> list[Sample]:
+def _samples(path: Path, options: Options, excluded: LeftOut) -> list[Sample]:
     """Return the rows to answer; a larger limit keeps the rows of a smaller one."""
     from nontrivial.manifests.parquet import read_samples
     from nontrivial.manifests.schema import iterate
@@ -248,6 +256,9 @@ def _samples(path: Path, options: Options) -> list[Sample]:
     ]
     if not rows:
         raise BadInput(f"{path}: has no rows of split {options.split!r}")
+    rows = [row for row in rows if excluded.keeps(row["id"])]
+    if not rows:
+        raise BadInput(f"{path}: --exclude {excluded.file} leaves out all its rows")
     rows.sort(key=lambda row: zlib.crc32(row["id"].encode()))
     return rows[: options.limit]
 

@@ -22,6 +22,7 @@ from torch.nn.functional import pad
 
 from nontrivial.manifests.command import check_share, printable, say, table
 from nontrivial.manifests.errors import BadInput
+from nontrivial.manifests.left_out import LeftOut
 from nontrivial.manifests.media import Clip, MediaError
 from nontrivial.manifests.parquet import read_samples
 from nontrivial.manifests.roots import media_root as root_of
@@ -90,11 +91,13 @@ def read_manifests(
     media_root: str | None = None,
     split: str | None = "train",
     style: str = "think",
+    excluded: LeftOut | None = None,
 ) -> Samples:
     """Read the rows of one split of all manifests; `media_root` wins over the recorded ones
     (manifests.roots).
 
     Without a split, those of all but "train". `style` is that of the prompts (manifests.prompts).
+    Rows that are `excluded` are as if they were not there.
 
     Raises `FileNotFoundError` for a missing file, `ManifestError` for one that breaks the contract,
     and `BadInput` where no row is left, two rows have the same id, or a root is not believed.
@@ -111,6 +114,8 @@ def read_manifests(
             if row["split"] == "train" if split is None else row["split"] != split:
                 others += 1
                 continue
+            if excluded is not None and not excluded.keeps(row["id"]):
+                continue
             if row["id"] in origin:
                 raise BadInput(f"{path}: id {row['id']!r} is already in {origin[row['id']]}")
             origin[row["id"]] = path
@@ -118,7 +123,10 @@ def read_manifests(
             rows.append(as_sample(row, len(rows), root, style))
     if not rows:
         wanted = f"has split {split!r}" if split else "is of another split than 'train'"
-        raise BadInput(f"{' '.join(paths)}: none of {others} rows {wanted}")
+        if excluded and excluded.met:
+            wanted += f" and is left by --exclude {excluded.file}"
+        total = others + (len(excluded.met) if excluded else 0)
+        raise BadInput(f"{' '.join(paths)}: none of {total} rows {wanted}")
     return Samples(rows, others, digest=digest.hexdigest())
 
 

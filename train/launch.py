@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from nontrivial.manifests import command
 from nontrivial.manifests.errors import BadInput, WorkFailed
 from nontrivial.manifests.files import atomic_path, claim
+from nontrivial.manifests.left_out import LeftOut
 from nontrivial.manifests.runs import OPTIONS, STATE, read_json, write_json
 from nontrivial.models.policy import EMBEDDED, ORIGIN
 
@@ -44,6 +45,7 @@ HARMLESS = {
     "eval_manifests",
     "eval_steps",
     "eval_strategy",
+    "exclude",  # the samples' digest tells what is left
     "greater_is_better",
     "keep_best",
     "load_best_model_at_end",
@@ -128,11 +130,15 @@ def prepare(
     if model_args.dtype is None:
         adapted = model_args.use_peft and not is_embedded(model_args.model_name_or_path)
         model_args.dtype = "bfloat16" if adapted else "float32"
-    samples = read_manifests(manifests, media_root=args.media_root, style=args.prompt)
+    excluded = LeftOut(own.exclude)
+    samples = read_manifests(
+        manifests, media_root=args.media_root, style=args.prompt, excluded=excluded
+    )
     samples = check_media(samples, args, args.world_size, args.process_index)
-    held_out = held_out_of(samples, args)
+    held_out = held_out_of(samples, args, excluded)
     if args.process_index == 0:
         samples.report()
+        excluded.report()
         if held_out:
             command.say(f"evaluating on {len(held_out.rows)} held-out samples")
     return Job(own, args, model_args, samples, held_out)
@@ -182,7 +188,7 @@ def dry(job: Job) -> bool:
     return job.script.dry_run
 
 
-def held_out_of(samples: Samples, args: Any) -> Samples | None:
+def held_out_of(samples: Samples, args: Any, excluded: LeftOut) -> Samples | None:
     """Return the samples of `eval_manifests`, whose media are whole, if any are given.
 
     Logs a WARNING where they share a video or a person with the samples that are trained on.
@@ -193,7 +199,9 @@ def held_out_of(samples: Samples, args: Any) -> Samples | None:
     given = getattr(args, "eval_manifests", None)
     if not given:
         return None
-    read = read_manifests(given, media_root=args.media_root, split=None, style=args.prompt)
+    read = read_manifests(
+        given, media_root=args.media_root, split=None, style=args.prompt, excluded=excluded
+    )
     if args.eval_limit:  # as `eval.qa --limit` picks them
         by_id = sorted(read.rows, key=lambda row: zlib.crc32(row["id"].encode()))
         read.rows = by_id[: args.eval_limit]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from nontrivial.manifests.left_out import HELP
 from nontrivial.models.inputs import View
 
 BEST = "eval_exact_accuracy"  # the held-out score by which policies are compared
@@ -49,6 +50,7 @@ class DataOptions(View):
 class RunOptions:
     """Options of the start of a run."""
 
+    exclude: str | None = option(None, f"{HELP[0].upper()}{HELP[1:]}.")
     restart: bool = option(False, "Remove the checkpoints in output_dir, instead of resuming.")
     dry_run: bool = option(
         False, "Read everything, print the settings and an estimate of memory, and train nothing."

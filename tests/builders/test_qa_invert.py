@@ -376,3 +376,16 @@ def test_the_wrong_option_may_stand_at_any_letter(tmp_path):
             places.update(set("ABCDE"[: len(row["options"])]) - set(row["answer"]))
     assert places["A"] + places["B"] + places["C"] >= 60
     assert max(places[x] for x in "ABC") < 1.6 * min(places[x] for x in "ABC")
+
+
+def test_excluded_samples_are_left_out_and_all_others_stay_as_they_were(tmp_path, capsys):
+    write_clevrer(tmp_path)
+    before = samples(build(tmp_path))
+    gone = {before[0]["id"], before[-1]["id"]}
+    (tmp_path / "ids.txt").write_text("\n".join([*gone, "nobody", ""]))
+    path = build(tmp_path, "--exclude", tmp_path / "ids.txt")
+    assert samples(path) == [row for row in before if row["id"] not in gone]
+    assert "left out 2 samples; 1 of its 3 ids name no sample" in capsys.readouterr().out
+    (tmp_path / "ids.txt").write_text("\n".join(row["id"] for row in before))
+    build(tmp_path, "--exclude", tmp_path / "ids.txt", status=2)
+    assert f"leaves out all {len(before)} samples" in capsys.readouterr().err

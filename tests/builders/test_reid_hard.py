@@ -286,3 +286,26 @@ def test_one_camera_gives_nothing_to_pair(tmp_path, capsys):
             image.unlink()
     assert run(tmp_path / "data", tmp_path) == 2
     assert "no identity was seen by two cameras" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [(), ("--both_orders",), ("--form", "choice", "--pairs", "random")],
+    ids=["pair", "both orders", "choice"],
+)
+def test_excluded_samples_are_left_out_and_no_other_names_them(data, tmp_path, capsys, words):
+    name = "random_choice" if "choice" in words else "hard"
+    path = tmp_path / f"market1501_reid_{name}.parquet"
+    assert run(data, tmp_path, *words) == 0
+    before, counted = rows_of(path), read_about(path)["coverage"]
+    gone = {row["id"] for row in before[:3]}
+    (tmp_path / "ids.txt").write_text("\n".join([*gone, "nobody"]))
+    assert run(data, tmp_path, *words, "--exclude", str(tmp_path / "ids.txt")) == 0
+    assert "left out 3 samples; 1 of its 4 ids name no sample" in capsys.readouterr().out
+    expected = [row for row in before if row["id"] not in gone]
+    for row in expected:
+        if row["reid"]["twin"] in gone:
+            row["reid"]["twin"] = None
+    assert rows_of(path) == expected
+    if "--both_orders" not in words:  # there the other order keeps the pair
+        assert read_about(path)["coverage"] != counted

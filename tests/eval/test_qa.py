@@ -54,6 +54,16 @@ def completions(folder: Path) -> dict[str, str]:
     return {line["id"]: line["completion"] for line in lines}
 
 
+def test_excluded_samples_are_not_asked_and_unknown_ids_are_counted(evaluate, tmp_path, capsys):
+    (tmp_path / "ids.txt").write_text("pair0\r\nclip1\r\nnobody\r\n")
+    assert evaluate("--exclude", str(tmp_path / "ids.txt")) == 0
+    assert "left out 2 samples; 1 of its 3 ids name no sample" in capsys.readouterr().out
+    rest = {*(f"pair{i}" for i in range(1, 6)), "clip0"}
+    assert completions(tmp_path / "out").keys() == rest
+    assert evaluate() == 0  # only those two are left to answer
+    assert "6 of 8 are answered already" in capsys.readouterr().out
+
+
 def test_draws_tell_what_the_policy_could_answer(evaluate, tmp_path, capsys):
     assert evaluate("--draws", "3") == 0
     assert "pass@3" in capsys.readouterr().out

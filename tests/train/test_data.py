@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from nontrivial.manifests.errors import BadInput, ManifestError
+from nontrivial.manifests.left_out import LeftOut
 from nontrivial.models import inputs
 from nontrivial.models.inputs import load_media
 from nontrivial.train.data import (
@@ -58,6 +59,15 @@ def test_a_glob_without_match_and_a_file_that_is_no_manifest_are_named(tmp_path)
     other.write_bytes(b"no parquet")
     with pytest.raises(BadInput, match=r"other\.parquet"):
         read_manifests([str(other)])
+
+
+def test_a_manifest_of_which_nothing_is_left_is_refused(write_manifest, tmp_path):
+    (tmp_path / "ids.txt").write_text("pair-0\npair-1")
+    excluded = LeftOut(str(tmp_path / "ids.txt"))
+    with pytest.raises(
+        BadInput, match=r"none of 2 rows has split 'train' and is left by --exclude .*ids"
+    ):
+        read_manifests([write_manifest(pairs(2))], excluded=excluded)
 
 
 def test_a_manifest_without_train_rows_is_refused(write_manifest):

@@ -250,6 +250,22 @@ def test_changed_questions_are_another_run(run, write_manifest, capsys):
     assert "checkpoints of another run (samples: " in capsys.readouterr().err
 
 
+def test_other_exclusions_are_another_run_and_the_same_ids_are_not(run, write_manifest, capsys):
+    manifest = write_manifest(pairs(4), "pairs")
+    Path("ids.txt").write_text("pair-1\nnobody\n")
+    assert run(manifest, "--exclude=ids.txt") == 0
+    told = capsys.readouterr().out
+    assert "reid_pair samples        3" in told
+    assert "left out 1 samples; 1 of its 2 ids name no sample" in told
+    Path("same.txt").write_text("\npair-1\n")
+    assert run(manifest, "--exclude=same.txt", steps=4) == 0
+    assert "resuming from" in capsys.readouterr().out
+    Path("ids.txt").write_text("pair-2")
+    for words in ((), ("--exclude=ids.txt",)):
+        assert run(manifest, *words, steps=6) == 2
+        assert "checkpoints of another run (samples: " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("adapter", [(), ("--use_peft", "--lora_r", "4")], ids=["full", "lora"])
 def test_a_finished_run_is_finished(run, write_manifest, capsys, adapter):
     manifest = write_manifest(pairs(4), "pairs")
