@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from nontrivial.manifests.parquet import write_samples
+from nontrivial.manifests.roots import name_root
 from nontrivial.manifests.schema import samples_table
 from nontrivial.models.policy import load_policy
 from nontrivial.train.config import TokenWeightedGRPOConfig
@@ -69,7 +70,8 @@ def make_encoder(tiny_policy_dir: Path) -> Callable[..., PromptEncoder]:
 
 @pytest.fixture
 def write_manifest(tmp_path: Path, media_root: Path) -> Callable[..., str]:
-    """Write rows as a manifest that records the media root; returns its path."""
+    """Write rows as a manifest that records the media root, which a builder would have named."""
+    name_root(media_root)
 
     def write(samples: Sequence[Row], name: str = "samples") -> str:
         path = tmp_path / f"{name}.parquet"
