@@ -150,11 +150,11 @@ def _import(options: Options) -> None:
 
 
 def _tables(files: Sequence[str]) -> Iterator[tuple[Path, pa.Table]]:
-    """Read files one by one and print a heading for each."""
-    from nontrivial.manifests.parquet import read_table
+    """Read and validate files one by one and print a heading for each."""
+    from nontrivial.manifests.parquet import read_valid
 
     for path in expand(files):
-        content = read_table(path)
+        content = read_valid(path)
         say(f"\n{path}: {len(content)} rows")
         yield path, content
 
@@ -314,10 +314,11 @@ def describe(row: Mapping[str, Any]) -> str:
     block = _question(row["question"], row["options"], row["answer"])
     qa, reid = row["qa"] or {}, row["reid"] or {}
     if qa.get("inverted"):
-        original = [qa[f"original_{name}"] for name in ("question", "options", "answer")]
+        original = [qa[f"original_{name}"] or "" for name in ("question", "options", "answer")]
         block = _beside(["now:", *block], [f"before ({qa['rule']}):", *_question(*original)])
     if reid:
-        head += f"  {reid['kind']}: {reid['query_pid']} against {', '.join(reid['candidate_pids'])}"
+        candidates = ", ".join(map(str, reid["candidate_pids"] or ["nobody known"]))
+        head += f"  {reid['kind']}: {reid['query_pid']} against {candidates}"
     lines = [head, "  " + " | ".join(media), *("  " + line for line in block)]
     return "\n".join(printable(line) for line in lines)
 

@@ -26,13 +26,19 @@ from nontrivial.manifests.schema import (
     SAMPLES,
     SCHEMA_VERSION,
     datasets_features,
+    is_embeddings,
     upgraded,
     validate,
+    validate_embeddings,
 )
 
 # Rows of a row group, and of a block of the digest. Arrow cannot read a group with over 2 GiB of
 # nested bytes: 256 rows may hold 8 MiB of embedded media each.
 ROW_GROUP, WITH_MEDIA = 2**14, 256
+# A file that grows beyond `GROWTH` times its size is taken for an attack, unless it stays small.
+# Manifests grow twentyfold at most, embedded media not at all.
+GROWTH, SMALL_UNPACKED, SMALL_DECODED = 1000, 2**26, 2**30  # bytes
+AT_ONCE = 2**28  # bytes that a batch of rows may grow to if all rows hold a column's longest value
 
 
 def write_samples(table: pa.Table, path: str | os.PathLike, about: Mapping[str, Any]) -> str:
@@ -78,27 +84,44 @@ def samples_path(out: str | os.PathLike, name: str, split: str) -> Path:
 
 
 def read_table(path: str | os.PathLike, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a Parquet file; the error for a missing or damaged one names it."""
+    """Read a Parquet file; the error for a missing or damaged one names it.
+
+    Raises `BadInput` for a file that would fill the memory: what it says of its size is checked
+    before its rows are read, what they take as they are read.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; builders write manifests/*.parquet")
     try:
-        table = pq.read_table(
-            path,
-            columns=list(columns) if columns else None,
-            partitioning=None,
-            page_checksum_verification=True,
-        )
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            _check_growth(file.metadata, path)
+            table = _read_rows(file, path, list(columns) if columns else None)
         table.validate(full=True)  # offsets and UTF-8, which damage may change
+        _check_metadata(table.schema)
         _check_names(table.schema)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except BadInput:
+        raise
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise BadInput(f"{path}: is not a readable Parquet file ({error})") from error
+    return table
+
+
+def read_valid(path: str | os.PathLike) -> pa.Table:
+    """Read a samples or embeddings table; raise `ManifestError` if it breaks the contract."""
+    table = read_table(path)
+    if not is_embeddings(table):
+        return _samples(table, path)
+    validate_embeddings(table, str(path))
     return table
 
 
 def read_samples(path: str | os.PathLike) -> pa.Table:
     """Read and validate a samples table and cast it to the exact types of the contract."""
-    table = upgraded(read_table(path))
+    return _samples(read_table(path), path)
+
+
+def _samples(table: pa.Table, path: str | os.PathLike) -> pa.Table:
+    table = upgraded(table)
     validate(table, str(path))
     return table.select(SAMPLES.names).cast(SAMPLES.with_metadata(table.schema.metadata))
 
@@ -110,7 +133,7 @@ def read_about(path: str | os.PathLike) -> dict[str, Any]:
         about = json.loads(metadata.get(METADATA_KEY, b"null"))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: no such file") from error
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path}: is not a readable Parquet file ({error})") from error
     if not isinstance(about, dict):
         raise ManifestError(
@@ -134,6 +157,43 @@ def content_digest(table: pa.Table) -> str:
     return digest.hexdigest()
 
 
+def _check_growth(metadata: pq.FileMetaData, path: Path) -> None:
+    """Raise `BadInput` for row groups that are packed too well, or that repeat too much."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    columns = [group.column(i) for group in groups for i in range(group.num_columns)]
+    # Of a column that repeats itself, or is null, only the number of its values tells its size.
+    unpacked = sum(max(c.total_uncompressed_size, 8 * c.num_values) for c in columns)
+    rows = max(metadata.num_rows, sum(group.num_rows for group in groups))
+    _bound(max(unpacked, rows), SMALL_UNPACKED, path)
+
+
+def _read_rows(file: pq.ParquetFile, path: Path, columns: list[str] | None) -> pa.Table:
+    """Read all rows, in batches that stay small where one long value is repeated."""
+    batches, size = [], 0
+    for number in range(file.num_row_groups):
+        longest = max(1, file.metadata.row_group(number).total_byte_size)
+        rows = min(max(1, AT_ONCE // longest), ROW_GROUP)
+        for batch in file.iter_batches(batch_size=rows, row_groups=[number], columns=columns):
+            batches.append(batch)
+            size += batch.nbytes
+            _bound(size, SMALL_DECODED, path)
+    schema = file.schema_arrow
+    if columns:
+        if lacking := set(columns) - set(schema.names):
+            raise BadInput(f"{path}: has no column {', '.join(sorted(lacking))}")
+        schema = pa.schema([schema.field(name) for name in columns])
+    return pa.Table.from_batches(batches, schema)
+
+
+def _bound(size: int, small: int, path: Path) -> None:
+    most = max(small, GROWTH * path.stat().st_size)
+    if size > most:
+        raise BadInput(
+            f"{path}: would take {size >> 20} MiB of memory, more than {GROWTH} times its size; "
+            "it is damaged or was made to fill the memory"
+        )
+
+
 def _ascends(names: pa.StringArray) -> bool:
     return bool(pc.all(pc.less_equal(names[:-1], names[1:]), skip_nulls=False).as_py())
 
@@ -154,14 +214,21 @@ def _holds_bytes(array: pa.Array) -> bool:
 
 
 def _check_names(fields: Iterable[pa.Field]) -> None:
-    """Decode all names, nested ones too, because Arrow decodes a name only when it is read."""
+    """Decode all names and metadata, nested too, because Arrow decodes them only when asked."""
     for field in fields:
         kind = field.type
         _ = field.name
+        _check_metadata(field)
         if pa.types.is_struct(kind):
             _check_names(kind)
         elif pa.types.is_nested(kind) and not pa.types.is_union(kind):
             _check_names([kind.field(0)])
+
+
+def _check_metadata(of: pa.Schema | pa.Field) -> None:
+    """Decode metadata, because polars ends with a panic where they are no text."""
+    for part in (part for item in (of.metadata or {}).items() for part in item):
+        part.decode()
 
 
 def _digest_array(digest: hashlib._Hash, array: pa.Array) -> None:

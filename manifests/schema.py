@@ -201,6 +201,8 @@ def validate_embeddings(table: pa.Table, name: str = "embeddings") -> None:
     vectors = [column for column in table.column_names if column.startswith(VECTOR)]
     if not vectors:
         raise ManifestError(f"{name}: has no column {VECTOR}<encoder>")
+    if len(set(vectors)) < len(vectors):
+        raise ManifestError(f"{name}: a column of vectors comes twice: {sorted(vectors)}")
     kinds = {column: table.schema.field(column).type for column in vectors}
     for column, kind in kinds.items():
         if not (pa.types.is_fixed_size_list(kind) and kind.value_type == pa.float32()):

@@ -12,7 +12,8 @@ from typing import Any
 
 from nontrivial.manifests.audit import MARKS, error_rates, read_marks
 from nontrivial.manifests.errors import BadInput
-from nontrivial.manifests.parquet import read_about, read_samples, read_table
+from nontrivial.manifests.parquet import read_about, read_samples, read_valid
+from nontrivial.manifests.schema import is_embeddings
 
 TASKS = {"video_qa": "video-text-to-text", "reid_pair": "image-text-to-text"}
 
@@ -26,8 +27,8 @@ def dataset_card(files: Sequence[Path]) -> str:
 
     sections, tasks = [], set()
     for path in files:
-        content = read_table(path)
-        if not {"task", "split"} <= set(content.column_names):
+        content = read_valid(path)
+        if is_embeddings(content):
             raise BadInput(f"{path}: is no samples table; a card describes manifests/*.parquet")
         names = content.column("task").unique().to_pylist()
         tasks |= {TASKS.get(name, "image-text-to-text") for name in names}
@@ -82,6 +83,9 @@ def rows_of(values: Mapping[str, Any]) -> str:
     lines = ["| | |", "|---|---|"]
     for name, value in values.items():
         written = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        plain = " ".join(written.split()).replace("`", "'").replace("|", "\\|")
-        lines.append(f"| {name} | `{plain}` |")
+        lines.append(f"| {_plain(name)} | `{_plain(written)}` |")
     return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).replace("`", "'").replace("|", "\\|")

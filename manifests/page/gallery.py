@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nontrivial.manifests.answers import LETTERS
 from nontrivial.manifests.command import printable
-from nontrivial.manifests.errors import BadInput
+from nontrivial.manifests.errors import BadInput, ManifestError
 from nontrivial.manifests.media import Root
 from nontrivial.manifests.page import (
     Card,
@@ -115,12 +115,24 @@ def _read(path: Path) -> tuple[pa.Table, Any]:
     """Return the rows of a file, and the function that makes their cards."""
     content = read_table(path)
     if set(QUARANTINE) <= set(content.column_names):
-        return content, doubt_card
+        return _doubts(content, path), doubt_card
     if is_embeddings(content):
         raise BadInput(
             f"{path}: is an embeddings table; name samples (manifests/*.parquet) or a quarantine"
         )
     return read_samples(path), sample_card
+
+
+def _doubts(content: pa.Table, path: Path) -> pa.Table:
+    """Return a quarantine; raise `ManifestError` where a path or a reason is no text."""
+    for name in QUARANTINE:
+        if content.column_names.count(name) > 1:
+            raise ManifestError(f"{path}: column {name!r} comes twice")
+        if not str(content.schema.field(name).type).endswith("string"):
+            raise ManifestError(f"{path}: column {name!r} does not hold texts")
+        if content.column(name).null_count:
+            raise ManifestError(f"{path}: column {name!r} has rows without a text")
+    return content
 
 
 def _spread(content: pa.Table, rows: int) -> pa.Table:
@@ -168,7 +180,7 @@ def _caption(role: str, pid: str | None, camid: int | None) -> str:
     """Write the identity without its namespace, and the camera."""
     lines = [role]
     if pid is not None:
-        lines.append(pid.rsplit("/", 1)[-1])
+        lines.append(str(pid).rsplit("/", 1)[-1])
     if camid is not None:
         lines.append(f"camera {camid}")
     return "\n".join(lines)

@@ -26,8 +26,9 @@ GROUP = 4  # completions of a prompt
 
 @pytest.fixture(scope="session")
 def media_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve images of three sizes and two clips."""
+    """Twelve images of three sizes and two clips, under a root that a builder was given."""
     root = tmp_path_factory.mktemp("media")
+    name_root(root)
     for number in range(12):
         size = (56, 56 + 28 * (number % 3))
         media_files.write_image(root / f"{number}.jpg", seed=number, size=size)
