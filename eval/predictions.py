@@ -57,6 +57,8 @@ def _published(line: Mapping[str, Any], where: str, number: int) -> Published:
         raise BadInput(
             f"{where}: needs question.options, ground_truth and model_output ({error!r})"
         ) from error
+    if len(options) > len(LETTERS):
+        raise BadInput(f"{where}: {len(options)} options are more than can be lettered")
     if not answer <= set(LETTERS[: len(options)]) or not answer:
         raise BadInput(f"{where}: {line['ground_truth']!r} names none of {len(options)} options")
     family = question.get("type") or question.get("original_question_type") or ""

@@ -201,7 +201,7 @@ def _content_after(tag: str, text: str) -> str | None:
 
 def _bare_letters(block: str, options: Sequence[str]) -> frozenset[str]:
     """Read letters among separators and fillers only: `A`, `(a)`, `A, C`, `A and C`, `AC`."""
-    top = LETTERS[len(options) - 1] if options else "Z"
+    top = max(LETTERS[: len(options)] or LETTERS)
     chosen: set[str] = set()
     for word in _WORD.findall(block):
         if len(word) == 1 and word.isascii() and word.isalpha():
