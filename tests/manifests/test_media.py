@@ -11,8 +11,11 @@ import socket
 import struct
 import sys
 import zlib
+from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -312,8 +315,6 @@ def test_nothing_that_names_other_files_is_opened(tmp_path, text, embedded, befo
 
 def test_frames_that_an_edit_list_hides_are_not_sampled(tmp_path):
     """Clips cut out of longer ones without encoding them again begin with hidden frames."""
-    import av
-
     whole = write_clip(tmp_path / "whole.mp4", frames=100, fps=20)
     with (
         av.open(str(whole)) as source,
@@ -355,8 +356,6 @@ def test_a_clip_that_is_damaged_inside_is_refused_or_whole(tmp_path):
 
 
 def test_a_file_with_sound_only_is_no_clip(tmp_path):
-    import av
-
     with av.open(str(tmp_path / "sound.mp4"), "w") as container:
         stream = container.add_stream("aac", rate=16000)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
@@ -379,6 +378,119 @@ def test_frames_beyond_the_limit_are_refused(tmp_path, monkeypatch):
             decoder(monkeypatch)
         with pytest.raises(MediaError, match="over 23"):
             sample_frames(path)
+
+
+@pytest.mark.parametrize("embedded", [False, True])
+def test_a_small_file_with_huge_frames_is_refused_before_it_is_decoded(tmp_path, embedded):
+    path = tmp_path / "huge.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=1, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 4096, 4096, "yuv420p"
+        frame = av.VideoFrame.from_ndarray(np.zeros((6144, 4096), np.uint8), "yuv420p")
+        for packet in [*stream.encode(frame), *stream.encode()]:
+            container.mux(packet)
+    assert path.stat().st_size < 100_000
+    name = "embedded video" if embedded else "huge.mp4"
+    with pytest.raises(MediaError, match=f"{name}: frames of 4096×4096 are over"):
+        sample_frames(path.read_bytes() if embedded else path)
+
+
+@pytest.mark.parametrize("decoder", ["decord", "PyAV"])
+def test_many_frames_together_are_refused_before_they_are_decoded(tmp_path, monkeypatch, decoder):
+    if decoder == "PyAV":
+        without_decord(monkeypatch)
+    path = write_clip(tmp_path / "a.mp4", frames=100)
+    monkeypatch.setattr(media, "MAX_CLIP_PIXELS", 50 * 96 * 64)
+    assert len(sample_frames(path, nframes=50).frames) == 50
+    for nframes in (51, None):
+        with pytest.raises(MediaError, match=r"a.mp4: .* frames of 96×64 are over .*--nframes"):
+            sample_frames(path, nframes=nframes)
+
+
+def test_a_stream_that_grows_beyond_its_header_is_refused(tmp_path, monkeypatch):
+    without_decord(monkeypatch)
+    path = write_clip(tmp_path / "grown.mpg", codec="mpeg2video")
+    monkeypatch.setattr(media, "_check_size", lambda *_: None)  # as if the header were small
+    monkeypatch.setattr(media, "MAX_FRAME_PIXELS", 96 * 64 - 1)
+    with pytest.raises(MediaError, match=r"grown.mpg: is not a readable video"):
+        sample_frames(path)
+
+
+def write_varying(path: Path, begins: Sequence[float]) -> Path:
+    """A clip whose frames begin at these seconds; frame t is told by its brightness, 10·t."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"bf": "2"})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for t, begin in enumerate(begins):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 96, 3), 10 * t, np.uint8), "rgb24")
+            frame.pts, frame.time_base = round(begin * 1000), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("decoder", ["decord", "PyAV"])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_frames_of_a_varying_rate_lie_in_the_span_asked_for(tmp_path, monkeypatch, decoder, suffix):
+    if decoder == "PyAV":
+        without_decord(monkeypatch)
+    begins = np.array([*np.arange(15) * 0.05, *range(2, 12)])  # a lively start, then one a second
+    path = write_varying(tmp_path / f"a.{suffix}", begins)
+    for span in ((4.0, 8.5), (0.1, 0.5), (0.9, 1.5), (11.5, 12.0), (3.2, 3.9), (50.0, 60.0)):
+        found = sample_frames(path, nframes=3, clip=span)
+        assert np.abs(np.subtract(brightness(found), 10 * found.indices)).max() <= 3
+        seen = begins[found.indices]
+        inside = (begins >= span[0]) & (begins < span[1])
+        if inside.any():
+            assert ((seen >= span[0]) & (seen < span[1])).all(), (span, seen)
+            assert len(seen) == min(3, inside.sum())
+        else:  # nothing begins there: what is seen there began before
+            assert seen.tolist() == [begins[begins < span[0]].max()]
+    assert sample_frames(path, nframes=9, clip=(4.0, 9.0)).sampled_fps == pytest.approx(1.0)
+    assert len(sample_frames(path, nframes=None, fps=1.0, clip=(2.0, 8.0)).indices) == 6
+
+
+@pytest.mark.parametrize("decoder", ["decord", "PyAV"])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi"])
+def test_a_title_in_another_encoding_does_no_harm(tmp_path, monkeypatch, decoder, suffix):
+    if decoder == "PyAV":
+        without_decord(monkeypatch)
+    path = tmp_path / f"a.{suffix}"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "a cafe in rain"
+        stream = container.add_stream("mpeg4", rate=12)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for _ in range(12):
+            container.mux(stream.encode(av.VideoFrame(96, 64, "yuv420p")))
+        container.mux(stream.encode())
+    data = path.read_bytes()
+    assert b"a cafe in" in data
+    path.write_bytes(data.replace(b"a cafe in", b"a caf\xe9 in"))
+    for source in (path, path.read_bytes()):
+        assert sample_frames(source, nframes=2).frames.shape == (2, 64, 96, 3)
+
+
+@pytest.mark.parametrize("decoder", ["decord", "PyAV"])
+@pytest.mark.parametrize("embedded", [False, True])
+def test_a_stream_without_a_height_or_a_known_format_is_named(
+    tmp_path, monkeypatch, decoder, embedded
+):
+    if decoder == "PyAV":
+        without_decord(monkeypatch)
+    h264 = write_clip(tmp_path / "a.mp4").read_bytes()
+    mkv = write_clip(tmp_path / "a.mkv", codec="ffv1").read_bytes()
+    size = b"\xb0\x81\x60\xba\x81\x40"  # of Matroska: 96 wide, 64 high
+    assert h264.count(b"avc1") >= 1
+    assert mkv.count(size) == 1
+    for name, data in (
+        ("unknown.mp4", h264.replace(b"avc1", b"zzzz")),
+        ("flat.mkv", mkv.replace(size, b"\xb0\x81\x60\xba\x81\x00")),
+        ("none.mkv", mkv.replace(size, b"\xec\x84\x00\x00\x00\x00")),
+    ):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(MediaError, match=r"is not a readable video|damaged"):
+            sample_frames(data if embedded else tmp_path / name)
 
 
 def test_without_any_decoder_the_extra_is_named(tmp_path, monkeypatch):
