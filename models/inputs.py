@@ -89,6 +89,15 @@ def load_media(
     return images, clips
 
 
+def why_unreadable(sample: Mapping[str, Any], view: View) -> str | None:
+    """Return why media of a sample (with its `media_root`) can't be loaded; None if they can."""
+    try:
+        load_media(sample, sample["media_root"], view)
+    except MediaError as error:
+        return str(error)
+    return None
+
+
 def _check_ratio(item: Mapping[str, Any], width: int, height: int) -> None:
     if max(width, height) > MAX_RATIO * min(width, height):
         raise MediaError(

@@ -1,8 +1,9 @@
 """Check the media of samples before anything is loaded, and remember those that were whole.
 
-Each distinct image and clip is decoded once, by one of the processes. What decoded is remembered in
-a file of the user's cache, by path, size and time of change: a later start only looks whether files
-are as they were. The cache's folder is NONTRIVIAL_CACHE, by default ~/.cache/nontrivial.
+Each distinct image and clip is decoded once, by one of the processes, in a child of its own: a file
+that crashes a decoder is a damaged file, no more. What decoded is remembered in a file of the
+user's cache, by path, size and time of change: a later start only looks whether files are as they
+were. The cache's folder is NONTRIVIAL_CACHE, by default ~/.cache/nontrivial.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nontrivial.manifests.command import check_share
 from nontrivial.manifests.files import cache_folder
+from nontrivial.manifests.guarded import Crash, Guarded
 from nontrivial.manifests.media import MediaError, source_of
-from nontrivial.models.inputs import load_media
+from nontrivial.models.inputs import View, why_unreadable
 from nontrivial.train.data import Samples
 from nontrivial.train.options import DataOptions
 from nontrivial.train.rows import Sample
@@ -102,24 +105,40 @@ def _problems(items: Sequence[tuple[Any, Sample]], options: DataOptions) -> dict
 
     cache = Whole(cache_file())
     known = cache.known()
-
-    def problem(key: Any, item: Sample) -> tuple[str | None, Print | None]:
-        try:
-            mark = _print(key, item)
-            if mark not in known:
-                load_media(item, item["media_root"], options)
-                return None, mark
-        except MediaError as error:
-            return str(error), None
-        return None, None
-
-    keys, media = [key for key, _ in items], [item for _, item in items]
     with ThreadPoolExecutor(THREADS) as pool:
-        found = pool.map(problem, keys, media)
-        found = tqdm(found, total=len(items), desc="checking media", unit="file", delay=2)
-        reasons = [(key, *told) for key, told in zip(keys, found, strict=True)]
-    cache.add(mark for _, _, mark in reasons if mark)
-    return {key: reason for key, reason, _ in reasons if reason}
+        marks = list(pool.map(_print_or_reason, items))
+    problems = {
+        key: str(mark)
+        for (key, _), mark in zip(items, marks, strict=True)
+        if isinstance(mark, MediaError)
+    }
+    new = [
+        (*item, mark)
+        for item, mark in zip(items, marks, strict=True)
+        if not isinstance(mark, MediaError) and mark not in known
+    ]
+    check = Guarded(partial(why_unreadable, view=View.of(options)), THREADS)
+    found = check([item for _, item, _ in new])
+    whole = []
+    for number, reason in tqdm(
+        found, total=len(new), desc="checking media", unit="file", delay=2, disable=not new
+    ):
+        key, item, mark = new[number]
+        if isinstance(reason, Crash):
+            reason = f"{_name([*item['images'], *item['videos']][0])}: {reason.reason}"
+        if reason is None:
+            whole.append(mark)
+        else:
+            problems[key] = reason
+    cache.add(whole)
+    return problems
+
+
+def _print_or_reason(item: tuple[Any, Sample]) -> Print | MediaError:
+    try:
+        return _print(*item)
+    except MediaError as error:
+        return error
 
 
 def _print(key: Any, item: Sample) -> Print:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 
 import pytest
 from PIL import Image
 
 from nontrivial.manifests.errors import BadInput
+from nontrivial.manifests.guarded import Guarded
 from nontrivial.manifests.runs import JsonLines
 from nontrivial.train import preflight
 from nontrivial.train.data import Samples, Stock
@@ -27,13 +29,15 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def decoded(monkeypatch):
     """Names of the files that are decoded."""
-    names, load = [], preflight.load_media
+    names = []
 
-    def watch(item, *args):
-        names.extend(str(media["path"]) for media in [*item["images"], *item["videos"]])
-        return load(item, *args)
+    class Watched(Guarded):
+        def __call__(self, items):
+            for item in items:
+                names.extend(str(media["path"]) for media in [*item["images"], *item["videos"]])
+            return super().__call__(items)
 
-    monkeypatch.setattr(preflight, "load_media", watch)
+    monkeypatch.setattr(preflight, "Guarded", Watched)
     return names
 
 
@@ -98,6 +102,19 @@ def test_embedded_media_are_remembered_by_their_bytes(cache, decoded, with_root,
         return len(decoded)
 
     assert [check(0, 1), check(0, 1), check(0, 2)] == [2, 0, 1]
+
+
+def crashing(item, view):
+    """End the process at one file, as a decoder might."""
+    if item["videos"] and item["videos"][0]["path"] == "1.mp4":
+        signal.raise_signal(signal.SIGSEGV)
+
+
+def test_a_file_that_crashes_the_decoder_is_a_damaged_one(cache, world, monkeypatch):
+    monkeypatch.setattr(preflight, "why_unreadable", crashing)
+    checked = check_media(Samples(world[0]), DataOptions(max_bad=0.5))
+    assert checked.damaged == [("video-1", "1.mp4: the decoder crashed (SIGSEGV)")]
+    assert len(checked.rows) == 4
 
 
 def test_less_can_be_checked(cache, decoded, world, monkeypatch):

@@ -1,0 +1,103 @@
+"""Call a function in a process of its own, whose crash costs one item and no more.
+
+Images and clips are decoded by C libraries. A file made to break one, or damaged by chance, may end
+the process that reads it. Here that process is another one: the item that ended it is named, and a
+new process goes on behind it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from threading import Lock
+from typing import Generic, NamedTuple, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Crash(NamedTuple):
+    """In place of a result: how the process ended."""
+
+    reason: str
+
+
+class Guarded(Generic[Item, Result]):
+    """Calls of a function with `threads` threads in a process of its own.
+
+    Function, items and results are pickled; the function must not raise.
+    """
+
+    def __init__(self, function: Callable[[Item], Result], threads: int) -> None:
+        self.function, self.threads = function, threads
+
+    def __call__(self, items: Sequence[Item]) -> Iterator[tuple[int, Result | Crash]]:
+        """Yield the number of each item and its result, as they are ready."""
+        waiting = deque(range(len(items)))
+        suspects: deque[int] = deque()  # at work in a process that crashed: one at a time from here
+        while waiting or suspects:
+            alone = bool(suspects)
+            left = yield from self._process(items, suspects if alone else waiting, alone=alone)
+            if len(left.numbers) == 1 and left.crash:
+                yield left.numbers[0], left.crash
+            else:
+                suspects.extend(left.numbers)
+
+    def _process(
+        self, items: Sequence[Item], queue: deque[int], *, alone: bool
+    ) -> Generator[tuple[int, Result], None, _Left]:
+        """Yield results until the queue is empty or the process ends; return what it left."""
+        spawn = multiprocessing.get_context("spawn")
+        here, there = spawn.Pipe()
+        worker = spawn.Process(target=_work, args=(self.function, self.threads, there), daemon=True)
+        worker.start()
+        there.close()
+        at_work: set[int] = set()
+        try:
+            while queue or at_work:
+                while queue and len(at_work) < (1 if alone else 2 * self.threads):
+                    at_work.add(queue[0])
+                    here.send((queue[0], items[queue.popleft()]))
+                number, result = here.recv()
+                at_work.discard(number)
+                yield number, result
+        except (EOFError, OSError):
+            worker.join()
+            return _Left(sorted(at_work), Crash(_ended(worker.exitcode)))
+        finally:
+            here.close()
+            worker.terminate()
+            worker.join()
+        return _Left([], None)
+
+
+class _Left(NamedTuple):
+    numbers: list[int]
+    crash: Crash | None
+
+
+def _work(function: Callable, threads: int, pipe: Connection) -> None:
+    """Answer items that come through a pipe until it is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
+    sending = Lock()
+
+    def answer(number: int, item: object) -> None:
+        result = function(item)
+        with sending, suppress(OSError):
+            pipe.send((number, result))
+
+    with ThreadPoolExecutor(threads) as pool, suppress(EOFError, OSError):
+        while True:
+            pool.submit(answer, *pipe.recv())
+
+
+def _ended(status: int | None) -> str:
+    """Say how a process ended."""
+    if status is None or status >= 0:
+        return f"the decoder ended the process with status {status}"
+    return f"the decoder crashed ({signal.Signals(-status).name})"

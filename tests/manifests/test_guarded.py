@@ -1,0 +1,53 @@
+"""A process that crashes costs the item that it was at; the others have their results."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from nontrivial.manifests.guarded import Crash, Guarded
+
+
+def double(item: int) -> int:
+    """Double an item; end the process at some."""
+    if item % 10 == 3:
+        signal.raise_signal(signal.SIGSEGV)
+    if item % 10 == 7:
+        os._exit(5)
+    time.sleep(0.002 * (item % 3))
+    return 2 * item
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_crash_costs_one_item(threads):
+    items = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 14, 15]
+    found = dict(Guarded(double, threads)(items))
+    assert sorted(found) == list(range(len(items)))
+    for number, item in enumerate(items):
+        if item % 10 == 3:
+            assert found[number] == Crash("the decoder crashed (SIGSEGV)")
+        elif item % 10 == 7:
+            assert found[number] == Crash("the decoder ended the process with status 5")
+        else:
+            assert found[number] == 2 * item
+
+
+def test_nothing_to_do_starts_no_process():
+    assert list(Guarded(os.abort, 4)([])) == []
+
+
+def test_large_items_and_many_of_them_pass():
+    items = [bytes(200_000)] * 40
+    assert [size for _, size in Guarded(len, 2)(items)] == [200_000] * 40
+
+
+def test_who_stops_listening_leaves_no_process_behind():
+    import multiprocessing
+
+    results = Guarded(double, 2)([0] * 50)
+    next(results)
+    results.close()
+    assert multiprocessing.active_children() == []
