@@ -126,10 +126,10 @@ def build(options: Options) -> None:
     if located.frame.is_empty():
         raise BadInput(f"{options.bench}: no usable question among {loaded.records} records")
     decided = with_split(formed(located.frame, options), options)
-    counts = count(loaded, located, decided)
+    counts, origin = count(loaded, located, decided), loaded.origin
     samples = without(assemble(decided, source=options.bench, seed=options.seed), excluded)
     del loaded, located, decided
-    about = describe(options, counts, samples)
+    about = describe(options, counts, samples, origin)
     report(about)
     excluded.report()
     write(samples, about, options)
@@ -259,13 +259,16 @@ def count(loaded: Loaded, located: Located, decided: pl.DataFrame) -> dict[str, 
     }
 
 
-def describe(options: Options, counts: dict[str, Any], samples: pa.Table) -> dict[str, Any]:
+def describe(
+    options: Options, counts: dict[str, Any], samples: pa.Table, origin: str
+) -> dict[str, Any]:
     """Return the manifest's metadata: options, counts, scores of blind strategies."""
     return {
         "builder": "builders.qa_invert",
         "options": dataclasses.asdict(options),
         "seed": options.seed,
         "media_root": options.root,
+        "origins": {options.bench: origin},
         "difficulty": "one minus the most that picking letters blindly earns of the soft reward",
         "right_options": "all but one of an inverted single-choice question, so NOT gives their "
         "number; any number of statements",

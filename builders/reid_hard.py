@@ -391,6 +391,7 @@ def _about(options: Options, parts: Sequence[Part]) -> dict[str, Any]:
         "options": asdict(options),
         "seed": options.seed,
         "media_root": None if options.embed_media else options.root,
+        "origins": {part.name: part.images.origin for part in parts},
         "difficulty": DIFFICULTY[options.pairs],
         "counts": {part.name: _counts(part) for part in parts},
         "coverage": {part.name: _coverage(part) for part in parts},

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 FILE = "truth.parquet"
+DRAWN = "drawn by builders.synthetic in the layout of this data set"
 
 
 def of_people(folder: Path) -> dict[str, list[str]]:

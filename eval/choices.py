@@ -33,6 +33,7 @@ from nontrivial.manifests.answers import (
 from nontrivial.manifests.intervals import wilson
 from nontrivial.manifests.probes import auc
 from nontrivial.manifests.runs import AnswerScores, ScoredAnswer
+from nontrivial.manifests.schema import family_of
 from nontrivial.manifests.text_only import best_blind
 
 WITH_RIGHT = "those with a right option"
@@ -82,14 +83,6 @@ def answered(sample: Mapping[str, Any], completion: str, *, need_block: bool = T
         per_option=per_option_score(chosen, answer, len(options)),
         format=float(is_formatted(completion)),
     )
-
-
-def family_of(sample: Mapping[str, Any]) -> str:
-    """Return the kind of a pair, or the family of a question, marked if it is inverted."""
-    if sample.get("reid"):
-        return sample["reid"]["kind"] or ""
-    qa = sample.get("qa") or {}
-    return (qa.get("family") or "") + (", inverted" if qa.get("inverted") else "")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,10 @@ python -m manifests audit manifests/some.parquet    a page to read and mark rows
 python -m manifests card manifests/*.parquet        how they were made, as a data set card
 python -m manifests export manifests/*.parquet --to ms-swift --out exported
                                                     other trainers' data, with our reward beside it
+python -m manifests export manifests/eval/*.parquet --to lmms-eval --out exported
+                                                    tasks of a harness, scored as eval.qa scores
+python -m manifests export manifests/*.parquet --to hub --out exported
+                                                    a folder for the Hub, with its card
 python -m manifests import exported/some.jsonl --origin ms-swift --out manifests/some.parquet
 """
 
@@ -27,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from nontrivial.manifests.answers import LETTERS
 from nontrivial.manifests.command import LISTED, guard, option, parse, printable, say, table
 from nontrivial.manifests.errors import BadInput, ManifestError
-from nontrivial.manifests.exports import IMPORTED, TARGETS
+from nontrivial.manifests.exports import HUB, IMPORTED, TARGETS
 from nontrivial.manifests.files import atomic_path, expand
 
 if TYPE_CHECKING:
@@ -54,7 +58,13 @@ class Options:
     out: str | None = option(
         "file to write (gallery: gallery.html, card: README.md); export: folder", default=None
     )
-    to: str | None = option("export: the trainer", default=None, choices=TARGETS)
+    to: str | None = option(
+        "export: the trainer, the harness or the Hub", default=None, choices=(*TARGETS, HUB)
+    )
+    embed_media: bool = option(
+        "export --to hub: put images and clips into the tables, if their licence allows it",
+        default=False,
+    )
     origin: str | None = option("import: where it was exported to", default=None, choices=IMPORTED)
     max_mb: float = option("gallery: limit of all thumbnails together, in MB", default=24.0)
     rates_only: bool = option("audit: print the rates of what was read", default=False)
@@ -132,10 +142,22 @@ def _export(options: Options) -> None:
     from nontrivial.manifests.exports import export
 
     if options.to is None or options.out is None:
-        raise BadInput(f"export needs --to ({', '.join(TARGETS)}) and --out, a folder")
-    files, lacking = export(options.files, options.to, options.out, media_root=options.media_root)
+        raise BadInput(f"export needs --to ({', '.join((*TARGETS, HUB))}) and --out, a folder")
+    if options.embed_media and options.to != HUB:
+        raise BadInput("--embed_media is for --to hub; other exports name the files of media")
+    if options.to == HUB:
+        from nontrivial.manifests.exports.hub import export_hub
+
+        files, lacking = export_hub(
+            options.files, options.out, embed=options.embed_media, media_root=options.media_root
+        )
+    else:
+        root = options.media_root
+        files, lacking = export(options.files, options.to, options.out, media_root=root)
     say(table([(f"left out: {reason}", count) for reason, count in lacking.items()]))
     say("\n".join(map(str, files)))
+    if options.to == HUB:
+        say(f"to publish it: hf upload USER/NAME {options.out} . --repo-type dataset --private")
 
 
 def _import(options: Options) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -31,6 +31,7 @@ ROLES = ("train", "query", "gallery", "distractor", "junk")  # a distractor is r
 NOBODY = -1  # the identity number of an image of nobody known
 VECTOR = "vector_"  # prefix of an encoder's column in the embeddings table
 
+MEDIA_TYPES = {"images": "Image", "videos": "Video"}  # features of `datasets`
 MEDIA = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 CLIP = pa.struct([("start", pa.float64()), ("end", pa.float64())])
 REID = pa.struct(
@@ -137,11 +138,14 @@ def truths(options: pa.ListArray, answers: pa.ListArray) -> pa.ListArray:
     return pa.ListArray.from_arrays(np.append(0, ends).astype(np.int32), right)
 
 
-def datasets_features() -> bytes:
-    """Return `huggingface` metadata that make `load_dataset` yield Image and Video columns."""
+def datasets_features(typed: Collection[str] = tuple(MEDIA_TYPES)) -> bytes:
+    """Return `huggingface` metadata that make `load_dataset` yield Image and Video columns.
+
+    Columns of media that are not `typed` yield bytes and path.
+    """
     features = {field.name: _feature(field.type) for field in SAMPLES}
-    features["images"] = {"feature": {"_type": "Image"}, "_type": "List"}
-    features["videos"] = {"feature": {"_type": "Video"}, "_type": "List"}
+    for name in typed:
+        features[name] = {"feature": {"_type": MEDIA_TYPES[name]}, "_type": "List"}
     return json.dumps({"info": {"features": features}}).encode()
 
 
@@ -225,6 +229,14 @@ def iterate(table: pa.Table, *, batch: int = 4096) -> Iterator[dict[str, Any]]:
     """Yield rows as dicts, converted a batch at a time."""
     for chunk in table.to_batches(max_chunksize=batch):
         yield from chunk.to_pylist()
+
+
+def family_of(sample: Mapping[str, Any]) -> str:
+    """Return the kind of a pair, or the family of a question, marked if it is inverted."""
+    if sample.get("reid"):
+        return sample["reid"]["kind"] or ""
+    qa = sample.get("qa") or {}
+    return (qa.get("family") or "") + (", inverted" if qa.get("inverted") else "")
 
 
 def _check_columns(table: pa.Table, wanted: pa.Schema, name: str) -> None:

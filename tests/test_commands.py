@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -35,7 +36,9 @@ def commands() -> list[str]:
     found = []
     for package in PACKAGES:
         for file in sorted((ROOT / package).glob("**/*.py")):
-            if 'if __name__ == "__main__":' in file.read_text(encoding="utf-8"):
+            body = ast.parse(file.read_text(encoding="utf-8")).body
+            tests = [ast.unparse(node.test) for node in body if isinstance(node, ast.If)]
+            if "__name__ == '__main__'" in tests:
                 name = ".".join(file.relative_to(ROOT).with_suffix("").parts)
                 found.append(name.removesuffix(".__main__"))
     return found

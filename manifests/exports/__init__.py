@@ -1,11 +1,11 @@
-"""The formats of other trainers: manifests as their data, with our reward beside it.
+"""The formats of other trainers and of harnesses: manifests as their data, our scores beside it.
 
     python -m manifests export manifests/*.parquet --to ms-swift --out exported
 
 Each target has a module with `lacks(row)` (why it can't hold a row), `write(rows, folder,
-name)`, `ADAPTER` (the reward as the target calls it) and `README` (how to train on it); some can
-read their files back (`read`). The files hold absolute paths of media; embedded media are written
-beside them.
+name)`, `ADAPTER` (the scores as the target calls them) and `README` (how to use it); some name the
+file of their scores (`MODULE`), some can read their files back (`read`). The files hold absolute
+paths of media; embedded media are written beside them.
 """
 
 from __future__ import annotations
@@ -32,15 +32,19 @@ from nontrivial.manifests.prompts import question_text
 if TYPE_CHECKING:
     import pyarrow as pa
 
-TARGETS = ("ms-swift", "verl", "easyr1", "llamafactory", "video-r1", "trl")
+TRAINERS = ("ms-swift", "verl", "easyr1", "llamafactory", "video-r1", "trl")
+HARNESSES = ("lmms-eval", "vlmevalkit")
+TARGETS = (*TRAINERS, *HARNESSES)
+HUB = "hub"  # has no scores: see `exports.hub`
 IMPORTED = ("ms-swift", "easyr1", "video-r1")
 REWARD = "reward.py"
 KINDS = ("images", "videos")
+ABSENT = "an image or a video that is not there"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A sample as other trainers take it.
+    """A sample as others take it.
 
     columns  all columns of the manifest but media
     text     the prompt's words, without placeholders
@@ -78,7 +82,7 @@ def export(
         rows = []
         for sample in iterate(read_samples(path)):
             named = _row(sample, lambda item: item["path"] or "")
-            missing = None if _is_there(sample, root) else "an image or a video that is not there"
+            missing = None if is_there(sample, root) else ABSENT
             if reason := _has_range(named) or of_target.lacks(named) or missing:
                 lacking[reason] += 1
             else:
@@ -86,9 +90,10 @@ def export(
         if not rows:
             raise BadInput(f"{path}: {to} can hold none of its rows ({', '.join(lacking)})")
         written += of_target.write(rows, folder, path.stem)
+    first = {"data": written[0].name, "name": written[0].stem}
     for name, text in (
-        (REWARD, reward(of_target.ADAPTER)),
-        ("README.md", of_target.README.format(out=folder, data=written[0].name)),
+        (getattr(of_target, "MODULE", REWARD), reward(of_target.ADAPTER)),
+        ("README.md", of_target.README.format(out=folder, at=folder.resolve(), **first)),
     ):
         if text:
             with atomic_path(folder / name) as whole:
@@ -168,15 +173,16 @@ def samples_of(
     return samples_table(rows)
 
 
-def _has_range(row: Row) -> str | None:
-    ranges = [clip for clip in row.columns.get("clips") or [] if clip]
-    return "a part of a video, which the format can't name" if ranges else None
-
-
-def _is_there(sample: Mapping[str, Any], root: str | None) -> bool:
+def is_there(sample: Mapping[str, Any], root: str | None) -> bool:
+    """True if all images and clips of a sample are embedded or files."""
     items = (item for kind in KINDS for item in sample[kind] or [])
     sources = (source_of(item, root) for item in items)
     return all(isinstance(source, bytes) or source.is_file() for source in sources)
+
+
+def _has_range(row: Row) -> str | None:
+    ranges = [clip for clip in row.columns.get("clips") or [] if clip]
+    return "a part of a video, which the format can't name" if ranges else None
 
 
 def _row(sample: Mapping[str, Any], named: Callable[[Any], str]) -> Row:

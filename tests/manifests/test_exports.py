@@ -13,7 +13,7 @@ import pytest
 
 from nontrivial.manifests.__main__ import main
 from nontrivial.manifests.answers import exact_score, is_formatted, read_answer, soft_score
-from nontrivial.manifests.exports import IMPORTED, TARGETS
+from nontrivial.manifests.exports import IMPORTED, TRAINERS
 from nontrivial.manifests.parquet import read_samples, write_samples
 from nontrivial.manifests.prompts import question_text
 from nontrivial.manifests.schema import samples_table
@@ -65,7 +65,7 @@ def loaded(folder: Path, monkeypatch) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("to", TARGETS)
+@pytest.mark.parametrize("to", TRAINERS)
 def test_media_are_there_and_placeholders_count(world, to):
     out = exported(world, to)
     found, marks = [], []
@@ -147,7 +147,7 @@ def scored(
     ]
 
 
-@pytest.mark.parametrize("to", [name for name in TARGETS if name != "llamafactory"])
+@pytest.mark.parametrize("to", [name for name in TRAINERS if name != "llamafactory"])
 def test_the_reward_beside_it_is_ours(world, monkeypatch, to):
     module, options = loaded(exported(world, to), monkeypatch), ["red", "blue", "green", "grey"]
     for text in COMPLETIONS:
@@ -156,7 +156,7 @@ def test_the_reward_beside_it_is_ours(world, monkeypatch, to):
         assert scored(module, to, text, options, ["B", "D"]) == expected.get(to, [soft])
 
 
-@pytest.mark.parametrize("to", [name for name in TARGETS if name != "llamafactory"])
+@pytest.mark.parametrize("to", [name for name in TRAINERS if name != "llamafactory"])
 def test_real_rollouts_are_scored_alike(world, monkeypatch, shared_data, to):
     module, seen = loaded(exported(world, to), monkeypatch), set()
     options: list[str] = [] if to in ("easyr1", "video-r1") else ["w", "x", "y", "z"]

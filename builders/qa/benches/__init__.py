@@ -21,12 +21,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from itertools import zip_longest
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nontrivial.builders import truth
 from nontrivial.builders.qa.benches.files import BROKEN, read, read_hub, records_of_a_list
 from nontrivial.builders.qa.benches.question import Place, Question, Refused, Unusable, check
 from nontrivial.manifests.errors import BadInput
@@ -76,10 +77,11 @@ class Bench:
 
 @dataclass
 class Loaded:
-    """The questions of a benchmark and the records that were refused."""
+    """The questions of a benchmark, the records that were refused, and where they are from."""
 
     frame: pl.DataFrame
     refused: list[Refused] = field(default_factory=list)
+    origin: str = ""
 
     @property
     def records(self) -> int:
@@ -123,7 +125,9 @@ def load(
         except BadInput as error:
             about = f"{name} annotations are {bench.layout}"
             raise BadInput(f"{source}: {error}\n  {about}") from error
-    return collect(bench, records, place)
+    origin = f"{bench.origin}; read from {hub} on the Hub" if hub else bench.origin
+    is_drawn = (folder / truth.FILE).is_file()
+    return replace(collect(bench, records, place), origin=truth.DRAWN if is_drawn else origin)
 
 
 def _bench(name: str) -> Bench:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from nontrivial.builders import truth
 from nontrivial.manifests.errors import BadInput
 
 # Roles of images. A ranking drops junk; it keeps distractors, which match no query.
@@ -61,6 +62,7 @@ class ImageList:
     folder: Path  # the data set's folder
     ignored: Mapping[str, int]  # number of skipped files by reason
     differences: list[str]  # from the published counts, as sentences
+    origin: str  # where it is from, and its licence where that is known
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ class DataSet:
         if not photos:
             raise BadInput(f"{folder}: no images of split {split!r}; {self._help(root)}")
         frame = self._frame(photos, folder.relative_to(root).as_posix(), split)
-        return ImageList(frame, folder, dict(ignored), self._differences(frame))
+        origin = truth.DRAWN if (folder / truth.FILE).is_file() else self.origin
+        return ImageList(frame, folder, dict(ignored), self._differences(frame), origin)
 
     def find(self, root: str | os.PathLike) -> Path:
         """Return the data set's folder under `root`; raise `BadInput` if there is none."""
