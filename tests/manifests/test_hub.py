@@ -10,6 +10,7 @@ from datasets import Image, Video, load_dataset
 
 from nontrivial.manifests.__main__ import main
 from nontrivial.manifests.parquet import read_about, read_samples, write_samples
+from nontrivial.manifests.roots import name_root
 from nontrivial.manifests.schema import samples_table
 from tests.media_files import write_clip, write_image
 from tests.rows import media, reid_pair, video_question
@@ -24,6 +25,7 @@ def world(tmp_path: Path) -> Path:
     for number in range(3):
         write_image(root / f"{number}.jpg", seed=number)
     write_clip(root / "clip.mp4")
+    name_root(root)
     about = {
         "media_root": str(root),
         "builder": "tests",
