@@ -41,6 +41,7 @@ from nontrivial.manifests.command import (
 from nontrivial.manifests.errors import BadInput, WorkFailed
 from nontrivial.manifests.files import claim, expand
 from nontrivial.manifests.left_out import HELP, LeftOut
+from nontrivial.manifests.media import MOVED
 from nontrivial.manifests.runs import ANSWERS, SCORED, JsonLines, settings_digest, write_json
 from nontrivial.models.inputs import View
 from nontrivial.models.policy import EMBEDDED, weight_files
@@ -161,7 +162,7 @@ class _Answering:
         store = JsonLines(self.out / f"{path.stem}-{key}.jsonl")
         root = media_root(path, options.media_root)
         bad = _answer(samples, store, lambda: self._policy(sampling), root, options)
-        tolerate(bad, len(samples), options.max_bad, "samples are skipped")
+        tolerate(bad, len(samples), options.max_bad, "samples are skipped", MOVED)
         return _completions(store)
 
     def _policy(self, sampling: Sampling) -> Generator | Served:
@@ -206,7 +207,7 @@ def _answer(
                     bad.append(f"{sample['id']}: {failed}")
                 elif isinstance(failed, WorkFailed):
                     raise failed
-            check_share(bad, len(samples), options.max_bad, "samples are skipped")
+            check_share(bad, len(samples), options.max_bad, "samples are skipped", MOVED)
             bar.update(len(batch))
     return bad
 

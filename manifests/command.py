@@ -166,18 +166,25 @@ def invocation(module: str) -> str:
     return f"python -m {room}{module}"
 
 
-def check_share(problems: Sequence[str], total: int, max_bad: float, what: str) -> None:
-    """Raise `BadInput` with some of the problems if they exceed the share `max_bad` of `total`."""
+def check_share(
+    problems: Sequence[str], total: int, max_bad: float, what: str, remedy: str = ""
+) -> None:
+    """Raise `BadInput` with some of the problems if they exceed the share `max_bad` of `total`.
+
+    `remedy` is a further sentence on what to do.
+    """
     if len(problems) > max_bad * total:
         raise BadInput(
             f"{_listed(problems, total, what)}\nThat is over --max_bad {max_bad:g}: repair "
-            "or remove them, or raise --max_bad to continue without them"
+            f"or remove them, or raise --max_bad to continue without them{remedy and '. ' + remedy}"
         )
 
 
-def tolerate(problems: Sequence[str], total: int, max_bad: float, what: str) -> None:
+def tolerate(
+    problems: Sequence[str], total: int, max_bad: float, what: str, remedy: str = ""
+) -> None:
     """Print problems that are few enough to tolerate; raise `BadInput` as `check_share` does."""
-    check_share(problems, total, max_bad, what)
+    check_share(problems, total, max_bad, what, remedy)
     if problems:
         say(_listed(problems, total, what), file=sys.stderr)
 

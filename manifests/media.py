@@ -32,6 +32,7 @@ WHOLE = 0.95  # least share of a clip's frames to be present; encoders may drop 
 Item = Mapping[str, Any]  # a `{bytes, path}` item of a manifest
 Root = str | os.PathLike | None  # folder of the media that are not embedded
 # Formats that data sets use. Pillow's other readers are kept away from untrusted files.
+MOVED = "Were they moved? --media_root names their folder"  # what to do about lost media
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
 

@@ -84,6 +84,8 @@ class TokenWeightedGRPOConfig(
 
     def __post_init__(self) -> None:
         self._evaluate()
+        if self.generation_batch_size is None:  # TRL would speak of an option that nobody gave
+            self._check_groups(self.steps_per_generation or self.gradient_accumulation_steps)
         super().__post_init__()
         if self.token_weighting not in TOKEN_WEIGHTINGS:
             raise ValueError(
@@ -120,7 +122,10 @@ class TokenWeightedGRPOConfig(
                 "entropy_coef, use_adaptive_entropy and top_entropy_quantile look at a whole "
                 "micro-batch; leave them or max_tokens_per_micro_batch out"
             )
-        rows = self.per_device_train_batch_size * self.steps_per_generation
+        self._check_groups(self.steps_per_generation)
+
+    def _check_groups(self, steps_per_generation: int) -> None:
+        rows = self.per_device_train_batch_size * steps_per_generation
         if rows % self.num_generations:
             raise ValueError(
                 f"{rows} rows on each device (per_device_train_batch_size × steps_per_generation) "

@@ -23,7 +23,7 @@ from torch.nn.functional import pad
 from nontrivial.manifests.command import check_share, printable, say, table
 from nontrivial.manifests.errors import BadInput
 from nontrivial.manifests.left_out import LeftOut
-from nontrivial.manifests.media import Clip, MediaError
+from nontrivial.manifests.media import MOVED, Clip, MediaError
 from nontrivial.manifests.parquet import read_samples
 from nontrivial.manifests.roots import media_root as root_of
 from nontrivial.models.inputs import encode, load_media
@@ -258,7 +258,7 @@ class Stock:
                 logger.warning("%s; another sample takes its place", printable(error))
                 listed = list(self.lost.values())
                 share = self.encode.options.max_bad
-                check_share(listed, len(self.samples), share, "samples can't be shown")
+                check_share(listed, len(self.samples), share, "samples can't be shown", MOVED)
                 if len(listed) == len(self.samples):
                     raise BadInput("no sample is left that can be shown") from error
 

@@ -22,7 +22,7 @@ from typing import Any
 from nontrivial.manifests.command import check_share
 from nontrivial.manifests.files import cache_folder
 from nontrivial.manifests.guarded import Crash, Guarded
-from nontrivial.manifests.media import MediaError, source_of
+from nontrivial.manifests.media import MOVED, MediaError, source_of
 from nontrivial.models.inputs import View, why_unreadable
 from nontrivial.train.data import Samples
 from nontrivial.train.options import DataOptions
@@ -61,7 +61,8 @@ def check_media(
     good = [row for row, reason in checked if reason is None]
     damaged = [(row["id"], reason) for row, reason in checked if reason is not None]
     listed = [f"{name}: {reason}" for name, reason in damaged]
-    check_share(listed, len(samples.rows), options.max_bad, "samples have damaged media")
+    what = "samples have damaged media"
+    check_share(listed, len(samples.rows), options.max_bad, what, MOVED)
     return Samples(good, samples.other_splits, damaged, samples.digest)
 
 

@@ -15,6 +15,7 @@ from nontrivial.manifests.media import encode_image
 from nontrivial.manifests.prompts import messages
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datasets import Dataset
 
 Sample = dict[str, Any]
@@ -28,16 +29,18 @@ class Rows(Sequence[Sample]):
     """The rows of a data set as samples, converted on access.
 
     The data set is repeated, whole, to at least `least` rows. Raises `BadInput` for a data set
-    without rows, or one that can only be streamed.
+    without rows, or one that can only be streamed. An Arrow table (`nontrivial.read_samples`) does.
     """
 
     def __init__(
         self,
-        dataset: Dataset | Sequence[Mapping[str, Any]],
+        dataset: Dataset | pa.Table | Sequence[Mapping[str, Any]],
         media_root: str | None,
         least: int = 1,
         style: str = "think",
     ) -> None:
+        if hasattr(dataset, "to_pylist"):
+            dataset = dataset.to_pylist()
         if not hasattr(dataset, "__getitem__") or isinstance(dataset, Mapping):
             kind = type(dataset).__name__
             raise BadInput(f"the data set is a {kind}; needs rows that can be indexed, one split")

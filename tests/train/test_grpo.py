@@ -317,7 +317,7 @@ def test_a_config_file_sets_defaults_and_flags_win(run, write_manifest, tmp_path
         (["nothing/*.parquet"], "the pattern matched nothing"),
         (["{manifest}", "--reward_funcs=praise"], "--reward_funcs praise"),
         (["{manifest}", "--reward_weights", "1", "2"], "2 weights for 1 rewards"),
-        (["{manifest}", "--num_generations=3"], "divisible by num_generations"),
+        (["{manifest}", "--num_generations=3"], "take a multiple of num_generations, 3"),
         (["{manifest}", "--no_such_option=3"], "--no_such_option=3"),
         (["{manifest}", "--model_name_or_path=nowhere"], "--model_name_or_path nowhere"),
     ],

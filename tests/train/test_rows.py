@@ -34,7 +34,9 @@ def text_rows(count: int) -> list[dict]:
 
 def test_a_manifest_is_the_same_as_rows_and_as_a_data_set(write_manifest, media_root):
     path = write_manifest(pairs(2) + videos(1))
-    listed = Rows(read_samples(path).to_pylist(), str(media_root))
+    table = read_samples(path)
+    listed = Rows(table.to_pylist(), str(media_root))
+    assert list(Rows(table, str(media_root))) == list(listed)
     loaded = datasets.load_dataset("parquet", data_files=path, split="train")
     assert isinstance(loaded.features["images"].feature, datasets.Image)
     for ours, theirs in zip(listed, Rows(loaded, str(media_root)), strict=True):

@@ -447,7 +447,7 @@ def test_old_scores_are_those_of_the_policy_that_sampled(make_trainer, checkpoin
         ({"use_transformers_continuous_batching": True}, "takes text only"),
         ({"max_redraws": 1, "scale_rewards": "batch"}, "would change with what is redrawn"),
         ({"max_tokens_per_micro_batch": 99, "entropy_coef": 0.1}, "look at a whole"),
-        ({"per_device_train_batch_size": 6}, "divisible by num_generations"),
+        ({"per_device_train_batch_size": 6}, "take a multiple of num_generations, 4"),
     ],
 )
 def test_options_that_cannot_work_are_refused(make_trainer, options, message):

@@ -1,0 +1,103 @@
+"""Run the commands that a page shows, and hold what they print against what the page says.
+
+    python -m tests.pages docs/own_images.md     print the commands and what they really print
+
+A block marked `console` is run: each line behind `$ ` is a command, and the lines below it are what
+it prints to stdout. `...` stands for what the page leaves out. Progress and warnings go to stderr
+and are not shown. Numbers that training and evaluation print depend on the machine a little, so of
+these only the words are compared. A block of a page that follows a line ending in a file's name and a colon, such as
+"`my_rewards.py`:", is written to that file. All of it happens in one folder, from top to bottom.
+Blocks with other marks, or without one, are only read.
+"""
+
+from __future__ import annotations
+
+import doctest
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+BLOCK = re.compile(r"(?:`(?P<file>[\w.]+)`:\n\n)?```(?P<mark>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
+COMMAND = re.compile(r"(?:.*\\\n)*.*\n")  # it goes on behind a backslash
+MEASURED = re.compile(r"python -m (?:train|eval)\.")
+NUMBER = re.compile(r"-?\d[\d.,/–]*|-{2,}")  # or the line below a table's header, as wide as those
+MATCHED = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+class Step(NamedTuple):
+    """A file to write (its name and text), or a command to run (its words and what it prints)."""
+
+    file: str | None
+    command: str
+    text: str
+
+
+def steps(page: str) -> Iterator[Step]:
+    """Yield the files and commands of a page, in their order."""
+    for block in BLOCK.finditer(page):
+        if block["mark"] == "console":
+            for part in re.split(r"^\$ ", block["text"], flags=re.M)[1:]:
+                command = COMMAND.match(part)[0]
+                yield Step(None, command.strip(), part.removeprefix(command))
+        elif block["file"]:
+            yield Step(block["file"], "", block["text"])
+
+
+def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command of a page as a reader would, with this Python and this checkout."""
+    env = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "HF_HUB_OFFLINE": "1",
+        "COLUMNS": "100",
+    }
+    return subprocess.run(
+        ["bash", "-c", command], cwd=folder, env=env, capture_output=True, text=True, check=False
+    )
+
+
+def agree(step: Step, printed: str) -> bool:
+    """True if a command has printed what the page says."""
+    said = step.text
+    if MEASURED.match(step.command):
+        said, printed = (NUMBER.sub("#", text) for text in (said, printed))
+    return doctest.OutputChecker().check_output(said, printed, MATCHED)
+
+
+def differences(page: str, folder: Path) -> list[str]:
+    """Run a page in an empty folder; return the commands that fail or print something else."""
+    found = []
+    for step in steps(page):
+        if step.file:
+            (folder / step.file).write_text(step.text, encoding="utf-8")
+            continue
+        done = run(step.command, folder)
+        if done.returncode:
+            found.append(f"$ {step.command}\nstatus {done.returncode}\n{done.stderr[-2000:]}")
+        elif not agree(step, done.stdout):
+            found.append(f"$ {step.command}\nprinted\n{done.stdout}\nthe page says\n{step.text}")
+    return found
+
+
+def main() -> int:
+    """Print the commands of the pages that are named, and what they print."""
+    for name in sys.argv[1:]:
+        with tempfile.TemporaryDirectory() as folder:
+            for step in steps(Path(name).read_text(encoding="utf-8")):
+                if step.file:
+                    Path(folder, step.file).write_text(step.text, encoding="utf-8")
+                else:
+                    done = run(step.command, Path(folder))
+                    shown = done.stderr if done.returncode else done.stdout
+                    print(f"$ {step.command}\n{shown}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
