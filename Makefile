@@ -4,7 +4,7 @@ EXTRAS ?= cpu,reid,video,dev
 RUN = .venv/bin/python
 INSTALLED = .venv/.installed
 
-.PHONY: demo test slow install style embedded
+.PHONY: demo test slow install style embedded docs oldest
 
 demo: $(INSTALLED)
 	$(RUN) -m scripts.demo
@@ -24,6 +24,18 @@ style: $(INSTALLED)
 
 embedded: $(INSTALLED)
 	$(RUN) -m scripts.embedded
+
+docs: $(INSTALLED)
+	$(RUN) -m pip install --quiet -c constraints.txt -e '.[docs]'
+	$(RUN) -m mkdocs build --strict
+
+# The oldest versions that pyproject.toml allows, in an environment of their own: for CI.
+oldest:
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet uv
+	.venv-oldest/bin/uv pip install --quiet --python .venv-oldest/bin/python --resolution lowest-direct -e '.[cpu,video]' pytest
+	.venv-oldest/bin/python -c "import nontrivial as nt; [getattr(nt, name) for name in nt.__all__]"
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -q -m "not slow" tests/manifests tests/test_front_door.py
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(RUN) || $(PYTHON) -m venv .venv

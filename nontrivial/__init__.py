@@ -70,6 +70,8 @@ torchvision_cpu.install()
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":  # said in pyproject.toml alone
+        return importlib.import_module("importlib.metadata").version(__name__)
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -3,6 +3,7 @@
     nontrivial                      list the commands
     nontrivial reid-hard --help     show the options of a command
     nontrivial recipes              list the recipes for `--config recipe:NAME`
+    nontrivial --version            print the version
 
 In a checkout each is also a module: `nontrivial reid-hard` is `python -m builders.reid_hard`.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from nontrivial.manifests.command import RECIPES, guard, say, table
 from nontrivial.manifests.errors import BadInput
@@ -38,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name in ("-h", "--help"):
         rows = [(f"  {command}", does) for command, (_, does) in COMMANDS.items()]
         say(f"{__doc__}\n{table([*rows, ('  recipes', 'list recipes and their folder')])}")
+        return 0
+    if name == "--version":
+        print(version("nontrivial"))
         return 0
     if name == "recipes":
         return guard(_recipes, words)

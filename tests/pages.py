@@ -5,8 +5,8 @@
 A block marked `console` is run: each line behind `$ ` is a command, and the lines below it are what
 it prints to stdout. `...` stands for what the page leaves out. Progress and warnings go to stderr
 and are not shown. Numbers that training and evaluation print depend on the machine a little, so of
-these only the words are compared. A block of a page that follows a line ending in a file's name and a colon, such as
-"`my_rewards.py`:", is written to that file. All of it happens in one folder, from top to bottom.
+these only the words are compared. A block below a line that ends in a file's name and a colon, such
+as "`my_rewards.py`:", is written to that file. All of it happens in one folder, from top to bottom.
 Blocks with other marks, or without one, are only read.
 """
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from scripts import house
 
@@ -71,9 +74,12 @@ def test_the_wheel_holds_one_package_with_every_module_and_nothing_else(files):
     assert not [name for name in files if name.endswith((".parquet", ".pyc", ".lock", ".jpg"))]
 
 
-def test_the_sdist_holds_no_table_either(archives):
+def test_the_sdist_holds_the_pages_and_no_table_either(archives):
     with tarfile.open(archives[0]) as archive:
         names = archive.getnames()
+    held = {name.partition("/")[2] for name in names}
+    pages = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/*.*")}
+    assert {*pages, "CHANGELOG.md", "CITATION.cff", "constraints.txt"} <= held
     assert not [name for name in names if name.endswith((".parquet", ".lock")) or ".cache" in name]
     assert [name for name in names if name.endswith("builders/reid_hard.py")]
 
@@ -99,6 +105,22 @@ def test_the_wheel_carries_the_embedded_policy(files):
     assert "nontrivial/models/embedded/model.safetensors" in policy
     assert policy <= set(files)
     assert sum(file.stat().st_size for file in folder.iterdir()) <= 8 * 2**20
+
+
+def test_the_version_is_said_in_one_place(files):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (metadata,) = (content for name, content in files.items() if name.endswith("/METADATA"))
+    assert f"\nVersion: {project['version']}\n".encode() in metadata
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(r"^## (\S+?),? ", changes, re.M)[1] == project["version"]
+    said = [name for name, text in files.items() if f'"{project["version"]}"'.encode() in text]
+    assert said == []
+
+
+def test_the_citation_is_whole():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(cited)
+    assert cited["authors"] == [{"name": "The nontrivial authors"}]
 
 
 def test_it_must_not_be_uploaded_by_accident(files):
@@ -131,6 +153,7 @@ def hostile(tmp_path) -> Path:
     [
         ["bin/nontrivial", "grpo", "--help"],
         ["bin/nontrivial", "recipes"],
+        ["bin/nontrivial", "--version"],
         ["-m", "nontrivial.builders.qa_invert", "--help"],
         ["-m", "nontrivial.train.grpo", "--help"],
         ["-m", "nontrivial.manifests", "--help"],
