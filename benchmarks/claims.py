@@ -494,7 +494,7 @@ def draw(
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    from nontrivial.train.plot import read_log, running_mean, series
+    from nontrivial.train.curves import read_log, running_mean, series
 
     figure, (left, *panels) = plt.subplots(
         1, 1 + len(CURVES), figsize=(16, 3.8), layout="constrained"

@@ -14,7 +14,6 @@ one name share a column: runs/left_out_reid/market1501/grpo and runs/left_out_re
 from __future__ import annotations
 
 import itertools
-import math
 import sys
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,11 +24,11 @@ from typing import Any
 import numpy as np
 
 from nontrivial.eval.rerank import fuse, reliability
-from nontrivial.manifests.answers import lettered
 from nontrivial.manifests.command import guard, option, parse, say, table
 from nontrivial.manifests.errors import BadInput
 from nontrivial.manifests.files import atomic_path, expand
 from nontrivial.manifests.page import Card, Thumbnails, images_block, render, summary, text_block
+from nontrivial.manifests.page.groups import group_cards
 from nontrivial.manifests.runs import (
     ANSWERS,
     GROUPS,
@@ -40,7 +39,6 @@ from nontrivial.manifests.runs import (
     ListedImage,
     RankedList,
     RankingScores,
-    SampledCompletion,
     SampledGroup,
     ScoredAnswer,
     read_json,
@@ -89,7 +87,8 @@ def run(options: Options) -> None:
     thumbnails, tables = Thumbnails(int(options.max_mb * 1e6)), Tables(runs, options.media_root)
     lists = list_cards(runs, tables, thumbnails, options.rows)
     answers = answer_cards(runs, tables, thumbnails, options.rows)
-    groups = list(itertools.islice(group_cards(runs), options.rows))
+    sampled = itertools.chain.from_iterable(group_cards(run.name, run.groups) for run in runs)
+    groups = list(itertools.islice(sampled, options.rows))
     by_data_set = list(data_set_tables(runs))
     missing = dict.fromkeys(name for run in runs for name in run.tables if not Path(name).is_file())
     lost = [f"{name} is not where it was: its media are not shown" for name in missing]
@@ -194,7 +193,9 @@ def reliability_charts(runs: Sequence[Run]) -> list[dict[str, Any]]:
             p_same, right = (np.array(values) for values in zip(*pairs.values(), strict=True))
             title = f"{run.name}: reliability of P(same), {len(pairs)} pairs"
             axes = {"x": "P(same)", "y": "share that is"}
-            charts.append({"title": title, **axes, "bins": reliability(p_same, right)})
+            charts.append(
+                {"kind": "reliability", "title": title, **axes, "bins": reliability(p_same, right)}
+            )
     return charts
 
 
@@ -278,21 +279,6 @@ def answer_cards(
     return cards
 
 
-def group_cards(runs: Sequence[Run]) -> Iterator[Card]:
-    """Yield a card for each sampled group of the training runs, the latest first."""
-    for run in runs:
-        for group in reversed(run.groups):
-            asked = f"{group.question}\n{lettered(group.options)}"
-            blocks = [text_block(f"right: {', '.join(group.answer)}", asked)]
-            rewards = [_finite(completion.rewards) for completion in group.completions]
-            blocks += map(_completion_block, group.completions, rewards)
-            facets = {"page": "sampled in training", "run": run.name, "task": group.task}
-            facets["token weights"] = group.token_weighting
-            mean = sum(sum(parts.values()) for parts in rewards) / len(rewards)
-            numbers = {"step": group.step, "reward": mean}
-            yield Card(f"step {group.step}: {group.id}", blocks, facets, numbers)
-
-
 def _read_run(folder: Path, name: str) -> Run:
     answered = read_json(folder / ANSWERS, {"manifests": dict[str, list[AnswerScores]]})
     ranked = read_json(folder / RANKINGS, {"lines": list[RankingScores]})
@@ -368,20 +354,6 @@ def _new_places(line: RankedList) -> list[int]:
     for place, old in enumerate(order, 1):
         places[old] = place
     return places
-
-
-def _completion_block(
-    completion: SampledCompletion, rewards: Mapping[str, float]
-) -> dict[str, Any]:
-    advantage = completion.advantage
-    parts = ", ".join(f"{name} {value:.2f}" for name, value in rewards.items())
-    mark = "right" if advantage > 0 else "wrong" if advantage < 0 else ""
-    tokens = list(zip(completion.tokens, completion.weights, strict=True))
-    return text_block(f"advantage {advantage:+.2f} ({parts})", "", mark, tokens=tokens)
-
-
-def _finite(rewards: Mapping[str, float]) -> dict[str, float]:
-    return {name: value for name, value in rewards.items() if math.isfinite(value)}
 
 
 def _soft(line: AnswerScores | None) -> str:

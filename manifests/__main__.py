@@ -21,6 +21,7 @@ import json
 import shutil
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ class Options:
     )
     files: list[str] = option("samples or embeddings tables, or globs", positional=True)
     rows: int | None = option(
-        "rows of each file (show: 3, gallery: 2000, audit: 200)", default=None
+        "rows of each file (show: 3, gallery: 2000, 20,000 a page, audit: 200)", default=None
     )
     out: str | None = option(
         "file to write (gallery: gallery.html, card: README.md); export: folder", default=None
@@ -66,7 +67,7 @@ class Options:
         default=False,
     )
     origin: str | None = option("import: where it was exported to", default=None, choices=IMPORTED)
-    max_mb: float = option("gallery: limit of all thumbnails together, in MB", default=24.0)
+    max_mb: float = option("gallery: limit of a page's thumbnails together, in MB", default=24.0)
     rates_only: bool = option("audit: print the rates of what was read", default=False)
     port: int = option("audit: port on this machine; 0 takes a free one", default=0, rare=True)
     push_to_hub: str | None = option("card: upload it with the files to USER/NAME", default=None)
@@ -267,27 +268,37 @@ def _show(options: Options) -> None:
 
 
 def _gallery(options: Options) -> None:
-    from nontrivial.manifests.page.gallery import gallery_page
+    from nontrivial.manifests.page.gallery import gallery_pages
 
     rows = 2000 if options.rows is None else options.rows
-    page, thumbnails = gallery_page(
+    pages = gallery_pages(
         expand(options.files),
+        Path(options.out or "gallery.html"),
         rows=max(1, rows),
         budget=int(options.max_mb * 1e6),
         media_root=options.media_root,
     )
-    out = options.out or "gallery.html"
-    with atomic_path(out) as path:
-        path.write_text(page, encoding="utf-8", errors="backslashreplace")
-    for problem in list(thumbnails.problems.values())[:LISTED]:
+    files: list[Path] = []
+    problems: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for file, page, thumbnails in pages:
+        with atomic_path(file) as path:
+            path.write_text(page, encoding="utf-8", errors="backslashreplace")
+        files.append(file)
+        problems |= thumbnails.problems
+        counts["thumbnails"] += len(thumbnails.data)
+        counts["media beyond --max_mb"] += thumbnails.left_out
+        counts["bytes"] += file.stat().st_size
+    for problem in list(problems.values())[:LISTED]:
         say(f"no thumbnail: {problem}", file=sys.stderr)
-    counts = [
-        ("thumbnails", len(thumbnails.data)),
-        ("media that cannot be read", len(thumbnails.problems)),
-        ("media beyond --max_mb", thumbnails.left_out),
-        ("MB", round(len(page) / 1e6, 1)),
+    lines = [
+        ("pages", len(files)),
+        ("thumbnails", counts["thumbnails"]),
+        ("media that cannot be read", len(problems)),
+        ("media beyond --max_mb", counts["media beyond --max_mb"]),
+        ("MB", round(counts["bytes"] / 1e6, 1)),
     ]
-    say(f"{table(counts)}\n\n{out}: open it in a browser")
+    say(f"{table(lines)}\n\n{files[0]}: open it in a browser")
 
 
 def _audit(options: Options) -> None:

@@ -142,6 +142,16 @@ def read_about(path: str | os.PathLike) -> dict[str, Any]:
     return about
 
 
+def rows_in(path: str | os.PathLike) -> int:
+    """Return the number of rows that a file's footer tells."""
+    try:
+        return pq.read_metadata(path).num_rows
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: no such file") from error
+    except (pa.ArrowException, OSError) as error:
+        raise BadInput(f"{path}: is not a readable Parquet file ({error})") from error
+
+
 def content_digest(table: pa.Table) -> str:
     """Return the SHA-256 of a table's column names, row order, nulls and values.
 

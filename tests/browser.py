@@ -24,6 +24,39 @@ FLAGS = (
     "--remote-debugging-pipe",
 )
 
+# The least contrast of a page's texts with what is behind them, as WCAG counts it, where it is, and
+# the number of texts; a canvas mixes the colours as the browser does.
+CONTRAST = """(() => {
+  const pen = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const light = (rgb) => {
+    const [r, g, b] = rgb.map((v) => v / 255).map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const mixed = (colours) => {
+    for (const colour of colours) { pen.fillStyle = colour; pen.fillRect(0, 0, 1, 1); }
+    return [...pen.getImageData(0, 0, 1, 1).data].slice(0, 3);
+  };
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const worst = [99, "", 0];
+  while (texts.nextNode()) {
+    const element = texts.currentNode.parentElement;
+    if (!texts.currentNode.textContent.trim() || !element.checkVisibility() || element.matches("script, noscript, style, option, :disabled")) continue;
+    const behind = [];
+    for (let at = element; at; at = at.parentElement) {
+      behind.unshift(getComputedStyle(at).backgroundColor);
+      if (getComputedStyle(at).opacity !== "1") throw Error("opacity: " + at.outerHTML);
+    }
+    const style = getComputedStyle(element);
+    const ground = mixed(["white", ...behind]);
+    const ink = mixed([`rgb(${ground})`, element.namespaceURI.includes("svg") ? style.fill : style.color]);
+    const [high, low] = [light(ink), light(ground)].sort((a, b) => b - a);
+    worst[2] += 1;
+    const ratio = (high + 0.05) / (low + 0.05);
+    if (ratio < worst[0]) [worst[0], worst[1]] = [ratio, element.outerHTML.slice(0, 80)];
+  }
+  return worst;
+})()"""  # noqa: E501
+
 
 def executable() -> str | None:
     """Chromium or Chrome, where it is installed."""
@@ -99,13 +132,26 @@ class Tab:
             raise AssertionError(answer["exceptionDetails"])
         return answer["result"].get("value")
 
-    def until(self, expression: str, seconds: float = 10) -> None:
-        """Wait until an expression is true."""
+    def until(self, expression: str, seconds: float = 60) -> None:
+        """Wait until an expression is true, over reloads of the page."""
         end = time.monotonic() + seconds
-        while not self.run(expression):
+        while True:
+            with contextlib.suppress(AssertionError):  # of a page that is going
+                if self.run(expression):
+                    return
             if time.monotonic() > end:
                 raise AssertionError(f"never came true: {expression}")
             time.sleep(0.02)
+
+    def prefer(self, scheme: str) -> None:
+        """Make the system prefer "light" or "dark"."""
+        wish = {"name": "prefers-color-scheme", "value": scheme}
+        self.send("Emulation.setEmulatedMedia", features=[wish])
+
+    def least_contrast(self) -> tuple[float, str, int]:
+        """The least contrast of the texts on show, where it is, and their number."""
+        least, where, count = self.run(CONTRAST)
+        return least, where, count
 
     def busy_seconds(self) -> float:
         """What the page's main thread has worked so far, however busy the machine is."""

@@ -3,57 +3,38 @@
     python -m train.plot runs/grpo
     python -m train.plot runs/a runs/b --out compared.png
     python -m train.plot runs/grpo --group group.png
-    python -m train.plot runs/grpo --follow      # draws again as the run goes on
+    python -m train.plot runs/grpo --follow      # a page that goes on with the run
 
 Reads the log.jsonl of each run, or its trainer_state.json where there is no log. There is a panel
 for each of reward, groups without variance, length, token weights and loss that some run logged: a
 thin line through all steps, and a running mean over it. The last panel shows where the time of the
 first run's steps went. `--group` draws the last sampled group of the first run: each completion
 with its rewards, and its tokens shaded by their weight.
+
+`--follow` writes a page of the curves and of the last sampled groups beside the picture, again and
+again until the runs have ended; a browser that shows it loads it by itself.
 """
 
 from __future__ import annotations
 
-import html
 import sys
-import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nontrivial.manifests.command import guard, option, parse, say, table
 from nontrivial.manifests.errors import BadInput
 from nontrivial.manifests.files import atomic_path
-from nontrivial.manifests.runs import GROUPS, LOG, PARTS, SHARE, STATE, JsonLines, read_json
+from nontrivial.manifests.runs import GROUPS, JsonLines
+from nontrivial.train.curves import PANELS, read_log, running_mean, series, shares
+from nontrivial.train.watch import follow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Metrics and the titles of their panels, in order; a panel that no run logged is left out.
-PANELS = {
-    "reward": "mean reward",
-    "rewards/soft_accuracy/mean": "soft accuracy",
-    "frac_reward_zero_std": "share of groups without variance",
-    "completions/mean_length": "tokens of a completion",
-    "token_weight/mean": "mean token weight",
-    "token_weight/std": "spread of token weights",
-    "token_weight/think_share": "share of weight on think tokens",
-    "token_weight/answer_share": "share of weight on answer tokens",
-    "loss": "loss",
-    "eval_exact_accuracy": "held out: exactly right",
-    "eval_soft_accuracy": "held out: soft accuracy",
-    "eval_format": "held out: well formed",
-}
 COLUMNS = 3
 WIDTH = 110  # characters of a line of tokens
-FOLLOWED = 5.0  # seconds between looks at a log
-PAGE = """<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="{every:.0f}">
-<title>curves</title><img src="{picture}" alt="curves of the runs" style="max-width: 100%">
-"""
-
-History = list[dict[str, Any]]
 
 
 @dataclass
@@ -64,7 +45,9 @@ class Options:
     out: str | None = option("picture; by default curves.png in the first folder", default=None)
     group: str | None = option("picture of the last sampled group's tokens", default=None)
     smooth: int = option("steps of the running mean", default=10)
-    follow: bool = option("draw again whenever a run has logged more, until ctrl-C", default=False)
+    follow: bool = option(
+        "write a page again whenever a run has logged more, until all end or ctrl-C", default=False
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,7 +59,7 @@ def run(options: Options) -> None:
     """Draw the curves, and print the first and the last means."""
     picture = Path(options.out or Path(options.runs[0], "curves.png"))
     if options.follow:
-        follow(options.runs, picture, smooth=options.smooth)
+        follow(options.runs, picture.with_suffix(".html"), smooth=options.smooth)
     plot(options.runs, picture, smooth=options.smooth)
     say(table(summary(options.runs, options.smooth), header=("run", "logged", "first", "last")))
     say(f"\ncurves: {picture}")
@@ -96,8 +79,8 @@ def plot(runs: Sequence[str | Path], picture: str | Path, *, smooth: int = 10) -
     shown = [name for name in PANELS if any(series(h, name)[0] for h in histories.values())]
     if not shown:
         raise BadInput(f"{', '.join(histories)}: logged none of {', '.join(PANELS)}")
-    parts = {name: series(next(iter(histories.values())), SHARE.format(name)) for name in PARTS}
-    timed = any(steps for steps, _ in parts.values())
+    steps, parts = shares(next(iter(histories.values())))
+    timed = bool(steps)
     columns = min(COLUMNS, len(shown) + timed)
     rows = -(-(len(shown) + timed) // columns)
     figure = Figure(figsize=(4.2 * columns, 2.9 * rows), layout="constrained")
@@ -108,11 +91,8 @@ def plot(runs: Sequence[str | Path], picture: str | Path, *, smooth: int = 10) -
         axes.set(title=PANELS[name], xlabel="step")
     if timed:
         axes = grid.flat[len(shown)]
-        steps, shares = (
-            parts[PARTS[0]][0],
-            [running_mean(part[1], smooth) for part in parts.values()],
-        )
-        axes.stackplot(steps, *shares, labels=PARTS, alpha=0.8)
+        smoothed = [running_mean(values, smooth) for values in parts.values()]
+        axes.stackplot(steps, *smoothed, labels=parts, alpha=0.8)
         axes.legend(fontsize="x-small", loc="lower left")
         axes.set(title="shares of a step's time", xlabel="step", ylim=(0, 1))
     for axes in grid.flat[len(shown) + timed :]:
@@ -181,65 +161,6 @@ def _wrapped(tokens: Sequence[str], shades: Sequence[float]) -> list[list[tuple[
         lines[-1].append((column, text, shade))
         column += len(text)
     return lines
-
-
-def follow(
-    runs: Sequence[str | Path], picture: Path, *, smooth: int, every: float = FOLLOWED
-) -> None:
-    """Draw the curves whenever a log has grown, until the user interrupts; return then.
-
-    A page beside the picture shows it, and loads it again as it changes.
-    """
-    page = picture.with_suffix(".html")
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(PAGE.format(picture=html.escape(picture.name, quote=True), every=every))
-    say(f"following {', '.join(map(str, runs))}: {page}; ctrl-C ends it")
-    drawn: list[int] = []
-    try:
-        while True:
-            sizes = [file.stat().st_size if file.is_file() else 0 for file in _logs(runs)]
-            if sizes != drawn and any(sizes):
-                drawn = sizes
-                with suppress(BadInput, FileNotFoundError):  # a run that has logged nothing yet
-                    plot(runs, picture, smooth=smooth)
-            time.sleep(every)
-    except KeyboardInterrupt:
-        return
-
-
-def _logs(runs: Sequence[str | Path]) -> list[Path]:
-    return [Path(folder, LOG) for folder in runs]
-
-
-def read_log(folder: str | Path) -> History:
-    """Read the logs of a run, one dict each, with its `step`."""
-    log, state = Path(folder, LOG), read_json(Path(folder, STATE))
-    if log.is_file():
-        return list(JsonLines(log))
-    if state is not None:
-        return state["log_history"]
-    raise FileNotFoundError(f"{folder}: holds neither {LOG} nor {STATE}; give a run's folder")
-
-
-def series(history: History, name: str) -> tuple[list[int], list[float]]:
-    """Return steps and values of one metric.
-
-    >>> series([{"step": 1, "loss": 2.0}, {"step": 2}, {"step": 3, "loss": None}], "loss")
-    ([1], [2.0])
-    """
-    pairs = [(entry["step"], entry[name]) for entry in history if entry.get(name) is not None]
-    return [step for step, _ in pairs], [value for _, value in pairs]
-
-
-def running_mean(values: Sequence[float], width: int) -> list[float]:
-    """Return means over the last `width` values, or fewer at the beginning.
-
-    >>> running_mean([1, 3, 5, 7], 2)
-    [1.0, 2.0, 4.0, 6.0]
-    """
-    return [
-        sum(values[max(0, i - width + 1) : i + 1]) / min(i + 1, width) for i in range(len(values))
-    ]
 
 
 def summary(runs: Sequence[str | Path], smooth: int) -> list[tuple[str, str, float, float]]:

@@ -1,7 +1,8 @@
-"""One self-contained HTML page of cards, with filters, search, paging and keys.
+"""One self-contained HTML page of cards, with filters, search, paging, marks and keys.
 
-The page works from a file. Its data are JSON that is shown as text nodes only; a content security
-policy allows its own script alone and no fetching. Images are thumbnails within a budget.
+The page works from a file, in light and in dark, as cards or as a sheet of many at a glance. Its
+data are JSON that is shown as text nodes only; a content security policy allows its own script
+alone and no fetching. Images are thumbnails within a budget. Marks stay in the reader's browser.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import html
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,17 +32,31 @@ if TYPE_CHECKING:
 PER_PAGE = 24
 THUMBNAIL = (160, 160)  # pixels at most
 FRAMES = 4  # of a clip
+SCRIPTS = ("charts.js", "marks.js", "page.js")  # one script; the last one begins
+KEYS = {
+    "/": "search",
+    "n, p": "next, previous page",
+    "j, k, → ←": "next, previous card",
+    "↓ ↑": "in a sheet: down, up",
+    "m, enter": "open the card, close it (or click its title or images)",
+    "s": "sheet or cards",
+    "?": "these keys",
+}
 _HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class Card:
-    """One card: `facets` can be filtered by value, `numbers` by range, and sorted."""
+    """One card: `facets` can be filtered by value, `numbers` by range, and sorted.
+
+    One with an `id` can be marked.
+    """
 
     title: str
     blocks: Sequence[Mapping[str, Any]]
     facets: Mapping[str, str] = field(default_factory=dict)
     numbers: Mapping[str, float | None] = field(default_factory=dict)
+    id: str | None = None
 
 
 class Thumbnails:
@@ -128,28 +143,38 @@ def render(
     tables: Sequence[Mapping[str, Any]] = (),
     charts: Sequence[Mapping[str, Any]] = (),
     audit: Mapping[str, Any] | None = None,
+    marks: str | None = None,
+    parts: Sequence[str] = (),
+    reload: float | None = None,
 ) -> str:
     """Return the whole page as HTML.
 
     With `audit` (`secret` and `marks`) it shows one card at a time, and the digits send a mark to
-    the server that the page came from.
+    the server that the page came from. `marks` is the name under which a browser keeps the marks of
+    cards; without it none can be marked. `parts` are the files of a whole of which this is one. The
+    page loads itself again every `reload` seconds.
     """
     data = {
-        "cards": [asdict(card) for card in cards],
+        "cards": [vars(card) for card in cards],
         "images": thumbnails.data,
         "tables": list(tables),
         "charts": list(charts),
         "per_page": 1 if audit else PER_PAGE,
         "audit": audit,
+        "marks": marks,
+        "reload": reload,
+        "keys": _keys(audit, marks),
     }
     style = (_HERE / "page.css").read_text(encoding="utf-8")
-    script = (_HERE / "page.js").read_text(encoding="utf-8")
+    script = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
     noted = "".join(f'<p class="note">{html.escape(note)}</p>\n' for note in notes)
     allowed = f"img-src data:; style-src {_allow(style)}; script-src {_allow(script)}"
-    keys = "/ search, n and p pages, j and k cards"
     if audit:
         allowed += "; connect-src 'self'"
-        keys += "".join(f", {n} {mark}" for n, mark in enumerate(audit["marks"], 1))
+    links = "".join(
+        f'<a href="{html.escape(name, quote=True)}">{number}</a>\n'
+        for number, name in enumerate(parts, 1)
+    )
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -161,14 +186,17 @@ def render(
 </head>
 <body>
 <h1>{html.escape(title)}</h1>
-{noted}<p class="note">keys: {html.escape(keys)}</p>
-<div id="tables"></div>
+{noted}<div id="tables"></div>
+{f'<nav aria-label="parts">parts: {links}</nav>' if parts else ""}
 <form id="filters" aria-label="filters">
 <button type="button" id="before">previous</button>
 <button type="button" id="after">next</button>
 <output id="count" aria-live="polite"></output>
 </form>
 <main id="cards"></main>
+<dialog id="opened" aria-label="one card"></dialog>
+<dialog id="keys" aria-label="keys"></dialog>
+<dialog id="export" aria-label="marked samples"></dialog>
 <noscript>This page needs JavaScript; it runs from the file and fetches nothing.</noscript>
 <script type="application/json" id="data">{as_json(data)}</script>
 <script>{script}</script>
@@ -187,6 +215,17 @@ def as_json(data: Any) -> str:
     written = written.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
     # JSON may hold lone surrogates, which UTF-8 cannot encode.
     return written.encode("utf-8", "backslashreplace").decode()
+
+
+def _keys(audit: Mapping[str, Any] | None, marks: str | None) -> dict[str, str]:
+    """Return what each key of a page does."""
+    keys = dict(KEYS)
+    if marks:
+        keys["x"] = "mark the card, or take the mark away"
+    if audit:
+        keys = {str(number): mark for number, mark in enumerate(audit["marks"], 1)} | keys
+        del keys["s"], keys["↓ ↑"]
+    return keys
 
 
 def _allow(source: str) -> str:

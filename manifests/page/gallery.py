@@ -6,13 +6,16 @@ doubtful labels) can be shown, too, with the reason for each doubt.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nontrivial.manifests.answers import LETTERS
 from nontrivial.manifests.command import printable
 from nontrivial.manifests.errors import BadInput, ManifestError
+from nontrivial.manifests.left_out import is_listable
 from nontrivial.manifests.media import Root
 from nontrivial.manifests.page import (
     Card,
@@ -24,39 +27,75 @@ from nontrivial.manifests.page import (
     summary,
     text_block,
 )
-from nontrivial.manifests.parquet import read_samples, read_table
+from nontrivial.manifests.parquet import read_about, read_samples, read_table, rows_in
 from nontrivial.manifests.roots import media_root as root_of
+from nontrivial.manifests.runs import settings_digest
 from nontrivial.manifests.schema import is_embeddings, iterate
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 Row = Mapping[str, Any]  # of a table
+PART = 20_000  # rows of a page
 QUARANTINE = ("anchor_path", "candidate_path", "reason")
 
 
-def gallery_page(
-    paths: Sequence[Path], *, rows: int, budget: int, media_root: str | None = None
-) -> tuple[str, Thumbnails]:
-    """Return the page of some manifests, and its thumbnails, which list unreadable media.
+def gallery_pages(
+    paths: Sequence[Path], out: Path, *, rows: int, budget: int, media_root: str | None = None
+) -> Iterator[tuple[Path, str, Thumbnails]]:
+    """Yield the pages of some manifests: file, content, and thumbnails with unreadable media.
 
-    It shows at most `rows` of each file, evenly spread, with `budget` bytes of thumbnails.
+    They show at most `rows` of each file, evenly spread, at most `PART` rows a page, with `budget`
+    bytes of thumbnails each. The first page is `out`, the second one is named `-2`, and so on.
     """
+    counts = [(str(path), rows_in(path)) for path in paths]
+    shown = [(path, count, min(count, rows)) for path, count in counts]
+    parts = _names(out, sum(number for *_, number in shown))
+    tables = [summary("files", ("file", "rows", "shown"), shown)]
+    digests = sorted(str(read_about(path).get("content_digest")) for path in paths)
+    links = [part.name for part in parts] if len(parts) > 1 else []
+    cards = _cards(paths, rows, media_root)
+    for number, part in enumerate(parts, 1):
+        thumbnails = Thumbnails(budget)
+        some = [make(thumbnails) for make in islice(cards, PART)]
+        notes = thumbnail_notes(thumbnails)
+        if links:
+            notes.append(f"part {number} of {len(parts)}: filters and search look at this part")
+        page = render(
+            "gallery",
+            some,
+            thumbnails,
+            notes=notes,
+            tables=tables,
+            marks=settings_digest({"content": digests}),
+            parts=links,
+        )
+        yield part, page, thumbnails
+
+
+def _names(out: Path, rows: int) -> list[Path]:
+    """Return the files of the parts.
+
+    >>> [name.as_posix() for name in _names(Path("some/gallery.html"), 2 * PART)]
+    ['some/gallery.html', 'some/gallery-2.html']
+    """
+    others = range(2, -(-rows // PART) + 1)
+    return [out, *(out.with_name(f"{out.stem}-{number}{out.suffix}") for number in others)]
+
+
+def _cards(
+    paths: Sequence[Path], rows: int, media_root: str | None
+) -> Iterator[Callable[[Thumbnails], Card]]:
+    """Yield what makes the card of each row that is shown."""
     from tqdm import tqdm
 
-    thumbnails = Thumbnails(budget)
-    cards, counts = [], []
     for path in paths:
         content, card_of = _read(path)
         root = root_of(path, media_root)
         chosen = _spread(content, rows)
         shown = iterate(chosen, batch=64)
         for row in tqdm(shown, total=len(chosen), unit="row", desc=printable(path.stem)):
-            cards.append(card_of(row, path.stem, root, thumbnails))
-        counts.append((str(path), len(content), len(chosen)))
-    notes = thumbnail_notes(thumbnails)
-    tables = [summary("files", ("file", "rows", "shown"), counts)]
-    return render("gallery", cards, thumbnails, notes=notes, tables=tables), thumbnails
+            yield partial(card_of, row, path.stem, root)
 
 
 def sample_card(row: Row, file: str, root: Root, thumbnails: Thumbnails) -> Card:
@@ -75,7 +114,9 @@ def sample_card(row: Row, file: str, root: Root, thumbnails: Thumbnails) -> Card
     if reid.get("similarity"):
         numbers["similarity"] = reid["similarity"][0]
     blocks = sample_blocks(row, root, thumbnails)
-    return Card(row["id"], blocks, {k: v for k, v in facets.items() if v is not None}, numbers)
+    known = {name: value for name, value in facets.items() if value is not None}
+    name = row["id"]
+    return Card(name, blocks, known, numbers, id=name if is_listable(name) else None)
 
 
 def sample_blocks(row: Row, root: Root, thumbnails: Thumbnails) -> list[dict[str, Any]]:

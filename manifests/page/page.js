@@ -2,7 +2,7 @@
 // All data become text nodes; nothing is parsed as markup.
 const page = JSON.parse(document.getElementById("data").textContent);
 const cards = page.cards;
-const shown = { start: 0, cards };
+const shown = { start: 0, at: -1, cards };  // `at`: the card that keys are about, −1 for none
 const byId = (id) => document.getElementById(id);
 
 function make(tag, attributes, ...children) {
@@ -26,7 +26,7 @@ function picture(item) {
 function question(block) {
   const options = block.options.map(([letter, text, right]) =>
     make("li", { class: right ? "right" : null }, `${right ? "✓" : " "} ${letter} ${text}`));
-  return make("section", {}, make("h4", {}, block.title), make("div", {}, block.text), make("ul", {}, ...options));
+  return make("section", {}, make("h4", {}, block.title), make("div", { class: "asked" }, block.text), make("ul", {}, ...options));
 }
 
 // A token's shade grows with its weight, from the least to the largest weight of its text.
@@ -35,7 +35,7 @@ function shaded(tokens) {
   const least = Math.min(...weights), span = Math.max(...weights) - least || 1;
   return tokens.map(([text, weight]) => {
     const token = make("span", { title: `weight ${weight.toFixed(3)}` }, text);
-    token.style.backgroundColor = `rgb(255 150 0 / ${(0.7 * (weight - least) / span).toFixed(2)})`;
+    token.style.setProperty("--shade", `${(100 * (weight - least) / span).toFixed(0)}%`);
     return token;
   });
 }
@@ -61,7 +61,7 @@ function facts(card) {
 }
 
 function article(card) {
-  return make("article", { tabindex: "0" }, make("h3", {}, card.title),
+  return make("article", { tabindex: "0", class: isMarked(card) ? "marked" : null }, make("h3", {}, make("bdi", {}, card.title)),
     make("p", { class: "facts" }, facts(card)), ...card.blocks.map(build));
 }
 
@@ -72,39 +72,13 @@ function table(content) {
     make("div", { class: "scroll", tabindex: "0" }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows))));
 }
 
-function draw(tag, attributes, content) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  if (content !== undefined) element.textContent = content;
-  return element;
-}
-
-// Reliability: mean P of each bin against its share of right ones; a circle's area is its count.
-function chart(content) {
-  const size = 200, edge = 30;
-  const x = (value) => edge + value * size, y = (value) => 10 + (1 - value) * size;
-  const image = draw("svg", { viewBox: `0 0 ${size + edge + 16} ${size + edge + 10}`, role: "img", "aria-label": content.title });
-  image.append(draw("path", { d: `M${x(0)} ${y(1)}V${y(0)}H${x(1)}`, stroke: "currentColor", fill: "none" }));
-  image.append(draw("path", { d: `M${x(0)} ${y(0)}L${x(1)} ${y(1)}`, stroke: "currentColor", "stroke-dasharray": "4", fill: "none" }));
-  const most = Math.max(...content.bins.map((bin) => bin[2]));
-  for (const [mean, share, count] of content.bins) {
-    const circle = draw("circle", { cx: x(mean), cy: y(share), r: 3 + 9 * Math.sqrt(count / most), fill: "#0969da", "fill-opacity": 0.6 });
-    circle.append(draw("title", {}, `P ${mean.toFixed(2)}: ${(100 * share).toFixed(0)} % of ${count}`));
-    image.append(circle);
-  }
-  for (const value of [0, 0.5, 1]) {
-    image.append(draw("text", { x: x(value) - 6, y: y(0) + 12 }, value), draw("text", { x: 8, y: y(value) + 3 }, value));
-  }
-  image.append(draw("text", { x: x(0.35), y: y(0) + 26 }, content.x), draw("text", { x: 34, y: 9 }, content.y));
-  return make("section", {}, make("h2", {}, content.title), image);
-}
-
 function matches(card, wanted) {
   for (const [name, value] of wanted.facets) if ((card.facets[name] ?? "") !== value) return false;
   for (const [name, least, most] of wanted.ranges) {
     const value = card.numbers[name] ?? null;
     if (value === null || value < least || value > most) return false;
   }
+  if (wanted.marked && (wanted.marked === "marked") !== isMarked(card)) return false;
   return !wanted.words || card.searched.includes(wanted.words);
 }
 
@@ -117,7 +91,7 @@ function wanted() {
     const most = document.querySelector(`input[data-most="${CSS.escape(box.dataset.least)}"]`);
     if (box.value || most.value) ranges.push([box.dataset.least, box.value ? +box.value : -Infinity, most.value ? +most.value : Infinity]);
   }
-  return { facets, ranges, words: byId("search").value.trim().toLowerCase() };
+  return { facets, ranges, marked: byId("marked")?.value, words: byId("search").value.trim().toLowerCase() };
 }
 
 function search() {
@@ -135,6 +109,7 @@ function search() {
 function show(start) {
   const last = Math.max(0, Math.floor((shown.cards.length - 1) / page.per_page) * page.per_page);
   shown.start = Math.min(Math.max(0, start), last);
+  shown.at = page.audit ? shown.start : -1;
   const part = shown.cards.slice(shown.start, shown.start + page.per_page);
   byId("cards").replaceChildren(...part.map(article));
   byId("count").textContent = part.length
@@ -143,20 +118,91 @@ function show(start) {
   byId("after").disabled = shown.start + part.length >= shown.cards.length;
 }
 
-function focusCard(step) {
-  const all = [...document.querySelectorAll("article")];
-  const now = all.indexOf(document.activeElement.closest("article"));
-  const next = all[Math.min(Math.max(0, now + step), all.length - 1)];
-  if (next) next.focus();
+// Go so many cards on, to the next page where this one ends.
+function move(step) {
+  const next = Math.min(Math.max(0, shown.at < 0 ? shown.start : shown.at + step), shown.cards.length - 1);
+  if (next < 0) return;
+  if (next < shown.start || next >= shown.start + page.per_page) show(next - next % page.per_page);
+  shown.at = next;
+  const card = byId("cards").children[next - shown.start];
+  if (byId("opened").open) open(); else card.focus();
 }
 
+function columns() {
+  const all = [...byId("cards").children];
+  return all.filter((card) => card.offsetTop === all[0].offsetTop).length;
+}
+
+// Show one card alone, large.
+function open() {
+  const card = shown.cards[shown.at];
+  if (!card) return;
+  byId("opened").replaceChildren(large(card));
+  if (!byId("opened").open) byId("opened").showModal();
+}
+
+function large(card) {
+  const whole = article(card);
+  const steps = [["previous", () => move(-1)], ["next", () => move(1)], ["close", () => byId("opened").close()]];
+  if (canMark(card)) steps.splice(2, 0, [isMarked(card) ? "unmark" : "mark", () => mark(card)]);
+  whole.prepend(make("div", { class: "steps" }, ...steps.map(([name, act]) => button(name, act))));
+  whole.removeAttribute("tabindex");
+  return whole;
+}
+
+function button(name, act, attributes) {
+  const made = make("button", { type: "button", ...attributes }, name);
+  made.addEventListener("click", act);
+  return made;
+}
+
+function showKeys() {
+  const list = Object.entries(page.keys).map(([key, what]) => [make("dt", {}, make("kbd", {}, key)), make("dd", {}, what)]);
+  byId("keys").replaceChildren(make("h2", {}, "keys"), make("dl", {}, ...list.flat()), button("close", () => byId("keys").close()));
+  byId("keys").showModal();
+}
+
+// A setting that this browser keeps, where it keeps any.
+function setting(name, value) {
+  try {
+    if (value !== undefined) localStorage.setItem(`nontrivial.${name}`, value);
+    return localStorage.getItem(`nontrivial.${name}`);
+  } catch { return null; }
+}
+
+const THEMES = ["system", "light", "dark"];
+function setTheme(theme) {
+  document.documentElement.dataset.theme = theme;
+  byId("theme").textContent = `theme: ${theme}`;
+}
+function nextTheme() {
+  const theme = THEMES[(THEMES.indexOf(document.documentElement.dataset.theme) + 1) % THEMES.length];
+  setting("theme", theme);
+  setTheme(theme);
+}
+
+function setSheet(on) {
+  byId("cards").classList.toggle("sheet", on);
+  byId("layout").textContent = on ? "as cards" : "as a sheet";
+}
+function otherLayout() {
+  const on = !byId("cards").classList.contains("sheet");
+  setting("layout", on ? "sheet" : "cards");
+  setSheet(on);
+  if (on) byId("filters").scrollIntoView();
+}
+
+const inSheet = () => byId("cards").classList.contains("sheet") && !byId("opened").open;
 const KEYS = {
-  n: () => show(shown.start + page.per_page), ArrowRight: () => show(shown.start + page.per_page),
-  p: () => show(shown.start - page.per_page), ArrowLeft: () => show(shown.start - page.per_page),
-  j: () => focusCard(1), k: () => focusCard(-1), "/": () => byId("search").focus(),
+  n: () => show(shown.start + page.per_page), p: () => show(shown.start - page.per_page),
+  j: () => move(1), ArrowRight: () => move(1), k: () => move(-1), ArrowLeft: () => move(-1),
+  ArrowDown: () => inSheet() ? move(columns()) : true, ArrowUp: () => inSheet() ? move(-columns()) : true,
+  m: () => byId("opened").open ? byId("opened").close() : open(), Enter: () => KEYS.m(),
+  x: () => mark(shown.cards[shown.at]), s: () => page.audit || otherLayout(),
+  "/": () => byId("search").focus(), "?": showKeys,
 };
 // In an audit a digit marks the card on show, and the page goes on once the mark is kept.
-async function mark(word) {
+async function judge(word) {
   const card = shown.cards[shown.start];
   if (!card) return;
   const body = JSON.stringify({ id: card.title, mark: word });
@@ -169,15 +215,26 @@ async function mark(word) {
   const next = shown.cards.findIndex((other, place) => place > shown.start && !other.facets.mark);
   show(next < 0 ? shown.start + 1 : next);
 }
-if (page.audit) page.audit.marks.forEach((word, place) => { KEYS[place + 1] = () => mark(word); });
+if (page.audit) page.audit.marks.forEach((word, place) => { KEYS[place + 1] = () => judge(word); });
 
 document.addEventListener("keydown", (event) => {
-  const typing = event.target.matches("input, select");
+  const typing = event.target.matches("input, select, textarea");
   if (event.key === "Escape" && typing) event.target.blur();
-  if (typing || event.ctrlKey || event.metaKey || event.altKey || !KEYS[event.key]) return;
-  event.preventDefault();
-  KEYS[event.key]();
+  const pressing = event.key === "Enter" && event.target.matches("button, a");
+  if (typing || pressing || event.ctrlKey || event.metaKey || event.altKey || !KEYS[event.key]) return;
+  const other = document.querySelector("dialog[open]:not(#opened)");  // has no keys but its own
+  if (other) {
+    if (event.key === "?") other.close();
+    return;
+  }
+  if (KEYS[event.key]() !== true) event.preventDefault();
 });
+byId("cards").addEventListener("focusin", (event) => {
+  const card = event.target.closest("article");
+  shown.at = shown.start + [...byId("cards").children].indexOf(card);
+});
+byId("cards").addEventListener("click", (event) => { if (event.target.closest("h3, .images")) open(); });
+byId("opened").addEventListener("close", () => byId("cards").children[shown.at - shown.start]?.focus());
 
 function labelled(name, ...inputs) { return make("label", {}, name, make("span", {}, ...inputs)); }
 
@@ -200,14 +257,26 @@ function controls() {
       make("input", { type: "number", step: "any", placeholder: "to", "aria-label": `${name} to`, "data-most": name })));
     order.append(make("option", { value: `${name}|1` }, `${name}, rising`), make("option", { value: `${name}|-1` }, `${name}, falling`));
   }
+  if (page.marks) filters.push(...markControls());
   const first = [labelled("search", make("input", { id: "search", type: "search" })), ...filters, labelled("order", order)];
   form.prepend(...first);
   form.addEventListener("input", search);
   form.addEventListener("submit", (event) => event.preventDefault());
   byId("before").addEventListener("click", () => show(shown.start - page.per_page));
   byId("after").addEventListener("click", () => show(shown.start + page.per_page));
+  const switches = [button("as a sheet", otherLayout, { id: "layout", hidden: page.audit ? "" : null })];
+  form.append(...switches, button("theme", nextTheme, { id: "theme" }), button("keys", showKeys, { "aria-keyshortcuts": "?" }));
+  setTheme(THEMES.includes(setting("theme")) ? setting("theme") : "system");
+  setSheet(!page.audit && setting("layout") === "sheet");
 }
 
-byId("tables").append(...page.tables.map(table), ...page.charts.map(chart));
+// A page of a run that goes on comes again, unless somebody is at it.
+function comeAgain() {
+  const busy = document.querySelector("dialog[open]") || document.activeElement.matches("input, select");
+  if (!busy) location.reload();
+}
+
+byId("tables").append(...page.tables.map(table), make("div", { class: "charts" }, ...page.charts.map(chart)));
 controls();
 show(page.audit ? Math.max(0, cards.findIndex((card) => !card.facets.mark)) : 0);
+if (page.reload) setInterval(comeAgain, 1000 * page.reload);

@@ -239,3 +239,18 @@ def test_the_page_works_and_completions_stay_text(runs):
         assert tab.run("document.getElementById('count').textContent") == "1–4 of 4"
         assert HOSTILE in tab.run("document.querySelector('main').textContent")
         assert tab.errors == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(browser.executable() is None, reason="Chromium is not installed")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_texts_are_readable_in_light_and_in_dark_on_shaded_tokens_too(runs, scheme):
+    sampled(runs, GROUP)
+    build(runs, "first", "second", "ranked", "grpo")
+    with browser.opened(runs / "page.html") as tab:
+        tab.prefer(scheme)
+        shaded = "document.querySelectorAll('p.text span').length"
+        assert tab.run(shaded) == 3
+        least, where, texts = tab.least_contrast()
+        assert least >= 4.5, where
+        assert texts > 50

@@ -10,7 +10,8 @@ from PIL import Image
 
 from nontrivial.manifests.runs import JsonLines
 from nontrivial.train import plot
-from nontrivial.train.plot import main, running_mean, series
+from nontrivial.train.curves import running_mean, series
+from nontrivial.train.plot import main
 
 
 @pytest.fixture
@@ -80,31 +81,6 @@ def test_running_means_are_those_of_the_last_values(width):
 
 def test_values_that_are_missing_or_null_leave_gaps():
     assert series([{"step": 1, "a": None}, {"step": 2, "a": 0.0}], "a") == ([2], [0.0])
-
-
-def test_a_run_is_followed_until_it_is_enough(make_run, tmp_path, monkeypatch, capsys):
-    """Drawn when a log grows, and not in between."""
-    run = make_run("a")
-    drawn, naps = [], []
-    draw = plot.plot
-    monkeypatch.setattr(
-        plot, "plot", lambda *args, **kw: drawn.append(len(naps)) or draw(*args, **kw)
-    )
-
-    def nap(_seconds: float) -> None:
-        naps.append(1)
-        if len(naps) == 3:
-            JsonLines(run / "log.jsonl").append({"step": 31, "reward": 0.5})
-        if len(naps) == 5:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(plot.time, "sleep", nap)
-    assert main([str(run), "--follow", "--out", str(tmp_path / "seen.png")]) == 0
-    assert drawn == [0, 3, 5]  # at first, grown, and once more at the end
-    page = (tmp_path / "seen.html").read_text()
-    assert 'src="seen.png"' in page
-    assert "seen.html; ctrl-C ends it" in capsys.readouterr().out
-    Image.open(tmp_path / "seen.png").verify()
 
 
 def a_group(task: str, step: int) -> dict:

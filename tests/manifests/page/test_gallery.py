@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
 
 from nontrivial.manifests.__main__ import main
-from nontrivial.manifests.page import Thumbnails, as_json
+from nontrivial.manifests.left_out import read_ids
+from nontrivial.manifests.page import Thumbnails, as_json, gallery
 from nontrivial.manifests.parquet import write_samples, write_table
 from nontrivial.manifests.schema import samples_table
 from tests import browser
@@ -210,3 +213,152 @@ def test_twenty_thousand_rows_open_at_once(folder):
         assert tab.run("document.getElementById('count').textContent") == "25–48 of 20000"
         print(f"20,000 rows: {opening:.2f} s to open, {tab.busy_seconds() - opening:.2f} s a page")
         assert 0 < opening < 3
+
+
+FOCUSED = "document.activeElement.closest('article')?.querySelector('h3').textContent ?? ''"
+OPENED = "document.getElementById('opened').open"
+IN_DIALOG = "document.querySelector('#opened h3').textContent"
+
+
+@pytest.mark.slow
+@in_browser
+def test_cards_are_walked_opened_and_left_with_the_keyboard_alone(folder):
+    build(folder, write(folder, some_rows(60)))
+    with browser.opened(folder / "page.html", width=1400, height=900) as tab:
+        for key in ("j", "ArrowRight", "ArrowLeft", "k", "k"):
+            tab.press(key)
+        assert tab.run(FOCUSED) == "pair00"
+        for _ in range(24):
+            tab.press("j")
+        assert tab.run(FOCUSED) == "pair24"  # on the next page
+        tab.press("k")
+        assert tab.run(FOCUSED) == "pair23"
+        tab.press("Enter")
+        assert tab.run(OPENED)
+        assert tab.run(IN_DIALOG) == "pair23"
+        tab.press("j")
+        assert tab.run(IN_DIALOG) == "pair24"
+        tab.press("m")
+        assert not tab.run(OPENED)
+        tab.until(f"({FOCUSED}) === 'pair24'")
+        tab.press("?")
+        assert "mark the card" in tab.run("document.getElementById('keys').textContent")
+        tab.press("j")  # the keys of the page wait
+        tab.press("?")
+        assert tab.run(FOCUSED) == "pair24"
+        assert tab.errors == []
+
+
+@pytest.mark.slow
+@in_browser
+def test_a_sheet_shows_24_rows_at_a_glance_and_is_remembered(folder):
+    build(folder, write(folder, some_rows(60)))
+    seen = (
+        "[...document.querySelectorAll('article')].filter((card) => {"
+        " const at = card.getBoundingClientRect();"
+        " return at.top >= 0 && at.bottom <= innerHeight; }).length"
+    )
+    with browser.opened(folder / "page.html", width=1400, height=900) as tab:
+        assert tab.run(seen) < 12
+        tab.press("s")
+        assert tab.run(seen) == 24
+        tab.press("j")
+        tab.press("ArrowDown")
+        below = tab.run("[...document.querySelectorAll('article')].findIndex((c) => c.offsetTop > 0"
+            " && c.offsetTop !== document.querySelector('article').offsetTop)")  # fmt: skip
+        assert tab.run(FOCUSED) == f"pair{below:02d}"
+        tab.press("ArrowUp")
+        assert tab.run(FOCUSED) == "pair00"
+        tab.run("location.reload()")
+        tab.until("document.querySelector('#cards.sheet article') !== null")
+        assert tab.errors == []
+
+
+@pytest.mark.slow
+@in_browser
+def test_marks_are_kept_filtered_and_exported_as_a_file_that_exclude_reads(folder):
+    path = write(folder, some_rows(30))
+    build(folder, path)
+    shown = "[...document.querySelectorAll('article h3')].map((one) => one.textContent).join()"
+    with browser.opened(folder / "page.html") as tab:
+        for key in ("j", "x", "j", "x", "j", "x", "x"):  # the last one is taken back
+            tab.press(key)
+        tab.press("m")
+        tab.press("j")
+        tab.press("x")
+        tab.press("m")
+        button = "document.getElementById('marks').textContent"
+        assert tab.run(button) == "3 marked"
+        tab.run("location.reload()")
+        tab.until(f"document.readyState === 'complete' && {button} === '3 marked'")
+        tab.run("document.getElementById('marked').value = 'marked'; search()")
+        assert tab.run(shown) == "pair00,pair01,pair03"
+        tab.run("document.getElementById('marked').value = 'other'; search()")
+        assert tab.run("document.getElementById('count').textContent") == "1–24 of 28"
+        tab.send("Page.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+        tab.run("document.getElementById('marks').click()")
+        assert tab.run("document.querySelector('textarea').value") == "pair00\npair01\npair03\n"
+        tab.run("[...document.querySelectorAll('#export button')][0].click()")
+        end = time.monotonic() + 20
+        while not (folder / "ids.txt").is_file() and time.monotonic() < end:
+            tab.run("1")
+            time.sleep(0.05)
+        assert read_ids(str(folder / "ids.txt")) == {"pair00", "pair01", "pair03"}
+        assert tab.errors == []
+        assert [
+            url for url in tab.requests if not url.startswith(("file:", "data:", "blob:"))
+        ] == []
+
+
+@pytest.mark.slow
+@in_browser
+def test_marks_belong_to_the_content_of_the_files(folder):
+    """Another page about the same rows has them, a page about others does not."""
+    build(folder, write(folder, some_rows(3)))
+    with browser.opened(folder / "page.html") as tab:
+        tab.press("j")
+        tab.press("x")
+        again = build(folder, write(folder, some_rows(3), "again.parquet"))
+        tab.run("location.reload()")
+        tab.until("document.getElementById('marks')?.textContent === '1 marked'")
+        other = build(folder, write(folder, some_rows(4)))
+        tab.run("location.reload()")
+        tab.until("document.getElementById('marks')?.textContent === '0 marked'")
+    assert again["marks"] != other["marks"]
+
+
+@pytest.mark.slow
+@in_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_texts_are_readable_in_light_and_in_dark(folder, scheme):
+    build(folder, write(folder, some_rows(30)))
+    with browser.opened(folder / "page.html") as tab:
+        other = {"light": "dark", "dark": "light"}[scheme]
+        for system, presses in ((scheme, 0), (other, 1 if scheme == "light" else 2)):
+            tab.prefer(system)
+            for _ in range(presses):
+                tab.run("document.getElementById('theme').click()")
+            ground = tab.run("getComputedStyle(document.body).backgroundColor")
+            assert (ground == "rgb(255, 255, 255)") == (scheme == "light")
+            tab.press("j")
+            tab.press("x")
+            least, where, texts = tab.least_contrast()
+            assert least >= 4.5, where
+            assert texts > 200
+            tab.press("x")
+
+
+def test_many_rows_are_shown_in_parts_that_name_each_other(folder, monkeypatch, capsys):
+    monkeypatch.setattr(gallery, "PART", 10)
+    first = build(folder, write(folder, some_rows(24)), words=("--rows", "100"))
+    texts = [(folder / f"page{end}.html").read_text() for end in ("", "-2", "-3")]
+    assert not (folder / "page-4.html").exists()
+    for text in texts:
+        links = re.findall(r'<a href="(.*?)">(\d)</a>', text)
+        assert links == [("page.html", "1"), ("page-2.html", "2"), ("page-3.html", "3")]
+    found = [re.findall(r'"title":"(pair\d\d|question)","blocks"', text) for text in texts]
+    assert [len(part) for part in found] == [10, 10, 5]
+    assert sorted(itertools.chain(*found)) == [f"pair{i:02d}" for i in range(24)] + ["question"]
+    assert all(f'"marks":"{first["marks"]}"' in text for text in texts)
+    assert "part 3 of 3" in texts[2]
+    assert re.search(r"pages +3\b", capsys.readouterr().out)
