@@ -87,7 +87,8 @@ class Scored:
         """Score the completions of a file; there is no judge."""
         import pandas
 
-        table = pandas.DataFrame(summarise(load(eval_file).to_dict("records")))
+        records = pandas.DataFrame(load(eval_file)).to_dict("records")  # a table, or a list
+        table = pandas.DataFrame(summarise(records))
         dump(table, get_intermediate_file_path(eval_file, "_acc", "csv"))
         return table
 

@@ -96,7 +96,9 @@ def kit(monkeypatch) -> SimpleNamespace:
             else:
                 self.data = self.load_data(dataset)
 
-    def load(file: str) -> pandas.DataFrame:
+    def load(file: str) -> Any:
+        if file.endswith("json"):
+            return json.loads(Path(file).read_text())
         return pandas.read_csv(file, sep="\t" if file.endswith("tsv") else ",")
 
     parts = {
@@ -262,7 +264,8 @@ def test_names_of_tasks_hold_no_separators(world):
     }
 
 
-def test_numbers_of_vlmevalkit_are_those_of_eval_qa(world, kit):
+@pytest.mark.parametrize("form", ["tsv", "json"])
+def test_numbers_of_vlmevalkit_are_those_of_eval_qa(world, kit, form):
     out, lines = exported(world, "vlmevalkit"), by_eval(world)
     loaded(out / "nontrivial_vlmevalkit.py")
     recorded = {line["id"]: line["completion"] for line in JsonLines(world / "answers.jsonl")}
@@ -271,8 +274,11 @@ def test_numbers_of_vlmevalkit_are_those_of_eval_qa(world, kit):
         [name] = cls.supported_datasets()
         table = cls(dataset=name).data
         table["prediction"] = [recorded[row] for row in table["id"]]
-        file = str(world / f"model_{name}.tsv")
-        table.to_csv(file, sep="\t", index=False)
+        file = str(world / f"model_{name}.{form}")
+        if form == "json":
+            table.to_json(file, orient="records")
+        else:
+            table.to_csv(file, sep="\t", index=False)
         for line in cls.evaluate(file, nproc=1).to_dict("records"):
             task, _, family = line.pop("of").partition(": ")
             found[task, family or None] = line
