@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import glob
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from nontrivial.manifests.errors import BadInput
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` when the block succeeds."""
+    """Yield a temporary path beside `path`; rename it to `path` when the block succeeds.
+
+    The temporary file is locked, so that those of killed writers are known, and removed.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    _remove_left(path)
+    temporary, handle = _temporary(path)
     try:
         yield temporary
         with open(temporary, "rb") as file:
@@ -32,6 +33,43 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _temporary(path: Path) -> tuple[Path, int]:
+    """Make and lock an empty file beside `path`; return its path and its open descriptor."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        with contextlib.suppress(OSError):  # where nothing can be locked, nothing is removed
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_at(handle, name):
+            return Path(name), handle
+        os.close(handle)  # another writer took it for left before it was locked
+
+
+def _remove_left(path: Path) -> None:
+    """Remove the temporary files of `path` that no living process has locked."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with contextlib.suppress(OSError), _opened(left, os.O_RDONLY | os.O_NOFOLLOW) as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink()
+
+
+@contextlib.contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    handle = os.open(path, flags | os.O_CLOEXEC, 0o644)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _is_at(handle: int, path: str | os.PathLike) -> bool:
+    """True if an open file is still the one at a path."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def cache_folder() -> Path:
@@ -41,16 +79,29 @@ def cache_folder() -> Path:
 
 @contextlib.contextmanager
 def claim(path: str | os.PathLike) -> Iterator[None]:
-    """Hold the lock for writing `path`; raise `BadInput` if another process holds it."""
+    """Hold the lock for writing `path`; raise `BadInput` if another process holds it.
+
+    The lock is a file beside `path`, which is removed in the end. Who locks a file that was removed
+    meanwhile holds nothing, and tries again.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(path.parent / f".{path.name}.lock", timeout=0):
-            yield
-    except Timeout as error:
-        raise BadInput(
-            f"{path}: another process is writing it; wait for it or change --out"
-        ) from error
+    lock = path.parent / f".{path.name}.lock"
+    while True:
+        with _opened(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW) as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise BadInput(
+                    f"{path}: another process is writing it; wait for it or change --out"
+                ) from error
+            if not _is_at(handle, lock):
+                continue
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+            return
 
 
 def expand(patterns: Iterable[str | os.PathLike]) -> list[Path]:
