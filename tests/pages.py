@@ -18,9 +18,11 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from nontrivial.manifests.command import guard
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"(?:`(?P<file>[\w.]+)`:\n\n)?```(?P<mark>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
@@ -86,9 +88,13 @@ def differences(page: str, folder: Path) -> list[str]:
     return found
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Print the commands of the pages that are named, and what they print."""
-    for name in sys.argv[1:]:
+    return guard(show, sys.argv[1:] if argv is None else argv)
+
+
+def show(names: Sequence[str]) -> None:
+    for name in names:
         with tempfile.TemporaryDirectory() as folder:
             for step in steps(Path(name).read_text(encoding="utf-8")):
                 if step.file:
@@ -97,7 +103,6 @@ def main() -> int:
                     done = run(step.command, Path(folder))
                     shown = done.stderr if done.returncode else done.stdout
                     print(f"$ {step.command}\n{shown}", flush=True)
-    return 0
 
 
 if __name__ == "__main__":
