@@ -12,7 +12,6 @@ Training questions go to <out>/<bench>_qa_invert.parquet, validation and test qu
 from __future__ import annotations
 
 import dataclasses
-import gc
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nontrivial.builders.qa.benches import ANSWERS, NAMES, SHORT, SPLITS
-from nontrivial.manifests.command import check_share, guard, option, parse, say, table
+from nontrivial.manifests.command import (
+    check_share,
+    guard,
+    option,
+    parse,
+    say,
+    table,
+    uncollected,
+)
 from nontrivial.manifests.errors import BadInput, require
 from nontrivial.manifests.left_out import HELP, LeftOut
 
@@ -91,12 +98,8 @@ def run(options: Options) -> None:
 
     check_options(options)
     name_root(options.root)
-    # Millions of live records have no cycles: collecting garbage would cost a third of the time.
-    gc.disable()
-    try:
+    with uncollected():
         build(options)
-    finally:
-        gc.enable()
 
 
 def build(options: Options) -> None:

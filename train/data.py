@@ -26,10 +26,11 @@ from nontrivial.manifests.left_out import LeftOut
 from nontrivial.manifests.media import MOVED, Clip, MediaError
 from nontrivial.manifests.parquet import read_samples
 from nontrivial.manifests.roots import media_root as root_of
+from nontrivial.manifests.schema import iterate
 from nontrivial.models.inputs import encode, load_media
 from nontrivial.models.positions import prompt_positions
 from nontrivial.train.options import DataOptions
-from nontrivial.train.rows import Sample, as_sample
+from nontrivial.train.rows import Made, Sample, as_sample
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
@@ -102,7 +103,7 @@ def read_manifests(
     Raises `FileNotFoundError` for a missing file, `ManifestError` for one that breaks the contract,
     and `BadInput` where no row is left, two rows have the same id, or a root is not believed.
     """
-    rows: list[Sample] = []
+    rows = Made()
     origin: dict[str, str] = {}
     others, digest = 0, hashlib.sha256()
     for path in paths:
@@ -110,7 +111,7 @@ def read_manifests(
             hint = "the pattern matched nothing" if "*" in str(path) else "no such file"
             raise FileNotFoundError(f"{path}: {hint}; builders write manifests/*.parquet")
         root = root_of(path, media_root)
-        for row in read_samples(path).to_pylist():
+        for row in iterate(read_samples(path)):
             if row["split"] == "train" if split is None else row["split"] != split:
                 others += 1
                 continue

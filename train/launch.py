@@ -6,6 +6,7 @@ A command is `prepare` (options and samples), its own trainer, and `finish` (tra
 from __future__ import annotations
 
 import argparse
+import gc
 import itertools
 import logging
 import shutil
@@ -131,11 +132,13 @@ def prepare(
         adapted = model_args.use_peft and not is_embedded(model_args.model_name_or_path)
         model_args.dtype = "bfloat16" if adapted else "float32"
     excluded = LeftOut(own.exclude)
-    samples = read_manifests(
-        manifests, media_root=args.media_root, style=args.prompt, excluded=excluded
-    )
-    samples = check_media(samples, args, args.world_size, args.process_index)
-    held_out = held_out_of(samples, args, excluded)
+    with command.uncollected():
+        samples = read_manifests(
+            manifests, media_root=args.media_root, style=args.prompt, excluded=excluded
+        )
+        samples = check_media(samples, args, args.world_size, args.process_index)
+        held_out = held_out_of(samples, args, excluded)
+    gc.freeze()  # the samples stay: nobody has to look for garbage among them
     if args.process_index == 0:
         samples.report()
         excluded.report()
@@ -195,6 +198,7 @@ def held_out_of(samples: Samples, args: Any, excluded: LeftOut) -> Samples | Non
     """
     from nontrivial.train.data import read_manifests
     from nontrivial.train.preflight import check_media
+    from nontrivial.train.rows import Made
 
     given = getattr(args, "eval_manifests", None)
     if not given:
@@ -204,7 +208,7 @@ def held_out_of(samples: Samples, args: Any, excluded: LeftOut) -> Samples | Non
     )
     if args.eval_limit:  # as `eval.qa --limit` picks them
         by_id = sorted(read.rows, key=lambda row: zlib.crc32(row["id"].encode()))
-        read.rows = by_id[: args.eval_limit]
+        read.rows = Made(by_id[: args.eval_limit])
     trained = {(row["source"], row["group"]) for row in samples.rows}
     shared = sum((row["source"], row["group"]) in trained for row in read.rows)
     if shared:

@@ -26,7 +26,7 @@ from nontrivial.manifests.media import MOVED, MediaError, source_of
 from nontrivial.models.inputs import View, why_unreadable
 from nontrivial.train.data import Samples
 from nontrivial.train.options import DataOptions
-from nontrivial.train.rows import Sample
+from nontrivial.train.rows import Made, Sample
 
 THREADS = 8  # that check media: decoders release the interpreter lock
 SAMPLED = 200  # files that --preflight sample decodes
@@ -58,7 +58,7 @@ def check_media(
         (row, next((problems[key] for key, _ in of_row if key in problems), None))
         for row, of_row in zip(samples.rows, media, strict=True)
     ]
-    good = [row for row, reason in checked if reason is None]
+    good = Made(row for row, reason in checked if reason is None)
     damaged = [(row["id"], reason) for row, reason in checked if reason is not None]
     listed = [f"{name}: {reason}" for name, reason in damaged]
     what = "samples have damaged media"

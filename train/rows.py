@@ -25,11 +25,16 @@ MEDIA = ("images", "videos", "clips", "media_root")
 KINDS = {"image": "images", "video": "videos"}
 
 
+class Made(list[Sample]):
+    """Samples that `as_sample` has made."""
+
+
 class Rows(Sequence[Sample]):
     """The rows of a data set as samples, converted on access.
 
     The data set is repeated, whole, to at least `least` rows. Raises `BadInput` for a data set
-    without rows, or one that can only be streamed. An Arrow table (`nontrivial.read_samples`) does.
+    without rows, one that can only be streamed, or a row that can't be converted. An Arrow table
+    (`nontrivial.read_samples`) does.
     """
 
     def __init__(
@@ -49,6 +54,9 @@ class Rows(Sequence[Sample]):
         self._rows = undecoded(dataset)
         self._media_root, self._style = media_root, style
         self._times = max(1, -(-least // len(dataset)))
+        if not isinstance(self._rows, Made):
+            for number in range(len(self._rows)):
+                _ = self[number]
 
     def __len__(self) -> int:
         return len(self._rows) * self._times
@@ -59,6 +67,8 @@ class Rows(Sequence[Sample]):
         if not -len(self) <= number < len(self):
             raise IndexError(number)
         row = number % len(self._rows)
+        if isinstance(self._rows, Made):
+            return {**self._rows[row], "key": row}
         return as_sample(self._rows[row], row, self._media_root, self._style)
 
 

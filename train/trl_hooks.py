@@ -35,6 +35,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -164,7 +165,7 @@ class GroupTrainer(StrictResume, GRPOTrainer):
             self.data_collator = self._announced
         self._next: list[dict[str, int]] = []
         self._held_out = held_out
-        seen = [*samples, *(held_out.samples if held_out else ())]
+        seen = chain(samples, held_out.samples if held_out else ())
         self._stand_ins = StandIns(encode, seen if self.sharded else ())
         body = shared_prompt.backbone(self.model)
         # Processes that shard the weights must call the tower together, whatever they have kept.
