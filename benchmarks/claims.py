@@ -39,7 +39,7 @@ LEVEL, POWER = 0.95, 0.8
 LAST = 20  # steps averaged for the end of training
 CLIPS = ("originals", "inverted", "statements")  # held-out tables of questions on clips
 PAIRS = {"hard": "twins", "random": "random pairs", "top": "first five"}
-WARMUP = ("--max_steps", "4", "--learning_rate", "3e-4")
+WARMUP = ("--max_steps", "2", "--learning_rate", "1e-4")
 CURVES = {
     "reward": "reward",
     "frac_reward_zero_std": "share of groups without variance",
@@ -282,9 +282,8 @@ def preparations(options: Options) -> list[list[str]]:
         ["builders.embed", *people, "--split", "test"],
         *asked,
         [
-            *("train.warmup", table_of(out, pairs_of("random")), table_of(out, "mixed")),
-            *WARMUP,
-            *("--output_dir", f"{out}/warmup"),
+            *("train.warmup", table_of(out, pairs_of("random"))),
+            *("--output_dir", f"{out}/warmup", *WARMUP),
         ],
     ]
 

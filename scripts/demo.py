@@ -1,11 +1,11 @@
 """Run the whole pipeline on drawn data with the embedded policy.
 
-Draw data, run both builders, warm up, train with GRPO, and evaluate after each stage. Warm-up sees
-random pairs and GRPO twins, so that the policy first learns to reason about easy cases. Both see
-questions on clips, half of those that can be inverted. Evaluation is on held-out identities and
-clips: greedy answers, the best of eight samples, and rankings whose first five candidates the
-policy judges again. Everything is written to one folder; a demo that was killed continues after its
-last finished step.
+Draw data, run both builders, warm up, train with GRPO, and evaluate after each stage. The warm-up
+sees random pairs alone, so that the policy first learns to reason about easy cases; it is short,
+and leaves the rest to GRPO, which sees twins, and questions on clips, half of those that can be
+inverted. Evaluation is on held-out identities and clips: greedy answers, the best of eight samples,
+and rankings whose first five candidates the policy judges again. Everything is written to one
+folder; a demo that was killed continues after its last finished step.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Options:
 
     out: str = option("folder for everything the demo makes", default="runs/demo")
     seed: int = option("seed of everything random", default=0)
-    warmup_steps: int = option("steps of the supervised warm-up", default=4)
-    grpo_steps: int = option("steps of GRPO", default=100)
+    warmup_steps: int = option("steps of the supervised warm-up", default=2)
+    grpo_steps: int = option("steps of GRPO", default=300)
     limit: int = option("most evaluation samples of each kind", default=800)
     drawn: int = option("questions on clips that are answered eight times", default=100)
     queries: int = option("most queries whose rankings are judged again", default=100)
@@ -108,8 +108,7 @@ def commands(options: Options) -> list[list[str]]:
         [
             "train.warmup",
             f"{tables}/market1501_reid_random.parquet",
-            f"{tables}/clevrer_qa_invert.parquet",
-            *("--max_steps", str(options.warmup_steps), "--learning_rate", "3e-4"),
+            *("--max_steps", str(options.warmup_steps), "--learning_rate", "1e-4"),
             *("--output_dir", stages["warmed up"], *seed),
         ],
         *evaluate("warmed up"),
