@@ -39,7 +39,7 @@ LEVEL, POWER = 0.95, 0.8
 LAST = 20  # steps averaged for the end of training
 CLIPS = ("originals", "inverted", "statements")  # held-out tables of questions on clips
 PAIRS = {"hard": "twins", "random": "random pairs", "top": "first five"}
-WARMUP = ("--max_steps", "2", "--learning_rate", "1e-4")
+WARMUP = ("--max_steps", "4", "--learning_rate", "1.5e-4")
 CURVES = {
     "reward": "reward",
     "frac_reward_zero_std": "share of groups without variance",
@@ -56,8 +56,8 @@ class Options:
     only: list[str] = option("letters of the questions to ask", default=["a", "b", "c", "d", "e"])
     quick: bool = option("two seeds, fewer steps and questions", default=False)
     seeds: int = option("seeds of each arm", default=6)
-    steps: int = option("steps of GRPO on clips", default=80)
-    pair_steps: int = option("steps of GRPO on pairs", default=120)
+    steps: int = option("steps of GRPO on clips", default=150)
+    pair_steps: int = option("steps of GRPO on pairs", default=200)
     limit: int = option("most held-out questions of each kind", default=400)
     queries: int = option("most queries whose rankings are judged", default=150)
     jobs: int = option(
@@ -463,7 +463,7 @@ HEAD = """# What helps, and what these runs can tell
 
 Made by `python -m benchmarks.claims`. All arms of a question start from one warm-up of the embedded
 policy (1.6 million parameters, drawn worlds), take {steps} steps on clips or {pair_steps} on pairs,
-16 groups of 8 a step, and answer held-out questions greedily; {seeds} seeds each, the same samples
+4 groups of 8 a step, and answer held-out questions greedily; {seeds} seeds each, the same samples
 in the same order for every arm of a seed. The first arm of a table is the one that the others are
 compared with: the mean difference over seeds, half its 95 % interval, what that says, and in
 brackets the smallest true difference that so many seeds would have found, four times in five. Where

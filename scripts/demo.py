@@ -41,7 +41,7 @@ class Options:
 
     out: str = option("folder for everything the demo makes", default="runs/demo")
     seed: int = option("seed of everything random", default=0)
-    warmup_steps: int = option("steps of the supervised warm-up", default=2)
+    warmup_steps: int = option("steps of the supervised warm-up", default=4)
     grpo_steps: int = option("steps of GRPO", default=300)
     limit: int = option("most evaluation samples of each kind", default=800)
     drawn: int = option("questions on clips that are answered eight times", default=100)
@@ -108,7 +108,7 @@ def commands(options: Options) -> list[list[str]]:
         [
             "train.warmup",
             f"{tables}/market1501_reid_random.parquet",
-            *("--max_steps", str(options.warmup_steps), "--learning_rate", "1e-4"),
+            *("--max_steps", str(options.warmup_steps), "--learning_rate", "1.5e-4"),
             *("--output_dir", stages["warmed up"], *seed),
         ],
         *evaluate("warmed up"),

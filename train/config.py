@@ -26,7 +26,7 @@ EMBEDDED_GRPO = {
     "warmup_steps": 5,
     "adam_beta2": 0.99,
     "max_grad_norm": 1.0,
-    "per_device_train_batch_size": 128,
+    "per_device_train_batch_size": 32,
     "per_device_eval_batch_size": 64,
     "gradient_checkpointing": False,
     "max_completion_length": 112,
