@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from nontrivial.manifests import hub
 from nontrivial.manifests.errors import BadInput, first_line, require
-from nontrivial.models import hub, stripes
+from nontrivial.models import stripes
 
 if TYPE_CHECKING:
     import torch

@@ -12,9 +12,9 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nontrivial.manifests import hub
 from nontrivial.manifests.errors import BadInput, first_line
 from nontrivial.manifests.runs import read_json
-from nontrivial.models import hub
 
 if TYPE_CHECKING:
     import torch

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nontrivial.manifests import hub
 from nontrivial.manifests.errors import BadInput
-from nontrivial.models import hub
 
 BATCH = 256  # texts encoded at a time
 LONGEST = 128  # tokens of a text that count

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"{__doc__}\n{table([*rows, ('  recipes', 'list recipes and their folder')])}")
         return 0
     if name == "--version":
-        print(version("nontrivial"))
+        say(version("nontrivial"))
         return 0
     if name == "recipes":
         return guard(_recipes, words)

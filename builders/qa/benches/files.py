@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from nontrivial.manifests import hub
 from nontrivial.manifests.errors import BadInput
-from nontrivial.models import hub
 
 BROKEN = "\0broken"  # key of an unreadable record, whose value is the reason
 KEY = "key"  # column that holds a record's key where a file maps keys to records
