@@ -132,6 +132,11 @@ class Tab:
             raise AssertionError(answer["exceptionDetails"])
         return answer["result"].get("value")
 
+    def reload(self) -> None:
+        """Load the page anew, and wait until it is there."""
+        self.run("window.old = true; location.reload()")
+        self.until("!window.old && document.readyState === 'complete'")
+
     def until(self, expression: str, seconds: float = 60) -> None:
         """Wait until an expression is true, over reloads of the page."""
         end = time.monotonic() + seconds

@@ -23,7 +23,7 @@ from tests.train.fixed_rollouts import SHARDING
 
 ROOT = Path(__file__).resolve().parents[2]
 PATHS = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-ALONE = os.environ | {"PYTHONPATH": PATHS, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
+ALONE = {"PYTHONPATH": PATHS, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
 
 pytestmark = pytest.mark.slow
 
@@ -97,7 +97,7 @@ def one_step(policy: Path, media: Path, out: Path, processes: int, *options: str
     module = ["-m", "tests.train.fixed_rollouts"]
     done = subprocess.run(
         [sys.executable, "-m", *launch, *module, str(policy), str(media), str(out), *options],
-        env=ALONE,
+        env=os.environ | ALONE,
         capture_output=True,
         text=True,
         timeout=600,
@@ -144,7 +144,7 @@ def test_two_kills_leave_no_trace(write_manifest, tiny_policy_dir, tmp_path, ada
         with open(tmp_path / "output", "w") as output:
             subprocess.run(
                 [*command, f"--output_dir={folder}"],
-                env=ALONE,
+                env=os.environ | ALONE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 timeout=900,
@@ -198,7 +198,12 @@ def test_two_processes_evaluate_as_one(write_manifest, tiny_policy_dir, tmp_path
                 given = "full_shard" if value is True else json.dumps(value)
                 command.append(f"--{name}={given}")
         done = subprocess.run(
-            command, env=ALONE, capture_output=True, text=True, timeout=600, check=False
+            command,
+            env=os.environ | ALONE,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
         )
         assert done.returncode == 0, done.stderr[-2000:]
         [first, *_] = [e for e in JsonLines(out / "log.jsonl") if SCORE in e]
@@ -226,7 +231,11 @@ def two_processes(write_manifest, policy: Path, media: Path, out: Path, *options
         *options,
     ]
     run = subprocess.Popen(
-        command, env=ALONE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command,
+        env=os.environ | ALONE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     limit = time.monotonic() + 300
     while not any(entry["step"] >= 2 for entry in JsonLines(out / "log.jsonl")):
@@ -286,7 +295,9 @@ def test_one_process_in_place_of_two_is_an_error(write_manifest, tmp_path, asked
     words = {"words": ["--num_processes", "2"], "file": ["--config_file", tmp_path / "two.yaml"]}
     started = [sys.executable, "-m", "accelerate.commands.launch", *map(str, words[asked])]
     training = ["-m", "train.grpo", write_manifest(pairs(4)), "--max_steps", "1"]
-    run = subprocess.run([*started, *training], env=ALONE, capture_output=True, text=True, cwd=ROOT)
+    run = subprocess.run(
+        [*started, *training], env=os.environ | ALONE, capture_output=True, text=True, cwd=ROOT
+    )
     assert run.returncode != 0
     assert "torchrun --nproc_per_node 2" in run.stderr
 
@@ -294,7 +305,9 @@ def test_one_process_in_place_of_two_is_an_error(write_manifest, tmp_path, asked
 def kill_after(step: int, command: list[str], folder: Path) -> None:
     """Start a run and kill -9 it as soon as its log has reached `step`."""
     with open(folder.with_suffix(".out"), "w") as output:
-        process = subprocess.Popen(command, env=ALONE, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, env=os.environ | ALONE, stdout=output, stderr=subprocess.STDOUT
+        )
         limit = time.monotonic() + 600
         while not any(entry["step"] >= step for entry in JsonLines(folder / "log.jsonl")):
             assert process.poll() is None, "the run ended before it was killed"

@@ -269,8 +269,8 @@ def test_a_sheet_shows_24_rows_at_a_glance_and_is_remembered(folder):
         assert tab.run(FOCUSED) == f"pair{below:02d}"
         tab.press("ArrowUp")
         assert tab.run(FOCUSED) == "pair00"
-        tab.run("location.reload()")
-        tab.until("document.querySelector('#cards.sheet article') !== null")
+        tab.reload()
+        assert tab.run("document.querySelector('#cards.sheet article') !== null")
         assert tab.errors == []
 
 
@@ -289,8 +289,8 @@ def test_marks_are_kept_filtered_and_exported_as_a_file_that_exclude_reads(folde
         tab.press("m")
         button = "document.getElementById('marks').textContent"
         assert tab.run(button) == "3 marked"
-        tab.run("location.reload()")
-        tab.until(f"document.readyState === 'complete' && {button} === '3 marked'")
+        tab.reload()
+        assert tab.run(button) == "3 marked"
         tab.run("document.getElementById('marked').value = 'marked'; search()")
         assert tab.run(shown) == "pair00,pair01,pair03"
         tab.run("document.getElementById('marked').value = 'other'; search()")
@@ -319,11 +319,11 @@ def test_marks_belong_to_the_content_of_the_files(folder):
         tab.press("j")
         tab.press("x")
         again = build(folder, write(folder, some_rows(3), "again.parquet"))
-        tab.run("location.reload()")
-        tab.until("document.getElementById('marks')?.textContent === '1 marked'")
+        tab.reload()
+        assert tab.run("document.getElementById('marks').textContent") == "1 marked"
         other = build(folder, write(folder, some_rows(4)))
-        tab.run("location.reload()")
-        tab.until("document.getElementById('marks')?.textContent === '0 marked'")
+        tab.reload()
+        assert tab.run("document.getElementById('marks').textContent") == "0 marked"
     assert again["marks"] != other["marks"]
 
 
