@@ -11,9 +11,9 @@ NOTEBOOK = ROOT / "docs" / "first_steps.ipynb"
 
 @pytest.mark.slow
 def test_the_notebook_runs(tmp_path, monkeypatch):
-    nbformat = pytest.importorskip("nbformat", reason="the extra docs is not installed")
-    nbclient = pytest.importorskip("nbclient", reason="the extra docs is not installed")
-    pytest.importorskip("ipykernel", reason="the extra docs is not installed")
+    nbformat = pytest.importorskip("nbformat", reason="the extra dev is not installed")
+    nbclient = pytest.importorskip("nbclient", reason="the extra dev is not installed")
+    pytest.importorskip("ipykernel", reason="the extra dev is not installed")
     monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=":")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     resources = {"metadata": {"path": str(tmp_path)}}
