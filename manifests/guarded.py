@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from threading import Lock
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -27,53 +27,58 @@ class Crash(NamedTuple):
     reason: str
 
 
-class Guarded(Generic[Item, Result]):
-    """Calls of a function with `threads` threads in a process of its own.
+def guarded(
+    function: Callable[[Item], Result], items: Sequence[Item], threads: int
+) -> Iterator[tuple[int, Result | Crash]]:
+    """Yield the number of each item and the function's result, as they are ready.
 
-    Function, items and results are pickled; the function must not raise.
+    `threads` threads of the other process work at once. Function, items and results are pickled;
+    the function must not raise.
     """
+    waiting = deque(range(len(items)))
+    suspects: deque[int] = deque()  # at work in a process that crashed: one at a time from here
+    while waiting or suspects:
+        queue, most = (suspects, 1) if suspects else (waiting, 2 * threads)
+        left = yield from _in_a_process(function, items, queue, threads, most)
+        if len(left.numbers) == 1 and left.crash:
+            yield left.numbers[0], left.crash
+        else:
+            suspects.extend(left.numbers)
 
-    def __init__(self, function: Callable[[Item], Result], threads: int) -> None:
-        self.function, self.threads = function, threads
 
-    def __call__(self, items: Sequence[Item]) -> Iterator[tuple[int, Result | Crash]]:
-        """Yield the number of each item and its result, as they are ready."""
-        waiting = deque(range(len(items)))
-        suspects: deque[int] = deque()  # at work in a process that crashed: one at a time from here
-        while waiting or suspects:
-            alone = bool(suspects)
-            left = yield from self._process(items, suspects if alone else waiting, alone=alone)
-            if len(left.numbers) == 1 and left.crash:
-                yield left.numbers[0], left.crash
-            else:
-                suspects.extend(left.numbers)
+def _in_a_process(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    queue: deque[int],
+    threads: int,
+    most: int,
+) -> Generator[tuple[int, Result], None, _Left]:
+    """Yield results until the queue is empty or the process ends; return what it left.
 
-    def _process(
-        self, items: Sequence[Item], queue: deque[int], *, alone: bool
-    ) -> Generator[tuple[int, Result], None, _Left]:
-        """Yield results until the queue is empty or the process ends; return what it left."""
-        spawn = multiprocessing.get_context("spawn")
-        here, there = spawn.Pipe()
-        worker = spawn.Process(target=_work, args=(self.function, self.threads, there), daemon=True)
-        worker.start()
-        there.close()
-        at_work: set[int] = set()
-        try:
-            while queue or at_work:
-                while queue and len(at_work) < (1 if alone else 2 * self.threads):
-                    at_work.add(queue[0])
-                    here.send((queue[0], items[queue.popleft()]))
-                number, result = here.recv()
-                at_work.discard(number)
-                yield number, result
-        except (EOFError, OSError):
-            worker.join()
-            return _Left(sorted(at_work), Crash(_ended(worker.exitcode)))
-        finally:
-            here.close()
-            worker.terminate()
-            worker.join()
-        return _Left([], None)
+    The process has `most` items at a time.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    here, there = spawn.Pipe()
+    worker = spawn.Process(target=_work, args=(function, threads, there), daemon=True)
+    worker.start()
+    there.close()
+    at_work: set[int] = set()
+    try:
+        while queue or at_work:
+            while queue and len(at_work) < most:
+                at_work.add(queue[0])
+                here.send((queue[0], items[queue.popleft()]))
+            number, result = here.recv()
+            at_work.discard(number)
+            yield number, result
+    except (EOFError, OSError):
+        worker.join()
+        return _Left(sorted(at_work), Crash(_ended(worker.exitcode)))
+    finally:
+        here.close()
+        worker.terminate()
+        worker.join()
+    return _Left([], None)
 
 
 class _Left(NamedTuple):

@@ -19,6 +19,14 @@ def write_image(path: Path, seed: int = 0, size: tuple[int, int] = (64, 128)) ->
     return path
 
 
+def write_media(root: Path, images: int, clip: str = "clip.mp4") -> Path:
+    """A folder of images, 0.jpg and so on, and a clip."""
+    for number in range(images):
+        write_image(root / f"{number}.jpg", seed=number)
+    write_clip(root / clip)
+    return root
+
+
 def write_clip(
     path: Path,
     frames: int = 24,

@@ -21,7 +21,7 @@ from typing import Any
 
 from nontrivial.manifests.command import check_share
 from nontrivial.manifests.files import cache_folder
-from nontrivial.manifests.guarded import Crash, Guarded
+from nontrivial.manifests.guarded import Crash, guarded
 from nontrivial.manifests.media import MOVED, MediaError, source_of
 from nontrivial.models.inputs import View, why_unreadable
 from nontrivial.train.data import Samples
@@ -108,27 +108,24 @@ def _problems(items: Sequence[tuple[Any, Sample]], options: DataOptions) -> dict
     known = cache.known()
     with ThreadPoolExecutor(THREADS) as pool:
         marks = list(pool.map(_print_or_reason, items))
-    problems = {
-        key: str(mark)
-        for (key, _), mark in zip(items, marks, strict=True)
-        if isinstance(mark, MediaError)
-    }
-    new = [
-        (*item, mark)
-        for item, mark in zip(items, marks, strict=True)
-        if not isinstance(mark, MediaError) and mark not in known
-    ]
-    check = Guarded(partial(why_unreadable, view=View.of(options)), THREADS)
-    found = check([item for _, item, _ in new])
+    problems: dict[Any, str] = {}
+    new: list[tuple[Any, Sample, Print]] = []
+    for (key, item), mark in zip(items, marks, strict=True):
+        if isinstance(mark, MediaError):
+            problems[key] = str(mark)
+        elif mark not in known:
+            new.append((key, item, mark))
+    check = partial(why_unreadable, view=View.of(options))
+    found = guarded(check, [item for _, item, _ in new], THREADS)
     whole = []
     for number, reason in tqdm(
         found, total=len(new), desc="checking media", unit="file", delay=2, disable=not new
     ):
         key, item, mark = new[number]
-        if isinstance(reason, Crash):
-            reason = f"{_name([*item['images'], *item['videos']][0])}: {reason.reason}"
         if reason is None:
             whole.append(mark)
+        elif isinstance(reason, Crash):
+            problems[key] = f"{_name([*item['images'], *item['videos']][0])}: {reason.reason}"
         else:
             problems[key] = reason
     cache.add(whole)

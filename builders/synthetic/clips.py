@@ -196,20 +196,21 @@ def render(world: World, motion: Motion, rng: np.random.Generator) -> np.ndarray
             body, light = _drawing(shape, x, y)
             frames[frame][body] = COLOURS[colour]
             frames[frame][light] = np.array(COLOURS[colour]) * 0.5 + 127
-    for moment, i, j in seen_hits(motion):
-        where = motion.positions[round(moment), [i, j]].mean(0)
+    for lit, where, _ in sparks(motion):
         x, y = _X - where[0], _Y - where[1]
         spark = np.abs(x * y) < 6
         spark &= x * x + y * y < (0.9 * RADIUS) ** 2
-        for frame in frames[_around(moment)]:
-            frame[spark] = 255
+        for number in np.flatnonzero(lit):
+            frames[number][spark] = 255
     frames += rng.normal(0, 3, (FRAMES, HEIGHT, WIDTH, 1)).astype(np.float32)
     return np.clip(frames, 0, 255).astype(np.uint8)
 
 
-def _around(moment: float) -> slice:
-    """Return the frames that show the spark of a collision."""
-    return slice(max(0, int(np.ceil(moment - SPARK))), int(moment + SPARK) + 1)
+def sparks(motion: Motion) -> Iterator[tuple[np.ndarray, np.ndarray, tuple[int, int]]]:
+    """Yield the frames that show a collision seen, (32,) bool, its place, and the pair."""
+    for moment, i, j in seen_hits(motion):
+        lit = np.abs(np.arange(FRAMES) - moment) <= SPARK
+        yield lit, motion.positions[round(moment), [i, j]].mean(0), (i, j)
 
 
 def _drawing(shape: str, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

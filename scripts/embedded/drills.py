@@ -7,12 +7,13 @@ order, some of them more than once, each time about another world: only looking 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 
+from nontrivial.builders.qa.questions import option_by_option
 from nontrivial.builders.synthetic import clips
 from nontrivial.manifests.answers import NONE, letters
 
@@ -41,16 +42,14 @@ def drill(world: clips.World, motion: clips.Motion, rng: np.random.Generator) ->
     alone = not any(right for _, _, right in picked)
     if alone or rng.random() < WITH_NONE:
         picked.append((NONE, "none", alone))
-    lines = [
-        f"{letter} {fact} {'yes' if right else 'no'};"
-        for letter, (_, fact, right) in zip(letters(len(picked)), picked, strict=True)
-    ]
+    options, facts, right = zip(*picked, strict=True)
+    answer = list(itertools.compress(letters(len(options)), right))
     return {
         "task": "video_qa",
         "question": question,
-        "options": [option for option, _, _ in picked],
-        "answer": [line[0] for line in lines if line.endswith(" yes;")],
-        "rationale": "\n".join([f"seen {clips.states(world, motion)} so", *lines]),
+        "options": list(options),
+        "answer": answer,
+        "rationale": f"seen {clips.states(world, motion)} so\n{option_by_option(facts, answer)}",
         "images": [],
         "videos": [],
     }
@@ -77,7 +76,7 @@ def _pair(
 ) -> tuple[str, str, bool]:
     """Return an option that names two objects; one in two names two that collide."""
     hits = clips.pairs_of(clips.seen_hits(motion))
-    pairs = list(combinations(range(len(world.names)), 2))
+    pairs = list(itertools.combinations(range(len(world.names)), 2))
     wanted = rng.random() < 0.5
     pool = [pair for pair in pairs if (pair in hits) == wanted]
     i, j = pool[int(rng.integers(len(pool)))]

@@ -100,13 +100,11 @@ class Truth:
                 words = np.isin(WORDS, (*name.split(), state))
                 for place in places:
                     shown[pair][_reached(corners, place)] += words
-        for moment, i, j in clips.seen_hits(motion):
+        for lit, meeting, (i, j) in clips.sparks(motion):
             # A spark shows who meets there, and hides who else is near.
-            meeting = motion.positions[round(moment), [i, j]].mean(0)
             cells = _reached(corners, meeting)
             words = np.isin(WORDS, (*world.names[i].split(), *world.names[j].split(), HIT))
-            lit = np.flatnonzero(np.abs(np.subtract(self.frames, moment)) <= clips.SPARK)
-            for pair in np.unique(lit // 2):
+            for pair in np.unique(np.flatnonzero(lit[self.frames]) // 2):
                 shown[pair][cells] = words
         return shown.clip(max=1).reshape(-1, len(WORDS))
 

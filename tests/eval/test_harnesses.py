@@ -25,7 +25,7 @@ from nontrivial.manifests.parquet import read_samples, write_samples
 from nontrivial.manifests.prompts import question_text
 from nontrivial.manifests.runs import ANSWERS, JsonLines
 from nontrivial.manifests.schema import samples_table
-from tests.media_files import write_clip, write_image
+from tests.media_files import write_media
 from tests.rows import media, reid_pair, video_question
 
 SCORES = ("strict", "soft", "per_option", "format")
@@ -36,10 +36,7 @@ OPTIONS = ["red", "A blue cube", "3", "None", "the ball stops"]
 @pytest.fixture
 def world(tmp_path: Path) -> Path:
     """A manifest of pairs and of questions of several families, and recorded answers to it."""
-    root = tmp_path / "media"
-    for number in range(2):
-        write_image(root / f"{number}.jpg", seed=number)
-    write_clip(root / "clip.webm.mp4")
+    root = write_media(tmp_path / "media", 2, "clip.webm.mp4")
     rows = [reid_pair(f"pair-{i}", answer=["AB"[i % 2]], images=pictures()) for i in range(20)]
     rows += [question(number) for number in range(120)]
     rows[0]["reid"] |= {"kind": "hard_positive"}

@@ -17,17 +17,14 @@ from nontrivial.manifests.exports import IMPORTED, TRAINERS
 from nontrivial.manifests.parquet import read_samples, write_samples
 from nontrivial.manifests.prompts import question_text
 from nontrivial.manifests.schema import samples_table
-from tests.media_files import write_clip, write_image
+from tests.media_files import write_media
 from tests.rows import media, reid_pair, video_question
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Path:
     """Two pairs, one with embedded images, a question about a clip, and one about a part of it."""
-    root = tmp_path / "media"
-    for number in range(3):
-        write_image(root / f"{number}.jpg", seed=number)
-    write_clip(root / "clip.mp4")
+    root = write_media(tmp_path / "media", 3)
     data = (root / "2.jpg").read_bytes()
     embedded = [{"bytes": data, "path": "x/2.JPG"}, {"bytes": data, "path": "evil.<b>"}]
     rows = [

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from nontrivial.manifests.guarded import Crash, Guarded
+from nontrivial.manifests.guarded import Crash, guarded
 
 
 def double(item: int) -> int:
@@ -24,7 +24,7 @@ def double(item: int) -> int:
 @pytest.mark.parametrize("threads", [1, 4])
 def test_a_crash_costs_one_item(threads):
     items = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 14, 15]
-    found = dict(Guarded(double, threads)(items))
+    found = dict(guarded(double, items, threads))
     assert sorted(found) == list(range(len(items)))
     for number, item in enumerate(items):
         if item % 10 == 3:
@@ -36,18 +36,18 @@ def test_a_crash_costs_one_item(threads):
 
 
 def test_nothing_to_do_starts_no_process():
-    assert list(Guarded(os.abort, 4)([])) == []
+    assert list(guarded(os.abort, [], 4)) == []
 
 
 def test_large_items_and_many_of_them_pass():
     items = [bytes(200_000)] * 40
-    assert [size for _, size in Guarded(len, 2)(items)] == [200_000] * 40
+    assert [size for _, size in guarded(len, items, 2)] == [200_000] * 40
 
 
 def test_who_stops_listening_leaves_no_process_behind():
     import multiprocessing
 
-    results = Guarded(double, 2)([0] * 50)
+    results = guarded(double, [0] * 50, 2)
     next(results)
     results.close()
     assert multiprocessing.active_children() == []

@@ -12,7 +12,7 @@ from nontrivial.manifests.__main__ import main
 from nontrivial.manifests.parquet import read_about, read_samples, write_samples
 from nontrivial.manifests.roots import name_root
 from nontrivial.manifests.schema import samples_table
-from tests.media_files import write_clip, write_image
+from tests.media_files import write_media
 from tests.rows import media, reid_pair, video_question
 
 ORIGIN = "https://some.where (CC0)"
@@ -21,10 +21,7 @@ ORIGIN = "https://some.where (CC0)"
 @pytest.fixture
 def world(tmp_path: Path) -> Path:
     """Manifests of pairs and of questions; these have a held-out split in a file of its own."""
-    root = tmp_path / "media"
-    for number in range(3):
-        write_image(root / f"{number}.jpg", seed=number)
-    write_clip(root / "clip.mp4")
+    root = write_media(tmp_path / "media", 3)
     name_root(root)
     about = {
         "media_root": str(root),

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from nontrivial.manifests.errors import BadInput
-from nontrivial.manifests.guarded import Guarded
+from nontrivial.manifests.guarded import guarded
 from nontrivial.manifests.runs import JsonLines
 from nontrivial.train import preflight
 from nontrivial.train.data import Samples, Stock
@@ -31,13 +31,12 @@ def decoded(monkeypatch):
     """Names of the files that are decoded."""
     names = []
 
-    class Watched(Guarded):
-        def __call__(self, items):
-            for item in items:
-                names.extend(str(media["path"]) for media in [*item["images"], *item["videos"]])
-            return super().__call__(items)
+    def watched(function, items, threads):
+        for item in items:
+            names.extend(str(media["path"]) for media in [*item["images"], *item["videos"]])
+        return guarded(function, items, threads)
 
-    monkeypatch.setattr(preflight, "Guarded", Watched)
+    monkeypatch.setattr(preflight, "guarded", watched)
     return names
 
 
