@@ -238,6 +238,7 @@ def run_all(runs: Mapping[Path, Sequence[Sequence[str]]], done: Path, jobs: int)
         os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
 
     def train(run: Path, commands: Sequence[Sequence[str]]) -> None:
+        run.parent.mkdir(parents=True, exist_ok=True)
         for command in commands:
             step(command, done, run.with_suffix(".log") if jobs > 1 else None)
 

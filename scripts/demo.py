@@ -142,7 +142,8 @@ def step(command: Sequence[str], done: Path, log: Path | None = None) -> None:
         run = subprocess.run([sys.executable, "-m", *command], stdout=out, stderr=out, check=False)
     status = run.returncode
     if status:
-        raise WorkFailed(f"python -m {command[0]} ended with status {status}")
+        where = f"; see {log}" if log else ""
+        raise WorkFailed(f"python -m {command[0]} ended with status {status}{where}")
     done.mkdir(exist_ok=True)
     marker.write_text(f"{shown}\n{time.monotonic() - began:.1f} s\n", encoding="utf-8")
 

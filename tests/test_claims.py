@@ -27,6 +27,7 @@ from benchmarks.claims import (
 )
 from nontrivial.builders import embed, qa_invert, reid_hard
 from nontrivial.manifests.command import parse
+from nontrivial.manifests.errors import WorkFailed
 
 ARMS = {arm.folder: arm for claim in CLAIMS for arm in claim.arms}
 
@@ -43,6 +44,16 @@ def commands(options: Options) -> list[list[str]]:
 
 def test_the_examples_in_the_documentation_hold():
     assert doctest.testmod(claims).failed == 0
+
+
+def test_runs_at_the_same_time_log_to_files_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    done, a, b = (tmp_path / name for name in ("done", "runs/a", "runs/b"))
+    claims.run_all({a: [["this"]], b: [["platform"], ["keyword"]]}, done, jobs=2)
+    assert "Beautiful is better" in a.with_suffix(".log").read_text()
+    assert b.with_suffix(".log").read_text()
+    with pytest.raises(WorkFailed, match=r"no_module ended with status 1; see .*b\.log"):
+        claims.run_all({b: [["no_module"]]}, done, jobs=2)
 
 
 def test_every_table_that_is_read_was_built():
