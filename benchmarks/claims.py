@@ -28,6 +28,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -104,11 +105,55 @@ class Measure:
     field: str
 
     def of(self, run: Path) -> float:
-        """Return the score of a run."""
+        """Return the score of a run; NaN for what was sampled before it."""
+        if self.field == SAMPLED:
+            [trained_on] = self.tables
+            return sampled_strict(run, table_of(str(run.parents[1]), trained_on))
         if self.field == "mean_ap":
             return rankings(run / "ranked")["policy"]
         found = (answers(run / "held_out" / name) for name in self.tables)
         return statistics.mean(line[self.field] for one in found for line in one.values())
+
+
+SAMPLED = "strict, as it learns"
+
+
+def sampled_strict(run: Path, path: str) -> float:
+    """Return how many of all completions that a training sampled were right.
+
+    They are kept as texts beside their prompts. Prompts of the manifest at `path` that have another
+    answer for another clip, some fifth of them, are left out. NaN if nothing was sampled.
+    """
+    import polars as pl
+
+    from nontrivial.manifests.answers import exact_score, read_answer
+
+    known, scores = answered_alike(path), []
+    for file in sorted(run.glob("completions/*.parquet")):
+        for prompt, completion in pl.read_parquet(file, columns=["prompt", "completion"]).rows():
+            asked = known.get(prompt[-1]["content"][-1]["text"])
+            if asked is not None:
+                options, answer = asked
+                scores.append(exact_score(read_answer(completion[-1]["content"], options), answer))
+    return statistics.mean(scores) if scores else math.nan
+
+
+@cache
+def answered_alike(path: str) -> dict[str, tuple[list[str], list[str]]]:
+    """Return the options and answer of each prompt that has the same ones wherever it stands."""
+    import polars as pl
+
+    from nontrivial.manifests.prompts import STYLES, question_text
+
+    found: dict[str, tuple[list[str], list[str]]] = {}
+    several = set()
+    columns = ["question", "options", "task", "answer"]
+    for question, options, task, answer in pl.read_parquet(path, columns=columns).rows():
+        for style in STYLES:
+            text = question_text(question, options, task, style)
+            if found.setdefault(text, (options, answer)) != (options, answer):
+                several.add(text)
+    return {text: asked for text, asked in found.items() if text not in several}
 
 
 @dataclass(frozen=True)
@@ -123,9 +168,9 @@ class Claim:
 
 
 SOFT = Arm("soft reward, no weights", words=("--token_weighting", "none"))
-CLIP_MEASURES = tuple(
-    Measure(name, ("originals", "inverted"), field)
-    for name, field in (("strict", "strict"), ("soft", "soft"), ("per option", "per_option"))
+CLIP_MEASURES = (
+    *(Measure(name, ("originals", "inverted"), name) for name in ("strict", "soft")),
+    Measure(SAMPLED, ("mixed",), SAMPLED),
 )
 
 
@@ -432,17 +477,22 @@ def rows_of(claim: Claim, scores: Mapping[str, list[list[float]]]) -> list[tuple
     rows, told = [], differences(claim, scores)
     starts: dict[str, list[str]] = {}
     for arm in claim.arms:
-        before = [f"{one[0]:.3f}" for one in scores[f"start: {arm.name}"]]
+        before = [shown(one[0]) for one in scores[f"start: {arm.name}"]]
         starts.setdefault(" ".join(before), [arm.name, *before])
     for name, *before in starts.values():
         title = "before" if len(starts) == 1 else f"before: {name}"
         rows.append((title, *before))
     for arm in claim.arms:
-        means = (f"{statistics.mean(values):.3f}" for values in scores[arm.name])
+        means = (shown(statistics.mean(values)) for values in scores[arm.name])
         rows.append((arm.name, *means))
         if arm.name in told:
             rows.append((f"  − {claim.arms[0].name}", *map(str, told[arm.name])))
     return rows
+
+
+def shown(score: float) -> str:
+    """Return a score as a table tells it; a dash where there is none."""
+    return "–" if math.isnan(score) else f"{score:.3f}"
 
 
 def sentence(claim: Claim, scores: Mapping[str, list[list[float]]]) -> str:

@@ -8,6 +8,7 @@ import statistics
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from scipy import stats
 
@@ -23,11 +24,15 @@ from benchmarks.claims import (
     preparations,
     rows_of,
     sentence,
+    shown,
     start_of,
 )
 from nontrivial.builders import embed, qa_invert, reid_hard
 from nontrivial.manifests.command import parse
 from nontrivial.manifests.errors import WorkFailed
+from nontrivial.manifests.parquet import write_samples
+from nontrivial.manifests.schema import samples_table
+from tests.rows import video_question
 
 ARMS = {arm.folder: arm for claim in CLAIMS for arm in claim.arms}
 
@@ -133,3 +138,27 @@ def test_a_measure_is_the_mean_over_its_tables(tmp_path: Path):
         lines = {"manifests": {"clevrer_qa_invert_val": [{"strict": value}]}}
         (out / "summary.json").write_text(json.dumps(lines))
     assert Measure("", ("originals", "inverted"), "strict").of(tmp_path) == pytest.approx(0.6)
+
+
+def test_what_was_sampled_is_scored_where_its_prompt_has_one_answer(tmp_path: Path):
+    """Of three prompts, two clips answer one otherwise, which is left out."""
+    from nontrivial.manifests.prompts import question_text
+
+    asked = [video_question(f"v{k}", question=f"Question {k}?") for k in (0, 1, 2)]
+    asked.append(asked[2] | {"id": "v3", "answer": ["A"]})
+    path = tmp_path / "m.parquet"
+    write_samples(samples_table(asked), path, {})
+    answers = ["<answer>B,D</answer>", "<answer>B</answer>", "<answer>B,D</answer>"]
+    written = [
+        {
+            "prompt": [{"role": "user", "content": [{"type": "text", "text": text}]}],
+            "completion": [{"role": "assistant", "content": answer}],
+        }
+        for row, answer in zip(asked, answers, strict=False)
+        for text in [question_text(row["question"], row["options"], row["task"])]
+    ]
+    run = tmp_path / "run"
+    (run / "completions").mkdir(parents=True)
+    pl.DataFrame(written).write_parquet(run / "completions" / "completions_00001.parquet")
+    assert claims.sampled_strict(run, str(path)) == 0.5
+    assert shown(claims.sampled_strict(tmp_path / "start", str(path))) == "–"
