@@ -6,7 +6,7 @@
 
 a  soft rewards against binary and per-option ones
 b  inverted questions and statements against the originals
-c  token weights (`benchmarks.gradients` measures them first)
+c  token weights, and credit by option (`benchmarks.gradients` measures them first)
 d  twins against extreme, random and all pairs
 e  thinking against answering at once
 
@@ -56,7 +56,7 @@ class Options:
     page: str = option("page to write; its pictures lie beside it", default="docs/claims.md")
     only: list[str] = option("letters of the questions to ask", default=["a", "b", "c", "d", "e"])
     quick: bool = option("two seeds, fewer steps and questions", default=False)
-    seeds: int = option("seeds of each arm", default=6)
+    seeds: int = option("seeds of each arm", default=4)
     steps: int = option("steps of GRPO on clips", default=150)
     pair_steps: int = option("steps of GRPO on pairs", default=200)
     limit: int = option("most held-out questions of each kind", default=400)
@@ -216,9 +216,14 @@ CLAIMS = (
     ),
     Claim(
         "c",
-        "Do token weights help?",
+        "Do token weights help, or credit by option?",
         "TW-GRPO: weights by a group's disagreement help (arXiv 2505.24718).",
-        (SOFT, weighted("divergence"), weighted("entropy")),
+        (
+            SOFT,
+            weighted("divergence"),
+            weighted("entropy"),
+            Arm("credit by option", words=(*SOFT.words, "--credit", "option")),
+        ),
         CLIP_MEASURES,
     ),
     Claim(

@@ -37,10 +37,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from torch import Tensor
 
+    from nontrivial.train.credit import Verdicts
+
 DIMENSIONS = 1 << 21
-STRICT = "exact_accuracy"
-CREDITED = "per_option"
-REWARDS = ("soft_accuracy", STRICT, CREDITED, "balanced_options")
+SOFT, STRICT = "soft_accuracy", "exact_accuracy"
+REWARDS = (SOFT, STRICT, "per_option", "balanced_options")
+BY_OPTION = "by option"
 FORMAT = 0.5  # weight of the format reward, which every arm adds
 ALPHA = 1.7
 PRIOR = 2.0  # members that the mean of the group counts as, beside those that share a prefix
@@ -83,9 +85,8 @@ class Groups:
     head       its weight (V, H) and its bias (V,) or None
     rewards    (N, G) float32 by name, the format reward's part added
     kinds      (N, G, T) bool by name
-    options    (N, G, T) int64: the option that a token is about, −1 where none is told
-    right      (N, G, K) float32: 1 where the answer's verdict on an option is right, else 0, and
-               NaN where a question has fewer options
+    about      (N, G, T) int64: the option that a token of the reasons is about, −1 for none
+    verdicts   what answers choose of the options, and what is right
     formed     (N, G) float32, the format reward's part of each reward
     log_probs  a function that returns them, (N, G, T), with gradient
     """
@@ -97,8 +98,8 @@ class Groups:
     head: tuple[Tensor, Tensor | None]
     rewards: Mapping[str, Tensor]
     kinds: Mapping[str, Tensor]
-    options: Tensor
-    right: Tensor
+    about: Tensor
+    verdicts: Verdicts
     formed: Tensor
     log_probs: Callable[[], Tensor]
     temperature: float = 1.0
@@ -239,21 +240,13 @@ def decisions(groups: Groups, rewards: Tensor) -> Tensor:
     return branches(groups, rewards) * entropy_weights(groups)
 
 
-def by_option(groups: Groups, rewards: Tensor) -> Tensor:
-    """Credit what is said about an option with the verdict on that option alone.
+def by_option(reward: str, groups: Groups, rewards: Tensor) -> Tensor:
+    """Credit words about an option with what its verdict changed (train.credit)."""
+    from nontrivial.train import credit
 
-    The reward `per_option` is a mean over options. A token that is about one of them hardly changes
-    the others' verdicts, so their part of the reward is noise to it.
-    """
-    import torch
-
-    right = groups.right
-    parts = (right - right.mean(1, keepdim=True)) / (~right.isnan()).sum(2, keepdim=True)
-    about, count = groups.options, right.shape[2]
-    known = (about >= 0) & (about < count)  # a policy may make letters up
-    own = parts.nan_to_num().gather(2, about.where(known, 0))
-    form = centred(groups.formed)[..., None]
-    return torch.where(known, own + form, centred(rewards)[..., None])
+    own = credit.of_each_option(credit.SCORES[reward], groups.verdicts)
+    own += centred(groups.formed)[..., None]
+    return credit.by_option(own, centred(rewards), groups.about, groups.verdicts)
 
 
 WEIGHTINGS: dict[str, Arm] = {
@@ -268,7 +261,6 @@ WEIGHTINGS: dict[str, Arm] = {
     "branches": branches,
     "decisions": decisions,
 }
-CREDITS: dict[str, Arm] = {"none": unweighted, "branches": branches, "by option": by_option}
 
 
 def entropies(groups: Groups, at_once: int = 4096) -> Tensor:
@@ -309,14 +301,14 @@ def measured(
     sketch = Sketch(sum(p.numel() for p in parameters), DIMENSIONS)
     for groups in tqdm((next(batches) for _ in range(count)), "batches", total=count):
         seen = groups.blind is not None  # else there are no media to leave out
-        arms = [(REWARDS[0], name) for name in WEIGHTINGS if seen or name != "visual"]
+        arms = [(SOFT, name) for name in WEIGHTINGS if seen or name != "visual"]
         arms += [(reward, "none") for reward in REWARDS[1:]]
-        arms += [(CREDITED, name) for name in CREDITS if name != "none"]
+        arms += [(reward, BY_OPTION) for reward in REWARDS]
         log_probs = groups.log_probs()
         rows, told = [], {}
         for reward, name in arms:
             with torch.no_grad():
-                arm = (WEIGHTINGS | CREDITS)[name]
+                arm = partial(by_option, reward) if name == BY_OPTION else WEIGHTINGS[name]
                 advantages = arm(groups, groups.rewards[reward]) * groups.mask
             loss = -(advantages * log_probs).sum() / groups.mask.sum()
             parts = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
@@ -330,15 +322,14 @@ def measured(
         {kind: float(np.nanmean([told[arm][kind] for told in weights])) for kind in weights[0][arm]}
         for arm in arms
     ]
-    plain, strict = arms.index((REWARDS[0], "none")), arms.index((STRICT, "none"))
-    of_weights = [k for k, arm in enumerate(arms) if arm[0] == REWARDS[0]]
+    whole = {reward: arms.index((reward, "none")) for reward in REWARDS}
+    of_weights = [k for k, arm in enumerate(arms) if arm[0] == SOFT and arm[1] != BY_OPTION]
     of_rewards = [k for k, arm in enumerate(arms) if arm[1] == "none"]
-    credited = arms.index((CREDITED, "none"))
-    of_credit = [arms.index((CREDITED, name)) for name in CREDITS]
+    of_credit = [k for k, (_, name) in enumerate(arms) if name == BY_OPTION]
     return [
-        [line(gram, k, plain, arms[k][1], shares[k]) for k in of_weights],
-        [line(gram, k, strict, arms[k][0], shares[k]) for k in of_rewards],
-        [line(gram, k, credited, arms[k][1], shares[k]) for k in of_credit],
+        [line(gram, k, whole[SOFT], arms[k][1], shares[k]) for k in of_weights],
+        [line(gram, k, whole[STRICT], arms[k][0], shares[k]) for k in of_rewards],
+        [line(gram, k, whole[arms[k][0]], arms[k][0], shares[k]) for k in of_credit],
     ]
 
 
@@ -440,6 +431,7 @@ def of_sums(policy: Any, seed: int, prompts: int = 16, members: int = 8) -> Iter
 
     from benchmarks import sums
     from nontrivial.manifests import answers
+    from nontrivial.train.credit import Verdicts
 
     rng = torch.Generator().manual_seed(1000 + seed)
     names = answers.letters(sums.OPTIONS)
@@ -472,9 +464,8 @@ def of_sums(policy: Any, seed: int, prompts: int = 16, members: int = 8) -> Iter
         letter = (tokens >= sums.FIRST_LETTER) & (tokens < sums.YES)
         copied = letter & ((tokens == sums.THOUGHT).cumsum(1) > 0)
         kinds = {"names": letter & ~copied, "verdicts": verdict, "copied": copied}
-        about = torch.where(letter, tokens - sums.FIRST_LETTER, -1)
-        about[verdict] = about.roll(1, 1)[verdict]
-        right = (told == truths.repeat_interleave(members, 0)).float() * formed[:, None]
+        named = (letter * (tokens - sums.FIRST_LETTER + 1)).roll(1, 1) - 1
+        about = named.where(verdict, -1)
         yield Groups(
             tokens=tokens.view(shape),
             mask=sampled.mask.view(shape),
@@ -486,8 +477,12 @@ def of_sums(policy: Any, seed: int, prompts: int = 16, members: int = 8) -> Iter
                 for name, values in scores.items()
             },
             kinds={kind: found.view(shape) for kind, found in kinds.items()},
-            options=about.view(shape),
-            right=right.view(prompts, members, -1),
+            about=about.view(shape),
+            verdicts=Verdicts(
+                (told & formed[:, None]).view(prompts, members, -1),
+                truths,
+                torch.ones_like(truths),
+            ),
             formed=FORMAT * formed.float().view(prompts, members),
             log_probs=partial(_log_probs, policy, rows, tokens, shape),
         )
@@ -517,6 +512,7 @@ def groups_of(meter: Any, job: launch.Job) -> Iterator[Groups]:
     """Yield what a trainer samples, batch by batch, about rows in a shuffled order."""
     import torch
 
+    from nontrivial.train.credit import Verdicts, options_told
     from nontrivial.train.head import head_without
     from nontrivial.train.rewards import REWARDS as KNOWN
     from nontrivial.train.rewards import find_rewards
@@ -541,6 +537,8 @@ def groups_of(meter: Any, job: launch.Job) -> Iterator[Groups]:
         of_rows = partial(torch.tensor, device=tokens.device)
         formed = FORMAT * of_rows(form(completions=texts, **asked)).view(prompts, members)
         pieces = [meter._texts(row) for row in tokens.tolist()]
+        counts = map(len, asked["options"])
+        verdicts = Verdicts.read(texts, asked["options"], asked["answer"], members)
         shape = (prompts, members, length)
         blind = meter._hidden_of_forward(
             {"completion_ids": tokens, "completion_mask": mask.long()},
@@ -559,8 +557,8 @@ def groups_of(meter: Any, job: launch.Job) -> Iterator[Groups]:
                 for name in REWARDS
             },
             kinds=kinds_of(pieces, shape, tokens.device),
-            options=options_of(pieces, shape).to(tokens.device),
-            right=verdicts_of(texts, asked).view(prompts, members, -1).to(tokens.device),
+            about=of_rows(list(map(options_told, pieces, counts))).view(shape),
+            verdicts=verdicts.to(tokens.device),
             formed=formed,
             log_probs=partial(_learning, meter, batch["prompts"], tokens, mask.long(), shape),
             temperature=meter.temperature,
@@ -625,50 +623,6 @@ def kinds_of(
     return {name: found.view(shape) for name, found in marks.items()}
 
 
-def options_of(pieces: Sequence[Sequence[str]], shape: tuple[int, ...]) -> Tensor:
-    """Return the option that each token is about, −1 where none is told.
-
-    In reasons, a line that begins with an option's letter is about that option, up to the next such
-    line; in the answer, each letter is about its option.
-    """
-    import torch
-
-    from nontrivial.manifests.answers import LETTERS
-    from nontrivial.train.journal import spans
-
-    about = torch.full((len(pieces), shape[-1]), -1)
-    for row, texts in enumerate(pieces):
-        inside, now, begins = spans(texts), -1, True
-        for place in inside["think"]:
-            word = texts[place].strip(" (.:)\n")
-            if begins and len(word) == 1 and word in LETTERS:
-                now = LETTERS.index(word)
-            about[row, place] = now
-            begins = texts[place].endswith("\n")
-        for place in inside["answer"]:
-            word = texts[place].strip(" ,>\n")
-            if len(word) == 1 and word in LETTERS:
-                about[row, place] = LETTERS.index(word)
-    return about.view(shape)
-
-
-def verdicts_of(texts: Sequence[str], asked: Mapping[str, Any]) -> Tensor:
-    """Return which verdicts of answers are right, (B, K) float32; NaN where there is no option."""
-    import torch
-
-    from nontrivial.manifests.answers import letters, read_answer
-
-    most = max(len(each) for each in asked["options"])
-    right = torch.full((len(texts), most), torch.nan)
-    for row, (text, choices, answer) in enumerate(
-        zip(texts, asked["options"], asked["answer"], strict=True)
-    ):
-        chosen = read_answer(text, choices)
-        for k, letter in enumerate(letters(len(choices))):
-            right[row, k] = float(bool(chosen) and (letter in chosen) == (letter in answer))
-    return right
-
-
 # What is told
 
 
@@ -682,8 +636,8 @@ def report(found: Mapping[str, Sequence[Sequence[Line]]], out: Path, picture: Pa
         print("\nrewards: cosine to the strict reward's gradient of other batches\n")
         header = ("reward", "cosine", "minus strict", "SNR")
         print(table([cells(line, ()) for line in rewards], header=header))
-        print(f"\ncredit of {CREDITED}: cosine to its gradient of other batches\n")
-        header = ("credit", "cosine", "minus none", "SNR")
+        print("\ncredit by option: cosine to the same reward's gradient of other batches\n")
+        header = ("reward", "cosine", "minus that of the whole", "SNR")
         print(table([cells(line, ()) for line in credit], header=header))
     out.parent.mkdir(parents=True, exist_ok=True)
     told = {
@@ -716,7 +670,7 @@ def draw(found: Mapping[str, Sequence[Sequence[Line]]], picture: Path) -> None:
     titles = (
         "token weights: cosine minus that of none",
         "rewards: cosine minus that of strict",
-        f"credit of {CREDITED}: cosine minus that of none",
+        "credit by option: cosine minus that of the whole reward",
     )
     for number, (axes, title) in enumerate(zip(panels, titles, strict=True)):
         for shift, (name, parts) in enumerate(found.items()):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 OPTIONS = 6
 SKILL = 0.75
+FOLLOWED = 0.95  # share of verdicts that answers repeat, before sums are learned
 WIDTH, LAYERS, HEADS = 96, 3, 4
 
 # Tokens: ten digits, six letters, then
@@ -161,23 +162,32 @@ def sample(
     return Sampled(completions, completions != PAD, torch.cat(states, 1))
 
 
+def followed(completions: Tensor) -> float:
+    """Return the share of verdicts in completions (B, T) that their answers repeat."""
+    told, _ = answered(completions)
+    named = (completions[:, :-1] - FIRST_LETTER).clip(0, OPTIONS - 1)
+    verdicts = completions[:, 1:]
+    is_verdict = (verdicts == YES) | (verdicts == NO)
+    return float((told.gather(1, named) == (verdicts == YES))[is_verdict].float().mean())
+
+
 def trained(seed: int, *, free_order: bool, skill: float = SKILL) -> tuple[SumsPolicy, float]:
     """Return a policy that decides at least `skill` of the options rightly, and how many it does.
 
-    It learns the form first, from verdicts drawn at random, then the sums. Skill is looked at every
-    25 steps, on greedy answers to 400 prompts of their own.
+    It learns the form first, from verdicts drawn at random, until its answers repeat its verdicts,
+    then the sums. Every 25 steps its greedy answers to 400 prompts of their own are looked at.
     """
     rng = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     policy = SumsPolicy()
     optimiser = torch.optim.AdamW(policy.parameters(), 1e-3, weight_decay=0.01)
     asked, truths = draw(400, torch.Generator().manual_seed(99))
-    step, reached = 0, 0.0
+    step, has_form, reached = 0, False, 0.0
     while reached < skill:
         for group in optimiser.param_groups:
             group["lr"] = 1e-3 * min(1.0, (step + 1) / 50)
         prompts, verdicts = draw(64, rng)
-        if step < 400:
+        if not has_form:
             verdicts = torch.rand(verdicts.shape, generator=rng) < 0.5
         completions = spelled(verdicts, rng, free_order=free_order)
         log_probs, mask = policy.log_probs(prompts, completions), completions != PAD
@@ -186,7 +196,9 @@ def trained(seed: int, *, free_order: bool, skill: float = SKILL) -> tuple[SumsP
         nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         optimiser.step()
         step += 1
-        if step > 400 and step % 25 == 0:
-            told, _ = answered(sample(policy, asked, rng, greedy=True).completions)
-            reached = float((told == truths).float().mean())
+        if step % 25 == 0:
+            completions = sample(policy, asked, rng, greedy=True).completions
+            if has_form:
+                reached = float((answered(completions)[0] == truths).float().mean())
+            has_form = has_form or followed(completions) >= FOLLOWED
     return policy, reached

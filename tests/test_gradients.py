@@ -10,9 +10,9 @@ import torch
 
 from benchmarks import sums
 from benchmarks.gradients import (
-    CREDITS,
     DIMENSIONS,
     PRIOR,
+    REWARDS,
     WEIGHTINGS,
     Groups,
     Sketch,
@@ -23,7 +23,6 @@ from benchmarks.gradients import (
     entropies,
     measured,
     of_sums,
-    options_of,
     signal_to_noise,
 )
 from nontrivial.manifests import answers
@@ -92,12 +91,10 @@ def test_top_entropy_keeps_a_fifth_of_the_tokens(groups):
     assert entropies(groups)[~groups.mask].eq(0).all()
 
 
-def test_a_branch_is_compared_with_those_who_wrote_the_same_before_it():
+def test_a_branch_is_compared_with_those_who_wrote_the_same_before_it(groups):
     tokens = torch.tensor([[[1, 2, 3], [1, 2, 4], [1, 5, 6], [7, 8, 9]]])
     rewards = torch.tensor([[1.0, 0.0, 0.0, 0.5]])
-    none = torch.zeros(1)
-    groups = Groups(tokens, tokens > 0, none, None, (none, None), {}, {}, none, none, none, list)
-    found = branches(groups, rewards)[0]
+    found = branches(replace(groups, tokens=tokens, mask=tokens > 0), rewards)[0]
     for i in range(4):
         others = [j for j in range(4) if j != i]
         prior = PRIOR * rewards[0, others].mean()
@@ -107,21 +104,14 @@ def test_a_branch_is_compared_with_those_who_wrote_the_same_before_it():
             assert found[i, place] == pytest.approx((rewards[0, i] - base).item(), abs=1e-6)
 
 
-def test_credit_by_option_adds_up_to_the_reward_of_all_options(groups):
-    """Summed over options, what each is credited with is the advantage of the whole reward."""
-    right = torch.rand(4, 5, sums.OPTIONS, generator=torch.Generator().manual_seed(0)).round()
-    about = torch.arange(sums.OPTIONS + 1).expand(4, 5, -1) - 1  # one token of each, after another
-    formed = torch.zeros(4, 5)
-    asked = replace(groups, options=about, right=right, formed=formed)
-    advantages = by_option(asked, right.mean(2))
-    torch.testing.assert_close(advantages[..., 1:].sum(2), advantages[..., 0])
-
-
-def test_tokens_are_about_the_option_that_their_line_begins_with():
-    pieces = ["<think>", "seen", " so", "\n", "A", " red", " no;\n", "B", " blue", "</think>"]
-    pieces += ["<answer>", "B", ",", "C", "</answer>"]
-    about = options_of([pieces], (1, 1, len(pieces)))[0, 0].tolist()
-    assert about == [-1, -1, -1, -1, 0, 0, 0, 1, 1, -1, -1, 1, -1, 2, -1]
+def test_credit_by_option_adds_the_format_to_every_token(groups):
+    earned = centred(groups.rewards["per_option"])
+    other = replace(groups, formed=groups.formed + torch.rand(4, 5))
+    found = by_option("per_option", groups, earned)
+    changed = by_option("per_option", other, earned) - found
+    told = (groups.about >= 0) & groups.verdicts.readable[..., None]
+    expected = centred(other.formed - groups.formed)[..., None].expand_as(found)
+    torch.testing.assert_close(changed, expected * told)
 
 
 def test_the_task_of_sums_is_spelled_and_read_back():
@@ -134,6 +124,16 @@ def test_the_task_of_sums_is_spelled_and_read_back():
         told, formed = sums.answered(sums.spelled(truths, rng, free_order=free))
         assert formed.all()
         assert (told == truths).all()
+
+
+def test_answers_follow_verdicts_where_they_choose_what_is_said_to_be_right():
+    rng = torch.Generator().manual_seed(0)
+    _, truths = sums.draw(50, rng)
+    told = sums.spelled(truths, rng, free_order=True)
+    assert sums.followed(told) == 1
+    half = told.clone()
+    half[:25] = torch.where(half[:25] == sums.YES, sums.NO, half[:25])
+    assert sums.followed(half) == pytest.approx(1 - truths[:25].float().mean().item() / 2)
 
 
 def test_a_policy_of_sums_samples_what_it_scores(policy):
@@ -173,5 +173,5 @@ def test_the_meter_tells_every_arm(policy):
     assert weightings[0].difference == 0
     assert {line.arm for line in rewards} >= {"soft_accuracy", "exact_accuracy"}
     assert weightings[0].weight["all"] == pytest.approx(1)
-    assert [line.arm for line in credit] == list(CREDITS)
+    assert [line.arm for line in credit] == list(REWARDS)
     assert all(np.isfinite(line.snr_error) for line in [*weightings, *rewards])

@@ -98,10 +98,13 @@ class TokenWeightedGRPOConfig(
             raise ValueError(
                 "use_transformers_continuous_batching takes text only; use_vllm is as fast"
             )
-        within_groups = (
-            self.multi_objective_aggregation == "sum_then_normalize"
-            and self.scale_rewards != "batch"
-        )
+        summed = self.multi_objective_aggregation == "sum_then_normalize"
+        if self.credit == "option" and not (summed and self.scale_rewards == "none"):
+            raise ValueError(
+                "credit option takes rewards as they are: give scale_rewards none, and leave "
+                "multi_objective_aggregation as it is"
+            )
+        within_groups = summed and self.scale_rewards != "batch"
         if self.max_redraws and not within_groups:
             raise ValueError(
                 f"max_redraws is {self.max_redraws}, but advantages scaled over a batch "

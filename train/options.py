@@ -102,6 +102,12 @@ class WeightingOptions:
     alpha: float = option(1.7, "Largest weight of a token; the smallest is 1.")
     alpha_warmup_steps: int = option(0, "Steps in which the largest weight rises from 1 to alpha.")
     normalize_weights: bool = option(False, "Divide weights by their mean over a group's tokens.")
+    credit: str = option(
+        "whole",
+        "Credit each token with the whole reward, or words about an option with what its verdict "
+        "changed (option); for questions with several right options.",
+        choices=["whole", "option"],
+    )
     share_prompt: bool = option(True, "Encode each prompt once per group, to sample and to score.")
     max_tokens_per_micro_batch: int = option(
         0,

@@ -27,7 +27,7 @@ from nontrivial.models.policy import (
     load_processor,
     locate,
 )
-from nontrivial.train import batches
+from nontrivial.train import batches, credit
 from nontrivial.train.batches import Batch
 from nontrivial.train.config import TokenWeightedGRPOConfig
 from nontrivial.train.data import PromptEncoder, Stock
@@ -119,16 +119,50 @@ class TokenWeightedGRPOTrainer(GroupTrainer):
             **kwargs,
         )
         require_float32(self)
+        if args.credit == "option" and not credit.SCORES.keys() & set(self.reward_func_names):
+            raise ValueError(
+                f"credit is option; give one of the rewards {', '.join(credit.SCORES)}, which "
+                "options earn"
+            )
         self._sampled_at: int | None = None  # step of the last group in samples.jsonl
         self._pieces: dict[int, str] = {}  # texts of the tokens seen so far
 
     def shaped(self, batch: Batch, flight: InFlight) -> Batch:
-        """Weight the advantages of each token, unless weighting is off."""
+        """Credit options and weight tokens, unless both are off."""
+        if self.args.credit == "option":
+            advantages = self.option_credit(batch, flight)
+            found = batches.varied(advantages.abs().amax(1), self.num_generations)
+            batch |= {"advantages": advantages, "varied": found}
         if self.args.token_weighting == "none":
             return batch
-        weights = self.token_weights(batch, flight)
-        advantages = batch["advantages"][:, None] * weights
-        return batch | {"advantages": advantages, "token_weights": weights}
+        weights, advantages = self.token_weights(batch, flight), batch["advantages"]
+        if advantages.ndim == 1:
+            advantages = advantages[:, None]
+        return batch | {"advantages": advantages * weights, "token_weights": weights}
+
+    def option_credit(self, batch: Batch, flight: InFlight) -> Tensor:
+        """Return advantages (B, T) in which an option's words are credited with its verdict.
+
+        Rewards that are no function of verdicts, such as `format`, stay those of the whole.
+        """
+        ids, group = batch["completion_ids"], self.num_generations
+        texts = self._tokenizer.batch_decode(ids, skip_special_tokens=True)
+        options, answers = ([row[name] for row in flight.samples] for name in ("options", "answer"))
+        verdicts = credit.Verdicts.read(texts, options, answers, group).to(ids.device)
+        told = [
+            credit.options_told(self._texts(row), len(each))
+            for row, each in zip(ids.tolist(), options, strict=True)
+        ]
+        about = torch.tensor(told, device=ids.device).view(-1, group, ids.shape[1])
+        whole = batch["advantages"].view(-1, group)
+        own = whole[..., None].expand_as(verdicts.chosen).clone()
+        weights = dict(zip(self.reward_func_names, self.reward_weights.tolist(), strict=True))
+        for name in credit.SCORES.keys() & weights.keys():
+            score = credit.SCORES[name]
+            parts = credit.of_each_option(score, verdicts)
+            earned = score(verdicts.chosen, verdicts.right[:, None], verdicts.asked[:, None])
+            own += weights[name] * (parts - (earned - earned.mean(1, keepdim=True))[..., None])
+        return credit.by_option(own, whole, about, verdicts).flatten(0, 1)
 
     def sampled(self, batch: Batch, rows: Sequence[int]) -> Batch:
         """Write a group to samples.jsonl, and redraw groups without variance."""

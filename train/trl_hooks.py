@@ -106,7 +106,7 @@ class InFlight:
     """
 
     prompts: list[Prompt]
-    keys: Sequence[int] = ()  # of the samples, while completions are sampled
+    samples: Sequence[Sample] = ()  # while completions are sampled
     hidden: Tensor | None = None  # (B, T, H) that predicted the sampled tokens
 
 
@@ -196,10 +196,9 @@ class GroupTrainer(StrictResume, GRPOTrainer):
         """Return completions of samples (G consecutive rows each), rewards, shaped advantages."""
         with self._clock.part("reading"):
             chosen, prompts = self._stock([self._samples[row] for row in rows])
-        keys = [row["key"] for row in chosen]
         if self._stock.lost:
             self._metrics["train"]["data/lost"].append(len(self._stock.lost))
-        with self._clock.part("scoring"), self._in_flight(prompts, keys) as flight:
+        with self._clock.part("scoring"), self._in_flight(prompts, chosen) as flight:
             batch = super()._generate_and_score_completions(columns(chosen))
             batch |= {
                 "prompts": flight.prompts,
@@ -217,8 +216,10 @@ class GroupTrainer(StrictResume, GRPOTrainer):
         return self.args.steps_per_generation * self.num_iterations
 
     @contextmanager
-    def _in_flight(self, prompts: list[Prompt], keys: Sequence[int] = ()) -> Iterator[InFlight]:
-        self._flight = InFlight(prompts, keys)
+    def _in_flight(
+        self, prompts: list[Prompt], samples: Sequence[Sample] = ()
+    ) -> Iterator[InFlight]:
+        self._flight = InFlight(prompts, samples)
         self._at_work = prompts  # of which an error tells
         try:
             yield self._flight
@@ -339,7 +340,7 @@ class GroupTrainer(StrictResume, GRPOTrainer):
         if self._vision is None:
             return flight.prompts
         with self._clock.part("vision"), self.accelerator.autocast():
-            return self._vision(flight.keys, flight.prompts)
+            return self._vision([row["key"] for row in flight.samples], flight.prompts)
 
     def training_step(
         self, model: Any, inputs: Any, num_items_in_batch: Tensor | int | None = None
