@@ -142,7 +142,7 @@ def test_frames_that_an_edit_list_hides_are_not_sampled(tmp_path):
         av.open(str(whole)) as source,
         av.open(str(tmp_path / "part.mp4"), "w", options={"avoid_negative_ts": "disabled"}) as part,
     ):
-        stream = part.add_stream_from_template(source.streams.video[0])
+        stream = part.add_stream_from_template(source.streams.video[0], opaque=True)
         begin = int(2.0 / source.streams.video[0].time_base)
         for packet in source.demux(video=0):
             if packet.dts is not None:
