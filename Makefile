@@ -33,7 +33,7 @@ docs: $(INSTALLED)
 oldest:
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet uv
-	.venv-oldest/bin/uv pip install --quiet --python .venv-oldest/bin/python --resolution lowest-direct -e '.[cpu,video]' pytest
+	.venv-oldest/bin/uv pip install --quiet --python .venv-oldest/bin/python --resolution lowest-direct -e '.[cpu,video]' 'pytest>=8.3'
 	.venv-oldest/bin/python -c "import nontrivial as nt; [getattr(nt, name) for name in nt.__all__]"
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -q -m "not slow" tests/manifests tests/test_front_door.py
 

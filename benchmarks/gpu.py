@@ -228,7 +228,7 @@ def noise(seconds: int) -> Any:
     """Return a clip of noise."""
     import numpy as np
 
-    from nontrivial.manifests.media import Clip
+    from nontrivial.manifests.frames import Clip
 
     count, total = CLIPS[seconds], seconds * 25
     frames = np.random.default_rng(0).integers(0, 256, (count, 112, 112, 3), dtype=np.uint8)

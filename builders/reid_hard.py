@@ -205,6 +205,7 @@ def _check(options: Options) -> None:
 
 def _build(options: Options, excluded: LeftOut) -> None:
     from nontrivial.builders.reid.pairs import quotas
+    from nontrivial.builders.reid.search import load_faiss
     from nontrivial.builders.reid.sources import names_of
     from nontrivial.builders.reid.sources.data_set import QUERY, TRAIN
     from nontrivial.builders.reid.text_anchors import asked_by_text
@@ -213,6 +214,7 @@ def _build(options: Options, excluded: LeftOut) -> None:
     from nontrivial.manifests.schema import samples_table
     from nontrivial.models.encoders import load_encoders
 
+    load_faiss()  # before images are embedded, which may take hours
     sources = read_sources(options)
     encoders = load_encoders(options.encoder, precision=options.precision)
     known = {encoder.name for encoder in encoders}

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nontrivial.manifests.command import option
-from nontrivial.manifests.media import Clip, MediaError
+from nontrivial.manifests.frames import Clip
+from nontrivial.manifests.media import MediaError
 from nontrivial.manifests.prompts import messages
 from nontrivial.models.inputs import View, encode, load_media
 from nontrivial.models.policy import load_policy, locate, vision_token_ids

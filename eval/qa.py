@@ -28,6 +28,7 @@ from nontrivial.eval.client import Refused
 from nontrivial.eval.generation import Generator, PolicyOptions, Sampling, batches, load_batch
 from nontrivial.eval.predictions import is_published, read_completions, read_published
 from nontrivial.eval.serving import Served
+from nontrivial.manifests import decoders
 from nontrivial.manifests.command import (
     check_share,
     guard,
@@ -105,6 +106,7 @@ def run(options: Options) -> None:
             scored = {}
             for path in paths:
                 samples = _samples(path, options, excluded)
+                decoders.report(samples)
                 scored[path.stem] = answering.scored(path, samples)
                 if options.draws:
                     drawn[path.stem] = answering.drawn(path, samples)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from nontrivial.eval.generation import Media, Sample, Sampling
-    from nontrivial.manifests.media import Clip
+    from nontrivial.manifests.frames import Clip
     from nontrivial.models.inputs import View
 
 JPEG_QUALITY = 95

@@ -7,6 +7,7 @@ only if it begins like one of a few containers, and only by that container's rea
 
 from __future__ import annotations
 
+START = 32  # bytes in which files of these containers have a NUL; few of Matroska's have none
 NEEDED = 377  # bytes from the start of a file that tell its container
 _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 
@@ -38,3 +39,16 @@ def container_of(head: bytes) -> str | None:
         if all(head[at : at + 1] == b"G" for at in (first, first + size)):
             return "mpegts"
     return None
+
+
+def is_binary(head: bytes) -> bool:
+    """True if no reader of text can take a file for its own: it has a NUL among its first bytes.
+
+    A file may begin like a container and go on as a playlist. FFmpeg's readers of text, the only
+    ones that open other files, look for their marks up to the first NUL. A decoder that lets FFmpeg
+    choose the reader must get no file without one.
+
+    >>> is_binary(b"\\0\\0\\0\\x18ftypmp42"), is_binary(b"free free <MPD xmlns='urn:mpeg:dash'>")
+    (True, False)
+    """
+    return b"\0" in head[:START]

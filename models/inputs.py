@@ -1,6 +1,6 @@
 """Samples with media -> tensors: decode their media, then encode them.
 
-Frames are sampled here (manifests.media), not by the processor, which receives their real rate:
+Frames are sampled here (manifests.decoders), not by the processor, which receives their real rate:
 without it a processor assumes 24 frames a second and a clip's temporal positions nearly collapse.
 """
 
@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from nontrivial.manifests.decoders import sample_frames
 from nontrivial.manifests.errors import BadInput
-from nontrivial.manifests.media import Clip, MediaError, Root, read_image, sample_frames, source_of
+from nontrivial.manifests.frames import Clip
+from nontrivial.manifests.media import MediaError, Root, read_image, source_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image

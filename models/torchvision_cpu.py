@@ -48,11 +48,11 @@ def declare_operators() -> None:
 
 
 def _extension_loads() -> bool:
-    import torch
-
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None:
         return True
+    import torch
+
     files = (Path(spec.origin).with_name(name) for name in ("_C.so", "_C_stable.so"))
     extension = next((file for file in files if file.exists()), None)
     try:

@@ -1,13 +1,15 @@
 """Run the commands that a page shows, and hold what they print against what the page says.
 
-    python -m tests.pages docs/own_images.md     print the commands and what they really print
+    python -m tests.pages docs/own_images.md           print commands and what they really print
+    python -m tests.pages --renew docs/own_images.md   write what has changed into the page
 
 A block marked `console` is run: each line behind `$ ` is a command, and the lines below it are what
 it prints to stdout. `...` stands for what the page leaves out. Progress and warnings go to stderr
 and are not shown. Numbers that training and evaluation print depend on the machine a little, so of
 these only the words are compared. A block below a line that ends in a file's name and a colon, such
 as "`my_rewards.py`:", is written to that file. All of it happens in one folder, from top to bottom.
-Blocks with other marks, or without one, are only read.
+Blocks with other marks, or without one, are only read. A block that leaves something out is not
+renewed but named, with what its command prints.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ COMMAND = re.compile(r"(?:.*\\\n)*.*\n")  # it goes on behind a backslash
 MEASURED = re.compile(r"python -m (?:train|eval)\.")
 NUMBER = re.compile(r"-?\d[\d.,/–]*|-{2,}")  # or the line below a table's header, as wide as those
 CUT = re.compile(r"\s*^\.\.\.$\s*", re.M)
+RENEW = "--renew"
 MATCHED = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -66,11 +69,23 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def agree(step: Step, printed: str) -> bool:
-    """True if a command has printed what the page says."""
-    said = CUT.sub("...", step.text)  # also where nothing but an empty line is left out
+    """True if a command has printed what the page says, but for measured numbers."""
+    said = step.text
     if MEASURED.match(step.command):
         said, printed = (NUMBER.sub("#", text) for text in (said, printed))
+    return same(said, printed)
+
+
+def same(said: str, printed: str) -> bool:
+    """True if a text is what was printed, but for spaces and what it leaves out."""
+    said = CUT.sub("...", said)  # also where nothing but an empty line is left out
     return doctest.OutputChecker().check_output(said, printed, MATCHED)
+
+
+def renewed(page: str, step: Step, printed: str) -> str:
+    """Return a page that says, in one of its blocks, what a command has printed."""
+    begun = f"$ {step.command}\n"
+    return page.replace(begun + step.text, f"{begun}{printed.strip()}\n", 1)
 
 
 def differences(page: str, folder: Path) -> list[str]:
@@ -89,20 +104,31 @@ def differences(page: str, folder: Path) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the commands of the pages that are named, and what they print."""
+    """Print or renew what the commands of the pages that are named print."""
     return guard(show, sys.argv[1:] if argv is None else argv)
 
 
-def show(names: Sequence[str]) -> None:
-    for name in names:
-        with tempfile.TemporaryDirectory() as folder:
-            for step in steps(Path(name).read_text(encoding="utf-8")):
-                if step.file:
-                    Path(folder, step.file).write_text(step.text, encoding="utf-8")
-                else:
-                    done = run(step.command, Path(folder))
-                    shown = done.stderr if done.returncode else done.stdout
-                    print(f"$ {step.command}\n{shown}", flush=True)
+def show(words: Sequence[str]) -> None:
+    for name in words:
+        if name != RENEW:
+            _show(Path(name), renew=RENEW in words)
+
+
+def _show(file: Path, *, renew: bool) -> None:
+    page = file.read_text(encoding="utf-8")
+    with tempfile.TemporaryDirectory() as folder:
+        for step in steps(page):
+            if step.file:
+                Path(folder, step.file).write_text(step.text, encoding="utf-8")
+                continue
+            done = run(step.command, Path(folder))
+            differs = done.returncode or not same(step.text, done.stdout)
+            if differs or not renew:
+                shown = done.stderr if done.returncode else done.stdout
+                print(f"$ {step.command}\n{shown}", flush=True)
+            if differs and renew and not done.returncode and not CUT.search(step.text):
+                page = renewed(page, step, done.stdout)
+                file.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -29,6 +30,24 @@ def test_importing_it_loads_nothing_heavy(tmp_path):
     names, modules = json.loads(done.stdout)
     assert not set(HEAVY) & set(modules)
     assert set(nontrivial.__all__) <= set(names)
+
+
+def test_a_look_for_torchvision_where_it_is_not_needs_no_torch(tmp_path):
+    """`datasets` looks for it; manifests are read where neither is installed."""
+    code = (
+        "import importlib.util, sys; "
+        "sys.path = [folder for folder in sys.path if 'site-packages' not in folder]; "
+        "import nontrivial; assert importlib.util.find_spec('torchvision') is None"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(PAGE.parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("name", nontrivial.__all__)

@@ -48,6 +48,14 @@ def test_a_page_that_says_something_else_is_found(tmp_path):
     assert failed.startswith("$ python absent.py\nstatus 2\n")
 
 
+def test_a_page_is_renewed_but_for_what_leaves_something_out(tmp_path, capsys):
+    file = tmp_path / "page.md"
+    file.write_text(PAGE, encoding="utf-8")
+    assert pages.main(["--renew", str(file)]) == 0
+    assert "$ python said.py\none\ntwo\n" in capsys.readouterr().out
+    assert file.read_text(encoding="utf-8") == PAGE.replace("three\n", "one\ntwo\n")
+
+
 def test_the_pages_that_teach_are_run():
     assert len(SHOWING) >= 6
 

@@ -22,8 +22,9 @@ from torch.nn.functional import pad
 
 from nontrivial.manifests.command import check_share, printable, say, table
 from nontrivial.manifests.errors import BadInput
+from nontrivial.manifests.frames import Clip
 from nontrivial.manifests.left_out import LeftOut
-from nontrivial.manifests.media import MOVED, Clip, MediaError
+from nontrivial.manifests.media import MOVED, MediaError
 from nontrivial.manifests.parquet import read_samples
 from nontrivial.manifests.roots import media_root as root_of
 from nontrivial.manifests.schema import iterate

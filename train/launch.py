@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nontrivial.manifests import command
+from nontrivial.manifests import command, decoders
 from nontrivial.manifests.errors import BadInput, WorkFailed
 from nontrivial.manifests.files import atomic_path, claim
 from nontrivial.manifests.left_out import LeftOut
@@ -141,6 +141,7 @@ def prepare(
     gc.freeze()  # the samples stay: nobody has to look for garbage among them
     if args.process_index == 0:
         samples.report()
+        decoders.report(samples.rows)
         excluded.report()
         if held_out:
             command.say(f"evaluating on {len(held_out.rows)} held-out samples")

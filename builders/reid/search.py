@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -173,11 +174,16 @@ def _search_others(space: Space, places: np.ndarray, skip: slice, k: int, search
             yield part, np.where(numbers < 0, NOBODY, space.candidates[numbers]), products
 
 
+def load_faiss() -> ModuleType:
+    """Import FAISS; raise `BadInput` with the extra that installs it."""
+    return require("faiss", "cpu", "searching neighbours")
+
+
 def _exact(
     index: np.ndarray, queries: np.ndarray, skip: slice, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the k largest inner products outside `skip` and their numbers in the index, (n, k)."""
-    faiss = require("faiss", "cpu", "searching neighbours")
+    faiss = load_faiss()
     values, numbers = [], []
     for side in _outside(skip, len(index)):
         if side.stop > side.start:
@@ -204,7 +210,7 @@ def _knn(
 
 def _inverted_file(space: Space, probes: int) -> Any:
     """Return a search of the `probes` nearest of about 4 √C cells, by k-means with a fixed seed."""
-    faiss = require("faiss", "cpu", "searching neighbours")
+    faiss = load_faiss()
     count, width = space.index.shape
     cells = max(1, min(int(4 * count**0.5), count // IVF_TRAIN))
     flat = faiss.IndexFlatIP(width)

@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nontrivial.manifests.decoders import sample_frames
 from nontrivial.manifests.media import (
     Item,
     MediaError,
     Root,
     encode_image,
     read_image,
-    sample_frames,
     source_of,
 )
 

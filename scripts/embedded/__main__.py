@@ -86,7 +86,7 @@ def pretrain(options: Options, work: Path, paths: Sequence[Path]) -> tuple[Any, 
     from safetensors.torch import load_model, save_model
 
     from nontrivial.manifests.files import atomic_path
-    from nontrivial.manifests.media import frame_indices
+    from nontrivial.manifests.frames import frame_indices
     from nontrivial.manifests.parquet import read_samples
     from scripts.embedded import architecture, encoding, stages, worlds
     from scripts.embedded.drills import drills

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import sys
 from collections import Counter
 from pathlib import Path
 from statistics import median
@@ -41,6 +42,15 @@ def out(data, tmp_path_factory) -> Path:
 
 def run(data: Path, out: Path, *words: str) -> int:
     return main(["--encoder", "stripes", "--root", str(data), "--out", str(out), *words])
+
+
+def test_without_faiss_the_extra_is_named_before_anything_is_embedded(
+    data, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    assert run(data, tmp_path) == 2
+    assert "pip install 'nontrivial[cpu]'" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.parquet"))
 
 
 def rows_of(path: Path) -> list[dict]:

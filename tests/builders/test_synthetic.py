@@ -15,7 +15,7 @@ import pytest
 
 from nontrivial.builders.synthetic import clips, people
 from nontrivial.builders.synthetic.__main__ import CLEVRER, MARKET, main
-from nontrivial.manifests.media import sample_frames
+from nontrivial.manifests.decoders import sample_frames
 from tests.reference.discs import simulate_in_small_steps
 
 SMALL = "--identities 4 --test_identities 3 --images_per_identity 6 --videos 3 --test_videos 2"

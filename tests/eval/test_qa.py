@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from nontrivial.eval.qa import main
+from nontrivial.manifests import decoders
 from nontrivial.manifests.parquet import write_samples
 from nontrivial.manifests.schema import samples_table
 from tests.media_files import write_clip, write_image
@@ -57,7 +58,9 @@ def completions(folder: Path) -> dict[str, str]:
 def test_excluded_samples_are_not_asked_and_unknown_ids_are_counted(evaluate, tmp_path, capsys):
     (tmp_path / "ids.txt").write_text("pair0\r\nclip1\r\nnobody\r\n")
     assert evaluate("--exclude", str(tmp_path / "ids.txt")) == 0
-    assert "left out 2 samples; 1 of its 3 ids name no sample" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "left out 2 samples; 1 of its 3 ids name no sample" in shown.out
+    assert decoders.named() in shown.err
     rest = {*(f"pair{i}" for i in range(1, 6)), "clip0"}
     assert completions(tmp_path / "out").keys() == rest
     assert evaluate() == 0  # only those two are left to answer

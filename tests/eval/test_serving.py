@@ -18,7 +18,7 @@ from nontrivial.eval.generation import Generator, Sampling, View, load_batch
 from nontrivial.eval.qa import main
 from nontrivial.eval.serving import Served
 from nontrivial.manifests.errors import BadInput, WorkFailed
-from nontrivial.manifests.media import Clip
+from nontrivial.manifests.frames import Clip
 from nontrivial.manifests.parquet import write_samples
 from nontrivial.manifests.schema import samples_table
 from tests.media_files import write_clip, write_image

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from nontrivial.manifests.media import Clip
+from nontrivial.manifests.frames import Clip
 from nontrivial.models.inputs import encode
 from nontrivial.models.positions import (
     prompt_positions,

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from nontrivial.manifests import decoders
 from nontrivial.manifests.files import claim
 from nontrivial.manifests.runs import PARTS, SHARE, JsonLines
 from nontrivial.models.policy import load_policy
@@ -73,9 +74,10 @@ def test_a_mixed_run_trains_logs_and_leaves_a_policy(run, write_manifest, tiny_p
     assert {"prompt", "completion", "advantage"} <= set(completions.column_names)
     log = json.loads(Path("run/checkpoint-2/trainer_state.json").read_text())["log_history"]
     assert {"reward", "frac_reward_zero_std", "token_weight/mean", "loss"} <= set(log[-1])
-    shown = capsys.readouterr().out
-    assert "reid_pair samples" in shown
-    assert "reward, last" in shown
+    shown = capsys.readouterr()
+    assert "reid_pair samples" in shown.out
+    assert "reward, last" in shown.out
+    assert decoders.named() in shown.err
 
 
 @pytest.mark.parametrize("adapter", [(), ("--use_peft", "--lora_r", "4")], ids=["full", "lora"])
