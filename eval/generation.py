@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from nontrivial.manifests.command import option
 from nontrivial.manifests.frames import Clip
@@ -17,6 +17,7 @@ from nontrivial.models.policy import load_policy, locate, vision_token_ids
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+Item = TypeVar("Item")
 Sample = Mapping[str, Any]
 Media = tuple[list["Image"], list[Clip]]  # of one sample, decoded
 Loaded = tuple[list[Sample], list[Media], list[str]]
@@ -101,6 +102,26 @@ def batches(samples: Sequence[Sample], size: int) -> Iterator[list[Sample]]:
         alike = sorted(kinds[kind], key=lambda s: (-_text_length(s), s["id"]))
         for start in range(0, len(alike), size):
             yield alike[start : start + size]
+
+
+def left_of(
+    asked: Iterable[Sequence[Item]],
+    done: Collection[str],
+    cut: str | None,
+    name: Callable[[Item], str],
+) -> Iterator[Sequence[Item]]:
+    """Yield what is left of each batch, and all of the one that holds `cut` unless it is done.
+
+    `cut` is what was written last before a kill. An answer depends on the rest of its batch: if it
+    is drawn by the seed, else in its last bits.
+
+    >>> list(left_of([["a", "b"], ["c", "d"], ["e", "f"]], ["a", "b", "f", "c"], "c", str))
+    [['c', 'd'], ['e']]
+    """
+    for batch in asked:
+        names = [name(item) for item in batch]
+        if left := [item for item, n in zip(batch, names, strict=True) if n not in done]:
+            yield batch if cut in names else left
 
 
 def load_batch(samples: Sequence[Sample], media_root: str | None, view: View) -> Loaded:

@@ -25,7 +25,14 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from nontrivial.eval.client import Refused
-from nontrivial.eval.generation import Generator, PolicyOptions, Sampling, batches, load_batch
+from nontrivial.eval.generation import (
+    Generator,
+    PolicyOptions,
+    Sampling,
+    batches,
+    left_of,
+    load_batch,
+)
 from nontrivial.eval.predictions import is_published, read_completions, read_published
 from nontrivial.eval.serving import Served
 from nontrivial.manifests import decoders
@@ -196,12 +203,17 @@ def _answer(
         say(f"{store.path}: {len(samples) - len(left)} of {len(samples)} are answered already")
     bad: list[str] = []
     name = printable(store.path.stem)
+    cut = None if options.server else next(reversed(done), None)  # a server seeds each by itself
+    asked = left_of(batches(samples, options.batch_size), done, cut, lambda sample: sample["id"])
     with tqdm(total=len(left), unit="answer", desc=name, disable=not left) as bar:
-        for batch in batches(left, options.batch_size):
+        for batch in asked:
             good, media, problems = load_batch(batch, media_root, options)
             bad += problems
-            completions = policy().complete(good, media) if good else []
-            answers = list(zip(good, completions, strict=True))
+            new = {sample["id"] for sample in good} - done.keys()
+            completions = policy().complete(good, media) if new else []
+            answers = [
+                (s, text) for s, text in zip(good, completions, strict=bool(new)) if s["id"] in new
+            ]
             told = [(s["id"], text) for s, text in answers if isinstance(text, str)]
             store.append(*({"id": name, "completion": text} for name, text in told))
             for sample, failed in answers:
@@ -210,7 +222,7 @@ def _answer(
                 elif isinstance(failed, WorkFailed):
                     raise failed
             check_share(bad, len(samples), options.max_bad, "samples are skipped", MOVED)
-            bar.update(len(batch))
+            bar.update(len(new) + len(problems))
     return bad
 
 

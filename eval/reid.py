@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from nontrivial.eval.generation import Generator, PolicyOptions, Sampling, device_of
+from nontrivial.eval.generation import Generator, PolicyOptions, Sampling, device_of, left_of
 from nontrivial.eval.rerank import consistency, fuse, reranked
 from nontrivial.eval.verifier import Judged, Verifier, judge_pairs, pair_id, read_judged
 from nontrivial.manifests.command import guard, option, parse, printable, say, table, tolerate
@@ -97,13 +97,19 @@ def run(options: Options) -> None:
     with claim(out / RANKINGS):
         lines: list[RankingScores] = []
         for path in expand(options.tables):
+            settled: set[str] = set()
             for images in read_images(path, options.encoder, options.limit):
-                lines += evaluate(images, path, options, out)
+                lines += evaluate(images, path, options, out, settled)
         _report(lines, options, out)
 
 
-def evaluate(images: RankingSet, path: Path, options: Options, out: Path) -> list[RankingScores]:
-    """Return the scores of every ranking of some images under every protocol of their data set."""
+def evaluate(
+    images: RankingSet, path: Path, options: Options, out: Path, settled: set[str]
+) -> list[RankingScores]:
+    """Return the scores of every ranking of some images under every protocol of their data set.
+
+    `settled` are the pairs of the table that this run has judged for other encoders; it grows.
+    """
     from nontrivial.eval.kreciprocal import Neighbourhood, reciprocal_blocks
     from nontrivial.eval.ranking import protocols_of, rank_all, similarity_blocks
 
@@ -129,7 +135,9 @@ def evaluate(images: RankingSet, path: Path, options: Options, out: Path) -> lis
     judged: dict[str, Judged] = {}
     if options.judge != "none":
         heads = _heads(images, [run for _, run in whole], options.top_k)
-        judged = _judge(images, heads, path, options, out)
+        fresh = {id: rows for id, rows in heads.items() if id not in settled}
+        settled |= fresh.keys()
+        judged = _judge(images, heads, fresh, path, options, out)
         lines += [_judged_scores(images, p, run, judged, options) for p, run in whole]
         if options.k_reciprocal:
             verdicts = _verdicts(heads, judged, options.fusion_alpha)
@@ -208,11 +216,12 @@ def _verdicts(
 def _judge(
     images: RankingSet,
     heads: Mapping[str, tuple[int, int]],
+    fresh: Mapping[str, tuple[int, int]],
     path: Path,
     options: Options,
     out: Path,
 ) -> dict[str, Judged]:
-    """Judge each pair once; skip those that an earlier run judged."""
+    """Judge each `fresh` pair once, but those that an earlier run judged; return all verdicts."""
     from nontrivial.manifests.roots import media_root
 
     view = View(min_pixels=options.min_pixels, max_pixels=options.max_pixels, prompt=options.prompt)
@@ -222,20 +231,20 @@ def _judge(
     )
     store = _store(path, sampling, view, options, out)
     done = read_judged(store)
-    left = [
-        (images.query_paths[q], images.gallery_paths[g])
-        for id, (q, g) in heads.items()
-        if id not in done
-    ]
+    pairs = [(images.query_paths[q], images.gallery_paths[g]) for q, g in fresh.values()]
+    whole = (pairs[start : start + size] for start in range(0, len(pairs), size))
+    cut = next(reversed(done), None)
+    left = list(left_of(whole, done, cut, lambda pair: pair_id(*pair)))
     if left:
         name = options.model_name_or_path
         generator = Generator(name, sampling, view, dtype=options.dtype, device=options.device)
         verifier = Verifier(generator, options.judge, options.votes)
         root = media_root(path, options.media_root)
         problems: list[str] = []
-        for start in tqdm(range(0, len(left), size), unit="batch", desc=printable(store.path.stem)):
-            batch = left[start : start + size]
-            problems += judge_pairs(verifier, batch, store, media_root=root, swap=options.swap)
+        for batch in tqdm(left, unit="batch", desc=printable(store.path.stem)):
+            problems += judge_pairs(
+                verifier, batch, store, done, media_root=root, swap=options.swap
+            )
         tolerate(
             problems, len(heads), options.max_bad, "pairs cannot be judged and count as undecided"
         )

@@ -15,7 +15,7 @@ No first, so that a preference for a place or a letter cancels out.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -189,15 +189,19 @@ def judge_pairs(
     verifier: Verifier,
     pairs: Sequence[tuple[str, str]],
     store: JsonLines,
+    done: Collection[str],
     *,
     media_root: str | None,
     swap: bool,
 ) -> list[str]:
-    """Judge one batch of pairs of paths; append verdicts to `store`, return what went wrong."""
+    """Judge one batch of pairs of paths; return what went wrong.
+
+    Appends the verdicts to `store`, but those of the ids in `done`, which it has.
+    """
     began = time.perf_counter()
     samples, view = [pair_sample(*pair) for pair in pairs], verifier.generator.view
     good, media, problems = load_batch(samples, media_root, view)
-    if not good:
+    if all(sample["id"] in done for sample in good):
         return problems
     answers = verifier.ask(good, media)
     others: Sequence[tuple[float | None, str]] = [(None, "")] * len(good)
@@ -207,7 +211,8 @@ def judge_pairs(
         others = verifier.ask(turned, [(images[::-1], clips) for images, clips in media])
     seconds = (time.perf_counter() - began) / len(good)
     parts = zip(good, answers, others, strict=True)
-    store.append(*(Judged(s["id"], p, q, text, seconds) for s, (p, text), (q, _) in parts))
+    verdicts = (Judged(s["id"], p, q, text, seconds) for s, (p, text), (q, _) in parts)
+    store.append(*(verdict for verdict in verdicts if verdict.id not in done))
     return problems
 
 

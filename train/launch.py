@@ -9,7 +9,6 @@ import argparse
 import gc
 import itertools
 import logging
-import shutil
 import sys
 import warnings
 import zlib
@@ -25,6 +24,7 @@ from nontrivial.manifests.files import atomic_path, claim
 from nontrivial.manifests.left_out import LeftOut
 from nontrivial.manifests.runs import OPTIONS, STATE, read_json, write_json
 from nontrivial.models.policy import EMBEDDED, ORIGIN
+from nontrivial.train.checkpoints import checkpoints, is_whole, remove
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin, TrainingArguments
@@ -310,7 +310,7 @@ def finish(trainer: StrictResume, job: Job, *, reported: Sequence[str]) -> None:
             )
         done = checkpoint and steps_done(checkpoint, args)
         if checkpoint and done:
-            if not is_whole(args.output_dir, done):
+            if not is_whole(Path(args.output_dir), done):
                 write_from(checkpoint, trainer, args.output_dir)
             if first:
                 command.say(
@@ -349,11 +349,6 @@ def steps_done(checkpoint: str, args: TrainingArguments) -> int | None:
     return steps if steps >= wanted > 0 else None
 
 
-def is_whole(output_dir: str, steps: int) -> bool:
-    """True if the policy in a folder was written after so many steps."""
-    return steps_of(Path(output_dir)) == steps
-
-
 def write_from(checkpoint: str, trainer: StrictResume, output_dir: str) -> None:
     """Write the policy of a run that was stopped between its last checkpoint and its end.
 
@@ -385,23 +380,16 @@ def write(trainer: StrictResume, output_dir: str) -> None:
 def resume_point(output_dir: str, run: Mapping[str, Any], *, restart: bool = False) -> str | None:
     """Return the last whole checkpoint in `output_dir`, or None to train from the beginning.
 
-    A checkpoint that a kill has torn is passed over, with a WARNING, for the one before. `restart`
-    removes all checkpoints. Raises `BadInput` where they come from another `run`, or lack a part
-    without which the run would go on as another.
+    Checkpoints of this run that a kill has torn are removed, with a WARNING. `restart` removes all
+    checkpoints. Raises `BadInput` where they come from another `run`, or lack a part without which
+    the run would go on as another.
     """
     folder = Path(output_dir)
     if restart:
-        for checkpoint in folder.glob("checkpoint-*"):
-            shutil.rmtree(checkpoint)
-        (folder / STATE).unlink(missing_ok=True)
-    steps = []
-    for checkpoint in folder.glob("checkpoint-*"):
-        step = checkpoint.name.rpartition("-")[2]
-        # The state is written last: where it is whole, the checkpoint is.
-        if step.isdigit() and steps_of(checkpoint) == int(step):
-            steps.append(int(step))
-        else:
-            logger.warning("%s is not whole, and passed over", checkpoint)
+        for checkpoint in checkpoints(folder).values():
+            remove(checkpoint)
+    found, adaptive = checkpoints(folder), run.get("use_adaptive_entropy") == "True"
+    steps = [step for step, path in found.items() if is_whole(path, step, adaptive=adaptive)]
     before = read_json(folder / OPTIONS)
     if steps and before is not None:
         changed = sorted(name for name in run if run[name] != before.get(name))
@@ -411,10 +399,18 @@ def resume_point(output_dir: str, run: Mapping[str, Any], *, restart: bool = Fal
                 f"--output_dir {output_dir} holds checkpoints of another run ({shown}); choose "
                 "another folder, or remove them with --restart"
             )
+    for step in found.keys() - steps:
+        if before is None:  # no run of ours made it
+            logger.warning("%s is not whole, and passed over", found[step])
+        else:
+            logger.warning("%s is not whole, and removed", found[step])
+            remove(found[step])
+    if not steps:
+        (folder / STATE).unlink(missing_ok=True)  # an older policy is not that of this run
     write_json(folder / OPTIONS, dict(sorted(run.items())))
     if not steps:
         return None
-    last = folder / f"checkpoint-{max(steps)}"
+    last = found[max(steps)]
     for part, patterns in NEEDED.items():
         if not any(any(last.glob(pattern)) for pattern in patterns):
             raise BadInput(
@@ -422,16 +418,6 @@ def resume_point(output_dir: str, run: Mapping[str, Any], *, restart: bool = Fal
                 "or all with --restart"
             )
     return str(last)
-
-
-def steps_of(folder: Path) -> int | None:
-    """Return the steps that the state in a folder tells; None without a whole state."""
-    try:
-        state = read_json(folder / STATE) or {}
-    except BadInput:  # torn
-        return None
-    steps = state.get("global_step")
-    return steps if isinstance(steps, int) else None
 
 
 def describe(job: Job) -> dict[str, str]:

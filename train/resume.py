@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from accelerate.utils import is_peft_model
@@ -13,6 +14,7 @@ from transformers import Trainer, TrainerCallback
 from trl.trainer.utils import RepeatSampler
 
 from nontrivial.manifests.command import say
+from nontrivial.train.checkpoints import rotate
 
 
 class StrictResume(Trainer):
@@ -42,6 +44,22 @@ class StrictResume(Trainer):
             return
         saved = type(inner).from_pretrained(resume_from_checkpoint, dtype=inner.dtype)
         inner.load_state_dict(saved.state_dict(), strict=True)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Write a checkpoint, then remove older ones so that a kill leaves none that seems whole.
+
+        transformers removes the files of a checkpoint in any order.
+        """
+        args, limit = self.args, self.args.save_total_limit
+        args.save_total_limit = None
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            args.save_total_limit = limit
+        if args.should_save:
+            folder = Path(args.output_dir)
+            last = folder / f"checkpoint-{self.state.global_step}"
+            rotate(folder, limit, {last, Path(self.state.best_model_checkpoint or last)})
 
     def _load_best_model(self) -> None:
         if self.sharded:

@@ -15,8 +15,10 @@ _compute_loss                       ignores groups without variance and encoded 
 _get_per_token_logps_and_entropies  scores images only, each prompt G times
 evaluate                            computes a loss; here greedy answers are scored
 
-Overridden elsewhere: `Trainer._load_from_checkpoint` (train.resume), which skips weights silently,
-`RepeatSampler.__iter__` (train.resume), `ProgressCallback.on_log` (train.progress).
+Overridden elsewhere: `Trainer._load_from_checkpoint`, which skips weights silently, and
+`_save_checkpoint`, which removes the files of older checkpoints in any order, so that a kill leaves
+some that seem whole (train.resume), `RepeatSampler.__iter__` (train.resume),
+`ProgressCallback.on_log` (train.progress).
 
 Patched on instances (`PATCHED`): the policy's `forward`, to which TRL has added its fused head, and
 `get_output_embeddings`, which that head reads (train.head), and `get_rope_index` of its

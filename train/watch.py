@@ -15,8 +15,8 @@ from nontrivial.manifests.files import atomic_path
 from nontrivial.manifests.page import Thumbnails, render, summary
 from nontrivial.manifests.page.groups import group_cards
 from nontrivial.manifests.runs import GROUPS, LOG, SampledGroup, read_records
+from nontrivial.train.checkpoints import steps_of
 from nontrivial.train.curves import PANELS, History, read_log, running_mean, shares
-from nontrivial.train.launch import steps_of
 
 EVERY = 5.0  # seconds between looks at a run
 LAST = 24  # sampled groups of a run on the page

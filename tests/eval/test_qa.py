@@ -124,6 +124,19 @@ def test_a_killed_run_goes_on_where_it_was(evaluate, tmp_path, monkeypatch, caps
     assert "4 of 8 are answered already" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("lines", [1, 3, 4])
+def test_a_kill_within_a_batch_changes_no_drawn_answer(evaluate, tmp_path, lines):
+    """Answers are drawn batch by batch: what is left of one would draw others."""
+    words = ("--sample", "true", "--batch_size", "3", "--temperature", "3")
+    assert evaluate(*words) == 0
+    whole = completions(tmp_path / "out")
+    (store,) = (tmp_path / "out").glob("mixed-*.jsonl")
+    cut = store.read_bytes().splitlines(keepends=True)[:lines]
+    store.write_bytes(b"".join(cut) + b'{"id": "pa')
+    assert evaluate(*words) == 0
+    assert completions(tmp_path / "out") == whole
+
+
 def test_a_finished_run_scores_again_without_loading_the_policy(evaluate, tmp_path, monkeypatch):
     assert evaluate() == 0
     before = lines_of(tmp_path / "out", "mixed")

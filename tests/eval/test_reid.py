@@ -199,6 +199,25 @@ def test_a_killed_run_goes_on_where_it_was(evaluate, tmp_path, monkeypatch):
     assert evaluate(*words) == 0, "nothing is left to judge"
 
 
+@pytest.mark.parametrize("lines", [2, -2])
+def test_a_kill_within_a_batch_changes_no_vote(evaluate, tmp_path, lines):
+    """Votes are drawn batch by batch; both encoders have pairs of their own and in common."""
+    words = ("--judge", "votes", "--votes", "2", "--temperature", "3", "--swap", "false")
+    words += ("--limit", "3", "--top_k", "4", "--batch_size", "3")
+
+    def verdicts() -> dict[str, float]:
+        return {id: line["p_same"] for id, line in judged(tmp_path / "out").items()}
+
+    assert evaluate(*words) == 0
+    (store,) = (tmp_path / "out").glob("*.judged.jsonl")
+    whole, numbers = verdicts(), record(tmp_path / "out")["lines"]
+    store.write_bytes(b"".join(store.read_bytes().splitlines(keepends=True)[:lines]) + b"{")
+    assert evaluate(*words) == 0
+    assert verdicts() == whole
+    again = record(tmp_path / "out")["lines"]
+    assert [line["scores"] for line in again] == [line["scores"] for line in numbers]
+
+
 def test_damaged_images_are_listed_and_bounded(evaluate, tmp_path, capsys):
     for photo in (tmp_path / "data/market1501").glob("01*.jpg"):
         photo.write_bytes(photo.read_bytes()[:200])

@@ -6,21 +6,17 @@ Every system call of `tests/faults/faulty.py` is a point of failure, and the byt
 from __future__ import annotations
 
 import contextlib
-import shutil
-import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from nontrivial.manifests.errors import BadInput
 from nontrivial.manifests.files import atomic_path, claim
-from tests.faults.faulty import FAULTS, answer, at_byte, at_call, calls_of, run
+from tests.faults.trials import KILLS, Command, Trial, in_a_process, most, quiet
 
-ROOT = Path(__file__).parents[2]
+SHARES = (0, 0.3, 0.99)  # of the bytes of the largest table, at which its writer is stopped
+FEWEST = 20  # faults that end a builder
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -36,65 +32,15 @@ def tree(folder: Path) -> dict[str, str]:
     }
 
 
-def each_fault(command: Callable[[Path], int], folder: Path) -> int:
-    """Run a command with each fault, then without; return how many runs a fault ended."""
-    whole = folder / "whole"
-    calls = calls_of(lambda: command(whole))
-    expected = answer(lambda: tree(whole))
-    assert expected
-    assert not [name for name in expected if name.endswith((".lock", ".tmp"))]
-    ended = 0
-    for fault in FAULTS:
-        for number in range(1, calls + 1):
-            out = folder / f"{fault} {number}"
-            ended += run(lambda out=out: command(out), at_call(fault, number)) != 0
-            _holds(command, out, expected, (fault, number))
-    largest = max(path.stat().st_size for path in whole.rglob("*.parquet"))
-    for fault in ("killed", "failed"):
-        for share in (0, 0.3, 0.99):
-            out, limit = folder / f"{fault} {share}", int(largest * share)
-            status = run(lambda out=out: command(out), at_byte(fault, limit))
-            assert status == (1 if fault == "failed" else -signal.SIGXFSZ), (fault, share, status)
-            ended += 1
-            _holds(command, out, expected, (fault, share))
-    return ended
+def each_fault(command: Command, folder: Path) -> dict[str, int]:
+    """Try every fault at every call, and at some bytes of a table."""
+    trial = Trial(command, folder, tree, atomic=(".parquet",))
+    largest = max(path.stat().st_size for path in (folder / "whole").rglob("*.parquet"))
+    ended = trial.stop_at_bytes([int(largest * share) for share in SHARES])
+    return trial.faults(most(None)) | {"ended by bytes": ended}
 
 
-def _holds(command: Callable[[Path], int], out: Path, expected: dict, where: object) -> None:
-    """Assert that a fault left whole tables only, and the command again what is expected."""
-    left = answer(lambda: tree(out))
-    tables = {name: digest for name, digest in left.items() if name.endswith(".parquet")}
-    assert tables.items() <= expected.items(), where
-    assert run(lambda: command(out)) == 0, where
-    assert answer(lambda: tree(out)) == expected, where
-    shutil.rmtree(out)
-
-
-def quiet(main: Callable[[list[str]], int]) -> Callable[[list[str]], int]:
-    """Return a command that prints nothing."""
-
-    def silent(words: list[str]) -> int:
-        with (
-            open("/dev/null", "w") as nothing,
-            contextlib.redirect_stdout(nothing),
-            contextlib.redirect_stderr(nothing),
-        ):
-            return main(words)
-
-    return silent
-
-
-def in_a_process(test: str, folder: Path) -> int:
-    """Run a function of this module in a process without threads; return the number it prints."""
-    code = f"from tests.faults import test_faults as t; t.{test}({str(folder)!r})"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return int(done.stdout.split()[-1])
-
-
-def manifests(folder: str) -> None:
+def written(folder: Path) -> Command:
     from nontrivial.manifests.command import guard
     from nontrivial.manifests.parquet import write_samples
     from nontrivial.manifests.schema import samples_table
@@ -104,36 +50,55 @@ def manifests(folder: str) -> None:
         with claim(out / "m.parquet"):
             write_samples(samples_table(many(50)), out / "m.parquet", {})
 
-    print(each_fault(quiet(lambda out: guard(write, out)), Path(folder)))
+    return lambda out: quiet(lambda _: guard(write, out), ())
 
 
-def questions(folder: str) -> None:
+def questions(folder: Path) -> Command:
     from nontrivial.builders.qa_invert import main
     from tests.builders.qa.questions import write_clevrer
 
-    root = write_clevrer(Path(folder, "data")).parents[1]
-    words = ["--bench", "clevrer", "--root", str(root), "--holdout", "0.4", "--out"]
-    print(each_fault(lambda out: quiet(main)([*words, str(out)]), Path(folder)))
+    root = write_clevrer(folder / "data").parents[1]
+    words = ["--bench=clevrer", f"--root={root}", "--holdout=0.4"]
+    return lambda out: quiet(main, [*words, f"--out={out}"])
 
 
-def people(folder: str) -> None:
+def people(folder: Path) -> Command:
     from nontrivial.builders.reid_hard import main
     from tests.builders.reid import market
 
-    root = market.draw(Path(folder, "data"), identities=12, images=6).parent
-    words = ["--encoder", "stripes", "--budget", "10", "--root", str(root), "--out"]
-    print(each_fault(lambda out: quiet(main)([*words, str(out)]), Path(folder)))
+    root = market.draw(folder / "data", identities=12, images=6).parent
+    words = ["--encoder=stripes", "--budget=10", f"--root={root}"]
+    return lambda out: quiet(main, [*words, f"--out={out}"])
+
+
+def vectors(folder: Path) -> Command:
+    from nontrivial.builders.embed import main
+    from tests.builders.reid import market
+
+    root = market.draw(folder / "data", identities=12, images=6).parent
+    return lambda out: quiet(main, ["--encoder=stripes", f"--root={root}", f"--out={out}"])
+
+
+def faults(writer: str, folder: str) -> dict[str, int]:
+    return each_fault(globals()[writer](Path(folder)), Path(folder))
+
+
+def kills(writer: str, folder: str, number: str) -> dict[str, int]:
+    trial = Trial(globals()[writer](Path(folder)), Path(folder), tree, atomic=(".parquet",))
+    return trial.kills(most(int(number)) or KILLS)
 
 
 @pytest.mark.slow
-def test_any_fault_in_writing_a_manifest_leaves_it_old_or_new_and_nothing_beside(tmp_path):
-    assert in_a_process("manifests", tmp_path) > 20
+@pytest.mark.parametrize("writer", ["written", "questions", "people"])
+def test_any_fault_of_a_writer_is_made_good_by_the_same_command(tmp_path, writer):
+    tried = in_a_process(__name__, "faults", writer, tmp_path)
+    assert tried["ended"] + tried["ended by bytes"] > FEWEST
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("builder", ["questions", "people"])
-def test_any_fault_in_a_builder_is_made_good_by_the_same_command(tmp_path, builder):
-    assert in_a_process(builder, tmp_path) > 20
+@pytest.mark.parametrize("writer", ["questions", "people", "vectors"])
+def test_kills_of_a_builder_at_any_moment_are_made_good_by_the_same_command(tmp_path, writer):
+    assert sum(in_a_process(__name__, "kills", writer, tmp_path, 10).values()) >= 10
 
 
 def test_what_a_living_writer_writes_is_not_taken_for_left(tmp_path):

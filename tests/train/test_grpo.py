@@ -16,6 +16,8 @@ from nontrivial.manifests import decoders
 from nontrivial.manifests.files import claim
 from nontrivial.manifests.runs import PARTS, SHARE, JsonLines
 from nontrivial.models.policy import load_policy
+from nontrivial.train import launch
+from nontrivial.train.checkpoints import ENTROPY, checkpoints, is_whole, rotate
 from nontrivial.train.grpo import main
 from nontrivial.train.journal import Journal
 from nontrivial.train.launch import is_embedded
@@ -96,7 +98,7 @@ def test_a_run_that_was_cut_ends_bit_equal_to_one_that_was_not(run, write_manife
 
 
 @pytest.mark.parametrize("state", ["", '{"global_step": 4', "[]", '{"global_step": 2}', None])
-def test_a_torn_checkpoint_is_passed_over_by_name(run, write_manifest, caplog, state):
+def test_a_torn_checkpoint_is_removed_by_name(run, write_manifest, caplog, state):
     manifest = write_manifest(pairs(4))
     assert run(manifest, steps=4, output="whole") == 0
     assert run(manifest, steps=4) == 0
@@ -105,8 +107,56 @@ def test_a_torn_checkpoint_is_passed_over_by_name(run, write_manifest, caplog, s
     Path("run/trainer_state.json").write_text('{"global_')  # and so is the state of the whole run
     caplog.clear()
     assert run(manifest, steps=4) == 0
-    assert "checkpoint-4 is not whole, and passed over" in caplog.text
+    assert "checkpoint-4 is not whole, and removed" in caplog.text
     assert_same(weights("run"), weights("whole"))
+
+
+def test_an_older_policy_is_not_taken_for_that_of_a_run_begun_anew(run, write_manifest):
+    """It ends in the same folder after as many steps, killed before it writes its own."""
+    manifest = write_manifest(pairs(4))
+    assert run(manifest) == 0
+    shutil.rmtree("run/checkpoint-2")
+    anew = (manifest, "--seed=7")
+    assert run(*anew, output="whole") == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "write", _interrupted)
+        assert run(*anew) == 130
+    assert run(*anew) == 0
+    assert_same(weights("run"), weights("whole"))
+
+
+def _interrupted(*_) -> None:
+    raise KeyboardInterrupt
+
+
+def test_checkpoints_beyond_the_limit_are_removed_state_first(tmp_path, monkeypatch):
+    for step in (8, 10, 12, 14):
+        checkpoint = tmp_path / f"checkpoint-{step}"
+        checkpoint.mkdir()
+        for name in ("a", "trainer_state.json", "z"):
+            (checkpoint / name).write_text(f'{{"global_step": {step}}}')
+    (tmp_path / "checkpoint-best").mkdir()
+    best, last = tmp_path / "checkpoint-8", tmp_path / "checkpoint-14"
+    rotate(tmp_path, None, {last})
+    assert list(checkpoints(tmp_path)) == [8, 10, 12, 14]
+    rotate(tmp_path, 3, {best, last})
+    assert list(checkpoints(tmp_path)) == [8, 12, 14]
+    monkeypatch.setattr(shutil, "rmtree", _interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        rotate(tmp_path, 1, {best, last})
+    assert [step for step, path in checkpoints(tmp_path).items() if is_whole(path, step)] == [8, 14]
+    assert (tmp_path / "checkpoint-best").is_dir()
+
+
+def test_a_checkpoint_that_lacks_the_coefficient_of_the_entropy_is_not_whole(tmp_path):
+    (tmp_path / "trainer_state.json").write_text('{"global_step": 2}')
+    assert is_whole(tmp_path, 2)
+    for content in (None, "", '{"entropy'):
+        if content is not None:
+            (tmp_path / ENTROPY).write_text(content)
+        assert not is_whole(tmp_path, 2, adaptive=True)
+    (tmp_path / ENTROPY).write_text('{"entropy_coef": 0.1}')
+    assert is_whole(tmp_path, 2, adaptive=True)
 
 
 @pytest.mark.parametrize("part", ["optimizer.pt", "rng_state.pth"])
