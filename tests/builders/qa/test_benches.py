@@ -15,6 +15,7 @@ from nontrivial.builders.qa import benches
 from nontrivial.builders.qa.benches import NAMES, PUBLISHED, clevrer, files, load, question
 from nontrivial.manifests.errors import BadInput
 from tests.builders.qa.questions import clevrer_scene, video_r1, write_clevrer, write_json
+from tests.fuzz.damage import limited
 
 ASKED = "What does the cook do next?"
 OPTIONS = ["peel a carrot", "open the oven", "call a friend", "leave", "sit"]
@@ -334,6 +335,14 @@ def test_a_csv_line_with_too_many_cells_is_one_bad_record(tmp_path):
 def test_option_lines_leave_the_question(tmp_path, asked):
     record = video_r1(7, problem=asked, options=LABELLED)
     assert read(tmp_path, "video_r1", [record]).frame["question"].to_list() == [ASKED]
+
+
+@pytest.mark.parametrize("between", [" ", "\n", "the ", "options: ", "A ", "(A) "])
+def test_a_long_text_before_the_options_is_read_at_once(between):
+    asked = f"What {between * (3800 // len(between))}x?"
+    listed = f"{asked} The options are: (A) a cup (B) a hat"
+    with limited(repr(between)):
+        assert question.without_options(listed, ["a cup", "a hat"]) == asked
 
 
 def test_option_lines_that_are_not_the_options_refuse_the_question(tmp_path):
