@@ -397,7 +397,7 @@ def resume_point(output_dir: str, run: Mapping[str, Any], *, restart: bool = Fal
     for checkpoint in folder.glob("checkpoint-*"):
         step = checkpoint.name.rpartition("-")[2]
         # The state is written last: where it is whole, the checkpoint is.
-        if step.isdigit() and steps_of(checkpoint) == int(step):
+        if step.isdecimal() and steps_of(checkpoint) == int(step):
             steps.append(int(step))
         else:
             logger.warning("%s is not whole, and passed over", checkpoint)

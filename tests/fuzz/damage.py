@@ -128,18 +128,18 @@ def strange(value: Any, rng: random.Random) -> Any:
 
 @contextmanager
 def limited(what: object) -> Iterator[None]:
-    """Raise `TimeoutError` for work of over `SECONDS`, in the main thread."""
+    """Raise `TimeoutError` for work of over `SECONDS` of the processor, in the main thread."""
 
     def stop(*_: object) -> None:
         raise TimeoutError(f"{what}: took over {SECONDS} seconds")
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(SECONDS)
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def each(count: int, check: Callable[[random.Random], None], salt: str = "") -> None:

@@ -19,7 +19,7 @@ from nontrivial.manifests.answers import LETTERS, NONE
 from nontrivial.manifests.schema import validate
 from tests.fuzz.damage import each, other_text, tries
 
-AT_ONCE = 50  # questions in one table
+AT_ONCE = 100  # questions in one table
 COUNT = tries(1000) // AT_ONCE + 1
 KINDS = (INDEPENDENT, EXCLUSIVE, SINGLE, SINGLE, NEGATED)
 ASKED = [

@@ -116,8 +116,9 @@ def seconds(record: Record, name: str) -> float | None:
         return None
     try:
         return float(value)
-    except (TypeError, ValueError) as error:
-        raise Unusable(f"field {name!r} is {value!r}, not a time in seconds") from error
+    except (OverflowError, TypeError, ValueError) as error:
+        shown = str(value)[:30]
+        raise Unusable(f"field {name!r} is {shown!r}, not a time in seconds") from error
 
 
 def choices(record: Record, name: str) -> list[str]:

@@ -18,9 +18,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nontrivial.builders.reid.sources.data_set import GALLERY, QUERY, TRAIN, DataSet, Photo
+from nontrivial.builders.reid.sources.data_set import (
+    GALLERY,
+    QUERY,
+    TRAIN,
+    DataSet,
+    Photo,
+    number_of,
+)
 from nontrivial.builders.reid.sources.folders import BOXES, by_split, scan_folders
 from nontrivial.manifests.errors import BadInput, require
+from nontrivial.manifests.media import MAX_IMAGE_PIXELS
 
 VARIANTS = ("detected", "labeled")
 # 0003_c1_21.png: identity, camera, number
@@ -66,14 +74,19 @@ def _scan_protocol(folder: Path, boxes: str, split: str) -> Iterator[Photo]:
         content = io.loadmat(protocol, variable_names=("labels", "filelist", *INDICES))
         names = [str(entry[0]) for entry in content["filelist"].ravel()]
         labels = content["labels"].ravel().tolist()
-        numbers = {key: content[key].ravel().tolist() for key in INDICES}
-    except (ValueError, KeyError, OSError, io.matlab.MatReadError) as error:
+        parts = by_split(*INDICES)[split]
+        listed = [
+            (role, names[number - 1], f"{labels[number - 1]:04d}")
+            for key, role in parts
+            for number in content[key].ravel().tolist()
+        ]
+        # 1_001_1_01.png: camera pair, person, camera, number
+        cameras = [number_of(name.split("_")[2]) for _, name, _ in listed]
+    except Exception as error:  # damaged files make scipy raise many kinds of errors
         raise BadInput(f"{protocol}: is not CUHK03's protocol ({error})") from error
     images = unpack(folder, boxes).name
-    for key, role in by_split(*INDICES)[split]:
-        for name, pid in ((names[i - 1], labels[i - 1]) for i in numbers[key]):
-            camera = name.split("_")[2]  # 1_001_1_01.png: camera pair, person, camera, number
-            yield Photo(f"{images}/{name}", f"{pid:04d}", int(camera), role)
+    for (role, name, pid), camera in zip(listed, cameras, strict=True):
+        yield Photo(f"{images}/{name}", pid, camera, role)
 
 
 def unpack(folder: Path, boxes: str) -> Path:
@@ -92,7 +105,7 @@ def unpack(folder: Path, boxes: str) -> Path:
                 image.save(temporary / name)
         temporary.chmod(0o755)
         os.rename(temporary, target)
-    except (OSError, KeyError) as error:
+    except Exception as error:  # damaged files make h5py raise many kinds of errors
         if not target.is_dir():  # else another process has just unpacked it
             raise BadInput(f"{folder / MAT}: cannot be unpacked ({error})") from error
     finally:
@@ -105,11 +118,25 @@ def _images(content: Any, boxes: str) -> Iterator[tuple[str, Any]]:
     from PIL import Image
     from tqdm import tqdm
 
-    for pair, cell in enumerate(content[boxes][0], 1):
-        people = content[cell][:].T  # (people, 10)
+    for pair, cell in enumerate(_own(content, boxes)[0], 1):
+        people = _own(content, cell)[:].T  # (people, 10)
         for person, crops in enumerate(tqdm(people, f"{boxes}, camera pair {pair}"), 1):
             for number, reference in enumerate(crops, 1):
-                pixels = content[reference][:].T
+                pixels = _own(content, reference)[:].T
                 if pixels.ndim == 3 and pixels.size:  # people with under ten crops have empty cells
                     view = 1 if number <= VIEWS else 2
                     yield f"{pair}_{person:03d}_{view}_{number:02d}.png", Image.fromarray(pixels)
+
+
+def _own(content: Any, name: Any) -> Any:
+    """Return a bounded data set of the file itself; HDF5 could read another file in its place."""
+    import h5py
+
+    if isinstance(name, str) and not isinstance(content.get(name, getlink=True), h5py.HardLink):
+        raise OSError(f"{name} is no data set of this file")
+    found = content[name]
+    if not isinstance(found, h5py.Dataset) or found.external or found.is_virtual:
+        raise OSError(f"{found.name} is no data set of this file")
+    if found.size > MAX_IMAGE_PIXELS:
+        raise OSError(f"{found.name} has {found.size} values, over {MAX_IMAGE_PIXELS}")
+    return found

@@ -22,6 +22,7 @@ from nontrivial.builders.reid.sources.data_set import (
     TRAIN,
     DataSet,
     Photo,
+    number_of,
 )
 from nontrivial.builders.reid.sources.folders import matching
 from nontrivial.builders.reid.sources.tracklets import every, step_of
@@ -67,7 +68,9 @@ def _photos(
     for file, match in matching(os.listdir(folder / part), NAME, ignored):
         sequence, pid, camid, frame = match.groups()
         role = _role(pid, sequence, asking)
-        yield Photo(f"{part}/{file}", pid, int(camid), role, sequence=sequence, frame=int(frame))
+        yield Photo(
+            f"{part}/{file}", pid, int(camid), role, sequence=sequence, frame=number_of(frame)
+        )
 
 
 def _role(pid: str, sequence: str, asking: set[str] | None) -> str:
@@ -87,10 +90,10 @@ def query_tracklets(folder: Path) -> set[str]:
     for file in (FILES, TRACKS, QUERIES):
         if not (folder / file).is_file():
             raise FileNotFoundError(2, "no such file", str(folder / file))
-    names = (folder / FILES).read_text(encoding="utf-8").split()
     try:
+        names = (folder / FILES).read_text(encoding="utf-8").split()
         first = io.loadmat(folder / TRACKS)["track_test_info"][:, 0].astype(int)
         asking = io.loadmat(folder / QUERIES)["query_IDX"].ravel().astype(int)
         return {names[line - 1].partition("F")[0] for line in first[asking - 1]}
-    except (ValueError, KeyError, IndexError, OSError, io.matlab.MatReadError) as error:
+    except Exception as error:  # damaged files make scipy raise many kinds of errors
         raise BadInput(f"{folder / 'info'}: does not tell the queries of MARS ({error})") from error
