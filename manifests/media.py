@@ -223,11 +223,10 @@ def _decode(source: Path | bytes, container: str, name: str, **sampling: Any) ->
     packets = _count_packets(source, container)
     if packets.found < WHOLE * packets.listed:
         raise MediaError(f"{name}: truncated, {packets.found} of {packets.listed} frames are there")
-    # decord counts frames that an edit list hides, and then returns others than requested. Embedded
-    # AVI and FLV make it crash the process.
     with_av = partial(_sample_with_av, container=container)
-    unfit = packets.hidden or (isinstance(source, bytes) and container in ("avi", "flv"))
-    decoders = (with_av,) if unfit else (_sample_with_decord, with_av)
+    # decord counts frames that an edit list hides, and then returns others than requested.
+    fit = packets.found and not packets.hidden and _suits_decord(source, container)
+    decoders = (_sample_with_decord, with_av) if fit else (with_av,)
     reasons = []
     for decode in decoders:
         try:
@@ -240,6 +239,17 @@ def _decode(source: Path | bytes, container: str, name: str, **sampling: Any) ->
             raise MediaError(f"{name}: damaged, {sampled.total} of {shown} frames can be decoded")
         return sampled
     raise MediaError(f"{name}: is not a readable video ({'; '.join(reasons)})")
+
+
+def _suits_decord(source: Path | bytes, container: str) -> bool:
+    """True for what decord neither crashes at nor prints.
+
+    Damaged WMV, and embedded AVI and FLV, make it crash the process. What it can't open it prints
+    as it is: a path, or embedded bytes up to the first NUL.
+    """
+    if isinstance(source, Path):
+        return container != "asf" and str(source).isprintable()
+    return container not in ("asf", "avi", "flv") and source[:1] == b"\0"
 
 
 class _UndecodableError(Exception):
