@@ -500,3 +500,23 @@ def test_without_any_decoder_the_extra_is_named(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"nontrivial\[video\]") as error:
         sample_frames(path)
     assert not isinstance(error.value, MediaError), "the clip isn't to blame"
+
+
+def test_what_decord_crashes_at_or_prints_is_left_to_another_decoder(tmp_path, monkeypatch, capfd):
+    """It prints the bytes of an embedded clip that it can't open, or its path, as they are."""
+    monkeypatch.setattr(media, "_sample_with_decord", lambda *_, **__: pytest.fail("asked decord"))
+    write_clip(tmp_path / "a.wmv", codec="msmpeg4")
+    write_clip(tmp_path / "\x1b[31m.mp4")
+    for source in (
+        tmp_path / "a.wmv",
+        (tmp_path / "a.wmv").read_bytes(),
+        tmp_path / "\x1b[31m.mp4",
+    ):
+        assert sample_frames(source, nframes=2).frames.shape == (2, 64, 96, 3)
+    monkeypatch.undo()
+    title = b"\x1b]0;title\x07" * 100
+    for head in (b"GIF89a", b"\x1a\x45\xdf\xa3", b"FLV\x01", b"OggS", b"RIFF    AVI "):
+        with pytest.raises(MediaError, match="is not a readable video"):
+            sample_frames(head + title)
+    shown = capfd.readouterr()
+    assert "\x1b" not in shown.out + shown.err

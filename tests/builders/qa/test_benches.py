@@ -224,6 +224,32 @@ def test_truth_beside_the_questions_becomes_facts(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([{"scene_index": 0, "question_id": 4, "choice_id": 0}], "no str in 'fact'"),
+        ([{"scene_index": "0", "question_id": 4, "choice_id": 0, "fact": "x"}], "no int in 'sce"),
+        (None, "not a readable Parquet file"),
+    ],
+)
+def test_a_truth_that_is_none_is_named(tmp_path, content, message):
+    file = write_clevrer(tmp_path, 1).with_name("truth.parquet")
+    pl.DataFrame(content or []).write_parquet(file)
+    if content is None:
+        file.write_bytes(b"PAR1 and no more")
+    with pytest.raises(BadInput, match=rf"truth\.parquet: .*{message}"):
+        load("clevrer", tmp_path, "train")
+
+
+def test_answers_of_egoschema_that_are_no_mapping_are_named(tmp_path):
+    folder = tmp_path / "egoschema"
+    folder.mkdir()
+    write_json(folder / "questions.json", [{"q_uid": "7", "question": ASKED}])
+    write_json(folder / "subset_answers.json", [1, 2])
+    with pytest.raises(BadInput, match=r"subset_answers\.json: needs a mapping"):
+        load("egoschema", tmp_path, "test")
+
+
+@pytest.mark.parametrize(
     ("change", "reason"),
     [
         ({"options": None}, "'options' is missing"),
@@ -237,6 +263,7 @@ def test_truth_beside_the_questions_becomes_facts(tmp_path):
         ({"problem": "a" * 10_000_000}, "over 4000 characters"),
         ({"problem_type": "free-form"}, "not 'multiple choice'"),
         ({"start": "soon"}, "not a time"),
+        ({"start": 10**400, "end": 10**401}, "not a time"),
         ({"start": 5, "end": 3}, "no range of seconds"),
         ({"start": 5}, "no range of seconds"),
         ({"start": float("nan"), "end": 3}, "no range of seconds"),
