@@ -11,6 +11,7 @@ from nontrivial.train.rewards import REWARDS, answer_format, says_none
 from tests.fuzz.damage import PIECES, each, other_text, tries
 
 COUNT = tries(2000)
+LONGEST = 2_000_000  # characters
 TAGS = ["<think>", "</think>", "<answer>", "</answer>", "<ANSWER>", "<answer", "</", "<|im_end|>"]
 WORDS = [
     "A",
@@ -42,7 +43,7 @@ def written(rng: random.Random) -> str:
         text = other_text(rng.choice(LIKELY), rng, pieces)
     else:
         text = "".join(rng.choices(pieces, k=rng.randrange(1, 30)))
-    return text * rng.randrange(1, 3000) if rng.random() < 0.002 else text
+    return (text * rng.randrange(1, 3000))[:LONGEST] if rng.random() < 0.002 else text
 
 
 def check(rng: random.Random) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from nontrivial.builders import qa_invert
 from nontrivial.builders.qa.benches import NAMES, load
 from nontrivial.builders.qa.clips import locate
 from nontrivial.manifests.errors import BadInput
@@ -103,6 +104,22 @@ def check(rng: random.Random, name: str, content: Any, root: Path) -> None:
     located = locate(loaded.frame, root)
     assert len(located.frame) + len(located.refused) == len(loaded.frame)
     check_made(located.frame)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_builder_makes_a_manifest_of_it_or_says_why_not(tmp_path, capsys, name):
+    content = whole(name, tmp_path)
+    words = ["--bench", name, "--root", str(tmp_path), "--out", str(tmp_path / "out")]
+    words += ["--max_bad", "1", "--form", "both", "--split", SPLITS.get(name, "train")]
+    for seed in range(COUNT):
+        rng = random.Random(f"{name}{seed}")
+        path = written(changed(content, rng), tmp_path / "damaged", rng)
+        capsys.readouterr()
+        end = qa_invert.main([*words, "--annotations", str(path)])
+        shown = capsys.readouterr()
+        assert (end, bool(shown.err.count("error:"))) in ((0, False), (2, True)), seed
+        assert "Traceback" not in shown.err
+        assert shown.out.replace("\n", "").replace("\t", "").isprintable(), seed
 
 
 @pytest.mark.parametrize("name", NAMES)
