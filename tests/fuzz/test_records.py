@@ -48,7 +48,8 @@ def changed(content: Any, rng: random.Random) -> Any:
         known = list(content.items())
         kept = [(f"{key}{n}" if n else key, item) for n in range(AT_ONCE) for key, item in known]
         return {key: some(item, n, rng) for n, (key, item) in enumerate(kept)}
-    known = [copy.deepcopy(item) for _ in range(AT_ONCE) for item in content][:AT_ONCE]
+    count = AT_ONCE // max(len(item.get("questions", "x")) for item in content)
+    known = [copy.deepcopy(item) for _ in range(count) for item in content][:count]
     return [some(item, number, rng) for number, item in enumerate(known)]
 
 
