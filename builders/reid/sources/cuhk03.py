@@ -28,6 +28,7 @@ from nontrivial.builders.reid.sources.data_set import (
 )
 from nontrivial.builders.reid.sources.folders import BOXES, by_split, scan_folders
 from nontrivial.manifests.errors import BadInput, require
+from nontrivial.manifests.guarded import alone
 from nontrivial.manifests.media import MAX_IMAGE_PIXELS
 
 VARIANTS = ("detected", "labeled")
@@ -66,27 +67,32 @@ def _scan(boxes: str, folder: Path, split: str, ignored: Counter[str]) -> Iterat
 
 def _scan_protocol(folder: Path, boxes: str, split: str) -> Iterator[Photo]:
     """Yield the images that the protocol lists by their 1-based numbers."""
-    io = require("scipy.io", "reid", "reading CUHK03's .mat files")
+    require("scipy.io", "reid", "reading CUHK03's .mat files")
     protocol = folder / PROTOCOL.format(boxes=boxes)
     if not protocol.is_file():
         raise FileNotFoundError(2, "no such file", str(protocol))
     try:
-        content = io.loadmat(protocol, variable_names=("labels", "filelist", *INDICES))
-        names = [str(entry[0]) for entry in content["filelist"].ravel()]
-        labels = content["labels"].ravel().tolist()
-        parts = by_split(*INDICES)[split]
-        listed = [
-            (role, names[number - 1], f"{labels[number - 1]:04d}")
-            for key, role in parts
-            for number in content[key].ravel().tolist()
-        ]
-        # 1_001_1_01.png: camera pair, person, camera, number
-        cameras = [number_of(name.split("_")[2]) for _, name, _ in listed]
-    except Exception as error:  # damaged files make scipy raise many kinds of errors
+        listed = alone(_listed, protocol, split)  # damaged files crash scipy
+    except ValueError as error:
         raise BadInput(f"{protocol}: is not CUHK03's protocol ({error})") from error
     images = unpack(folder, boxes).name
-    for (role, name, pid), camera in zip(listed, cameras, strict=True):
+    for role, name, pid, camera in listed:
         yield Photo(f"{images}/{name}", pid, camera, role)
+
+
+def _listed(protocol: Path, split: str) -> list[tuple[str, str, str, int]]:
+    """Return role, file name, identity and camera of each image of a split."""
+    from scipy.io import loadmat
+
+    content = loadmat(protocol, variable_names=("labels", "filelist", *INDICES))
+    names = [str(entry[0]) for entry in content["filelist"].ravel()]
+    labels = content["labels"].ravel().tolist()
+    return [
+        # 1_001_1_01.png: camera pair, person, camera, number
+        (role, name := names[i - 1], f"{labels[i - 1]:04d}", number_of(name.split("_")[2]))
+        for key, role in by_split(*INDICES)[split]
+        for i in content[key].ravel().tolist()
+    ]
 
 
 def unpack(folder: Path, boxes: str) -> Path:
@@ -97,20 +103,26 @@ def unpack(folder: Path, boxes: str) -> Path:
     target = folder / f"images_{boxes}"
     if target.is_dir():
         return target
-    h5py = require("h5py", "reid", "reading CUHK03's .mat files")
+    require("h5py", "reid", "reading CUHK03's .mat files")
     temporary = Path(tempfile.mkdtemp(prefix=".unpacking_", dir=folder))
     try:
-        with h5py.File(folder / MAT, "r") as content:
-            for name, image in _images(content, boxes):
-                image.save(temporary / name)
+        alone(_save_images, folder / MAT, boxes, temporary)
         temporary.chmod(0o755)
         os.rename(temporary, target)
-    except Exception as error:  # damaged files make h5py raise many kinds of errors
+    except (OSError, ValueError) as error:
         if not target.is_dir():  # else another process has just unpacked it
             raise BadInput(f"{folder / MAT}: cannot be unpacked ({error})") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
+
+
+def _save_images(file: Path, boxes: str, folder: Path) -> None:
+    import h5py
+
+    with h5py.File(file, "r") as content:
+        for name, image in _images(content, boxes):
+            image.save(folder / name)
 
 
 def _images(content: Any, boxes: str) -> Iterator[tuple[str, Any]]:
