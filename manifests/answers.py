@@ -177,14 +177,14 @@ def balanced_score(predicted: Collection[str], truth: Collection[str], count: in
     """Return the shares of right options chosen and of wrong options left, minus one: −1 to 1.
 
     It is Youden's J of the verdicts on `count` options. Choosing all or none earns 0, whatever the
-    number of right options. Without a wrong option nothing can be left wrongly.
+    number of right options. Without a wrong option nothing can be left wrongly. Letters beyond the
+    options are wrong, and count for no more than all that is wrong.
 
     >>> balanced_score({"A", "B"}, {"B"}, 4), balanced_score({"A", "B"}, {"A", "B"}, 2)
     (0.6666666666666667, 1.0)
     """
     chosen, right = frozenset(predicted), frozenset(truth)
-    wrong = count - len(right)
-    left = 1 - len(chosen - right) / wrong if wrong else 1.0
+    left = max(0.0, 1 - len(chosen - right) / max(count - len(right), 1))
     return len(chosen & right) / len(right) + left - 1
 
 

@@ -133,14 +133,16 @@ def _loaded(module: str) -> ModuleType | None:
 def _fit(source: Source, head: bytes, look: Look) -> list[Decoder]:
     """Return the decoders that can be trusted with a file.
 
-    decord counts frames that an edit list hides, and then returns others than requested. Embedded
-    AVI and FLV make it crash the process.
+    decord counts frames that an edit list hides, and then returns others than requested. Damaged
+    WMV, and embedded AVI and FLV, make it crash the process. What it can't open it prints as it is:
+    a path, or embedded bytes up to the first NUL.
     """
-    unfit = look.hidden or not is_binary(head)
-    crashing = isinstance(source, bytes) and look.container in ("avi", "flv")
-    if unfit or crashing:
+    embedded = isinstance(source, bytes)
+    crashing = ("asf", "avi", "flv") if embedded else ("asf",)
+    if look.hidden or not look.found or not is_binary(head) or look.container in crashing:
         return [PYAV]
-    return installed()
+    silent = head[:1] == b"\0" if embedded else str(source).isprintable()
+    return [decoder for decoder in installed() if silent or decoder.name != "decord"]
 
 
 def _decode(

@@ -13,9 +13,12 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from threading import Lock
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
+
+from nontrivial.manifests.errors import first_line
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -44,6 +47,28 @@ def guarded(
             yield left.numbers[0], left.crash
         else:
             suspects.extend(left.numbers)
+
+
+def alone(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Return the function's result from a process of its own.
+
+    Function, arguments and result are pickled. Raises `ValueError` with the first line of what the
+    function raised, or with how the process ended.
+    """
+    [(_, found)] = guarded(partial(_told, function), [arguments], 1)
+    if isinstance(found, Crash):
+        raise ValueError(found.reason)
+    result, reason = found
+    if reason is not None:
+        raise ValueError(reason)
+    return result
+
+
+def _told(function: Callable, arguments: tuple[Any, ...]) -> tuple[Any, str | None]:
+    try:
+        return function(*arguments), None
+    except Exception as error:
+        return None, first_line(error)
 
 
 def _in_a_process(

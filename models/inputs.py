@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nontrivial.manifests.decoders import sample_frames
-from nontrivial.manifests.errors import BadInput
+from nontrivial.manifests.errors import BadInput, first_line
 from nontrivial.manifests.frames import Clip
 from nontrivial.manifests.media import MediaError, Root, read_image, source_of
 
@@ -124,9 +124,7 @@ def encode(
         f"{kind}s_kwargs": {"size": _size(getattr(processor, f"{kind}_processor"), limits)}
         for kind in ("image", "video")
     }
-    texts = processor.apply_chat_template(
-        [list(turns) for turns in conversations], add_generation_prompt=True, tokenize=False
-    )
+    texts = _as_texts(processor, conversations)
     if flat_images := [image for group in images for image in group]:
         kwargs["images"] = flat_images
     if flat_clips := [clip for group in clips for clip in group]:
@@ -134,6 +132,20 @@ def encode(
         kwargs["video_metadata"] = [metadata(clip) for clip in flat_clips]
         kwargs["do_sample_frames"] = False
     return processor(text=texts, padding=True, padding_side="left", return_tensors="pt", **kwargs)
+
+
+def _as_texts(
+    processor: ProcessorMixin, conversations: Sequence[Sequence[Mapping[str, Any]]]
+) -> list[str]:
+    """Write conversations by the policy's template, which came with it and runs in a sandbox."""
+    turns = [list(conversation) for conversation in conversations]
+    try:
+        return processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+    except Exception as error:  # templates are code, and raise whatever they like
+        raise BadInput(
+            f"the policy's chat template cannot be used ({first_line(error)}); give a policy with "
+            "the template of its family"
+        ) from error
 
 
 def continued(

@@ -9,6 +9,7 @@ it was made and what it scores.
 from __future__ import annotations
 
 import logging
+import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -186,6 +187,11 @@ def _from_pretrained(factory: Any, name_or_path: str, **kwargs: Any) -> Any:
     hub.prepare(path)
     try:
         return factory.from_pretrained(path, **kwargs)
+    except pickle.UnpicklingError as error:
+        raise BadInput(
+            f"--model_name_or_path {name_or_path}: its weights cannot be read as tensors only; "
+            "give them as safetensors"
+        ) from error
     except (OSError, ValueError) as error:
         raise BadInput(
             f"--model_name_or_path {name_or_path}: cannot be loaded ({first_line(error)}); "

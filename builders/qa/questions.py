@@ -321,7 +321,7 @@ def _each_in_a_list(values: pa.Array) -> pa.ListArray:
 def _rationales(decided: pl.DataFrame, original: _Options, shown: _Options) -> list[str | None]:
     """Write what is seen and what holds for each option, where the source carries its truth."""
     rationales: list[str | None] = [None] * len(decided)
-    known = decided.with_row_index().filter(decided["facts"].list.len() > 0)
+    known = decided.with_row_index().filter(decided["facts"].list.len() > 1)
     if known.is_empty():
         return rationales
     answers, starts, firsts = shown.letters(), shown.starts, original.starts

@@ -31,7 +31,7 @@ def file_key(root: Path, path: str) -> str:
     try:
         stat = os.stat(root / path)
         version = f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}"
-    except OSError:  # missing or unreadable: decoding reports why
+    except (OSError, ValueError):  # missing, or no name of a file: decoding reports why
         version = f"{path}\0missing"
     return hashlib.sha256(version.encode()).hexdigest()[:32]
 

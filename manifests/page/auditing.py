@@ -79,7 +79,7 @@ def _handler(
             if self.path != "/mark" or self.headers.get("X-Secret") != secret:
                 return None
             length = self.headers.get("Content-Length", "")
-            if not length.isdigit() or int(length) > LONGEST:
+            if not length.isdecimal() or len(length) > 9 or int(length) > LONGEST:
                 return None
             try:
                 sent = json.loads(self.rfile.read(int(length)))

@@ -343,6 +343,27 @@ def test_a_decoder_that_fails_gives_way_to_the_next(tmp_path, monkeypatch):
         sample_frames(path)
 
 
+def test_what_decord_crashes_at_or_prints_is_left_to_another_decoder(tmp_path, monkeypatch, capfd):
+    """It prints the bytes of an embedded clip that it can't open, or its path, as they are."""
+    asked = decoders.Decoder("decord", "decord", lambda *_, **__: pytest.fail("asked decord"))
+    monkeypatch.setattr(decoders, "DECODERS", (asked, decoders.PYAV))
+    write_clip(tmp_path / "a.wmv", codec="msmpeg4")
+    write_clip(tmp_path / "\x1b[31m.mp4")
+    for source in (
+        tmp_path / "a.wmv",
+        (tmp_path / "a.wmv").read_bytes(),
+        tmp_path / "\x1b[31m.mp4",
+    ):
+        assert sample_frames(source, nframes=2).frames.shape == (2, 64, 96, 3)
+    monkeypatch.undo()
+    title = b"\x1b]0;title\x07" * 100
+    for head in (b"GIF89a", b"\x1a\x45\xdf\xa3", b"FLV\x01", b"OggS", b"RIFF    AVI "):
+        with pytest.raises(MediaError, match="is not a readable video"):
+            sample_frames(head + title)
+    shown = capfd.readouterr()
+    assert "\x1b" not in shown.out + shown.err
+
+
 @pytest.mark.parametrize("embedded", [False, True])
 def test_what_a_reader_of_text_may_take_is_opened_by_its_own_reader_alone(
     tmp_path, monkeypatch, embedded

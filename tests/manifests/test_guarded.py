@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from nontrivial.manifests.guarded import Crash, guarded
+from nontrivial.manifests.guarded import Crash, alone, guarded
 
 
 def double(item: int) -> int:
@@ -51,3 +51,15 @@ def test_who_stops_listening_leaves_no_process_behind():
     next(results)
     results.close()
     assert multiprocessing.active_children() == []
+
+
+def raised(item: int) -> int:
+    return 10 // item
+
+
+def test_one_call_in_a_process_of_its_own_returns_raises_or_tells_of_its_crash():
+    assert alone(raised, 5) == 2
+    with pytest.raises(ValueError, match="modulo by zero"):
+        alone(raised, 0)
+    with pytest.raises(ValueError, match=r"crashed \(SIGSEGV\)"):
+        alone(double, 3)

@@ -68,6 +68,13 @@ def test_rewards_of_options_have_no_blind_answer_where_all_are_right(reward):
     assert reward(completions=["<answer>None</answer>"], **nothing) == [1.0]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"), [("<answer>A,X,Y,Z</answer>", -1.0), ("<answer>B,D,Z</answer>", 0.5)]
+)
+def test_letters_beyond_the_options_cost_no_more_than_all_wrong_ones(text, expected):
+    assert score(balanced_options, text) == expected
+
+
 def test_conversations_are_read_like_plain_text():
     turn = [{"role": "assistant", "content": "<answer>B</answer>"}]
     assert score(soft_accuracy, turn) == 0.5

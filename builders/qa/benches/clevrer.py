@@ -110,7 +110,7 @@ def _choices(record: Record) -> tuple[list[str], list[bool]]:
     if not all(isinstance(choice, Mapping) for choice in choices):
         raise Unusable("a choice is not a record")
     truths = [choice.get("answer") for choice in choices]
-    if not set(truths) <= {"correct", "wrong"}:
+    if not all(truth in ("correct", "wrong") for truth in truths):
         raise Unusable("a choice is neither correct nor wrong")
     return [text(choice, "choice") for choice in choices], [t == "correct" for t in truths]
 

@@ -12,9 +12,9 @@ def parse(record: Record, place: Place) -> Question:
     """Read one record; records have no numbers, so the id is a hash of the words."""
     video, question = text(record, "video"), text(record, "question")
     options = choices(record, "candidates")
-    words = "\0".join([question, *options])
+    words = "\0".join([question, *options]).encode("utf-8", "replace")
     return Question(
-        id=f"mvbench/{video}/{blake2b(words.encode(), digest_size=6).hexdigest()}",
+        id=f"mvbench/{video}/{blake2b(words, digest_size=6).hexdigest()}",
         video=place.video("video", video),
         group=f"mvbench/{video}",
         family=str(record.get("task") or record.get("task_type") or record.get("file", "mvbench")),

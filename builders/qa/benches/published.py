@@ -9,12 +9,15 @@ from typing import Any
 from nontrivial.builders.qa.benches import SHORT, Bench
 from nontrivial.builders.qa.benches.columns import FIVE, INDEX0, LETTER, TEXT, Columns, reader
 from nontrivial.builders.qa.benches.files import read, records_of_a_list
+from nontrivial.manifests.errors import BadInput
 
 
 def with_answers(content: Any, folder: Path) -> Iterator[Any]:
     """Yield EgoSchema's questions with the answers of `subset_answers.json` beside them."""
     path = folder / "subset_answers.json"
     answers = read(path) if path.is_file() else {}
+    if not isinstance(answers, Mapping):
+        raise BadInput(f"{path}: needs a mapping of q_uid to the answer's index")
     for record in records_of_a_list(content, folder):
         if isinstance(record, Mapping) and not {"answer", "truth"} & set(record):
             yield {**record, "answer": answers.get(str(record.get("q_uid")))}

@@ -116,8 +116,9 @@ def seconds(record: Record, name: str) -> float | None:
         return None
     try:
         return float(value)
-    except (TypeError, ValueError) as error:
-        raise Unusable(f"field {name!r} is {value!r}, not a time in seconds") from error
+    except (OverflowError, TypeError, ValueError) as error:
+        shown = str(value)[:30]
+        raise Unusable(f"field {name!r} is {shown!r}, not a time in seconds") from error
 
 
 def choices(record: Record, name: str) -> list[str]:
@@ -166,8 +167,8 @@ def check(question: Question) -> Question:
         raise Unusable(f"the clip from {start} to {end} is no range of seconds")
     if len(question.options) > len(LETTERS) - 1:
         raise Unusable(f"{len(question.options)} options are more than can be lettered")
-    if question.kind != INDEPENDENT and len(question.options) < 2:
-        raise Unusable("fewer than two options")
+    if len(question.options) < (1 if question.kind == INDEPENDENT else 2):
+        raise Unusable("fewer than two options" if question.options else "has no options")
     if question.kind in (SINGLE, NEGATED):
         _check_repeats(question)
         asked = without_options(question.question, question.options)
@@ -191,12 +192,12 @@ def without_options(asked: str, options: Sequence[str]) -> str:
         return asked
     for start in _A_LABEL.finditer(asked):
         if _are_options(asked[start.start() :], options):
-            return _LIST_HEAD.sub("", asked[: start.start()]).strip() or asked
+            return _without_head(asked[: start.start()]) or asked
     lines = [_plain(line) for line in asked.split("\n")]
     wanted = [_plain(option) for option in options]
     for place in range(1, len(lines) - len(wanted) + 1):
         if lines[place : place + len(wanted)] == wanted:
-            return _LIST_HEAD.sub("", "\n".join(asked.split("\n")[:place])).strip() or asked
+            return _without_head("\n".join(asked.split("\n")[:place])) or asked
     if len(_LABELLED_LINE.findall(asked)) > 1:
         raise Unusable("the question ends in lettered lines that are not its options")
     return asked
@@ -206,10 +207,15 @@ _MAY_LIST = re.compile(r"\n|(?:^|\W)\(?A[.):]\s")
 _A_LABEL = re.compile(r"(?:(?<=\W)|^)(?:\(A\)|A[.):]|(?:(?<=\n)|^)A(?= ))\s*")
 _LABELLED_LINE = re.compile(r"^\s*(?:\([A-Z]\)|[A-Z][.):])\s", re.MULTILINE)
 _LIST_HEAD = re.compile(
-    r"\s*(?:\b(?:the |possible |answer |following )*"
-    r"(?:options?|choices|candidates|answers)(?: are)?\s*[:\-]?)?\s*$",
+    r"\b(?:the |possible |answer |following )*"
+    r"(?:options?|choices|candidates|answers)(?: are)?\s*[:\-]?$",
     re.IGNORECASE,
 )
+
+
+def _without_head(asked: str) -> str:
+    """Remove the words that announce options from the end; space comes off first, and cheaply."""
+    return _LIST_HEAD.sub("", asked.rstrip()).strip()
 
 
 def _are_options(tail: str, options: Sequence[str]) -> bool:
@@ -238,6 +244,8 @@ def _check_texts(question: Question) -> None:
         raise Unusable("a text holds half of a character (a lone surrogate)") from error
     if not question.video:
         raise Unusable("names no video")
+    if not all(map(str.strip, [question.question, *question.options])):
+        raise Unusable("the question or an option is blank")
 
 
 def _is_range(start: float | None, end: float | None) -> bool:

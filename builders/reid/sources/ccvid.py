@@ -13,7 +13,14 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from nontrivial.builders.reid.sources.data_set import GALLERY, QUERY, TRAIN, DataSet, Photo
+from nontrivial.builders.reid.sources.data_set import (
+    GALLERY,
+    QUERY,
+    TRAIN,
+    DataSet,
+    Photo,
+    number_of,
+)
 from nontrivial.builders.reid.sources.folders import by_split, matching, read_list
 from nontrivial.builders.reid.sources.tracklets import every, step_of
 
@@ -50,7 +57,7 @@ def _frames(
     tracklet: re.Match[str], role: str, folder: Path, ignored: Counter[str]
 ) -> Iterator[Photo]:
     sequence, session, camera, pid, clothes = tracklet.groups()
-    camid = int(camera) + CAMERAS * (session == "3")
+    camid = number_of(camera) + CAMERAS * (session == "3")
     for file, match in matching(os.listdir(folder / sequence), FRAME, ignored):
         path, name = f"{sequence}/{file}", f"{sequence}/{Path(file).stem}"
-        yield Photo(path, pid, camid, role, clothes, name, sequence, int(match[1]))
+        yield Photo(path, pid, camid, role, clothes, name, sequence, number_of(match[1]))

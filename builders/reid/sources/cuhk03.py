@@ -18,9 +18,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nontrivial.builders.reid.sources.data_set import GALLERY, QUERY, TRAIN, DataSet, Photo
+from nontrivial.builders.reid.sources.data_set import (
+    GALLERY,
+    QUERY,
+    TRAIN,
+    DataSet,
+    Photo,
+    number_of,
+)
 from nontrivial.builders.reid.sources.folders import BOXES, by_split, scan_folders
 from nontrivial.manifests.errors import BadInput, require
+from nontrivial.manifests.guarded import alone
+from nontrivial.manifests.media import MAX_IMAGE_PIXELS
 
 VARIANTS = ("detected", "labeled")
 # 0003_c1_21.png: identity, camera, number
@@ -58,22 +67,32 @@ def _scan(boxes: str, folder: Path, split: str, ignored: Counter[str]) -> Iterat
 
 def _scan_protocol(folder: Path, boxes: str, split: str) -> Iterator[Photo]:
     """Yield the images that the protocol lists by their 1-based numbers."""
-    io = require("scipy.io", "reid", "reading CUHK03's .mat files")
+    require("scipy.io", "reid", "reading CUHK03's .mat files")
     protocol = folder / PROTOCOL.format(boxes=boxes)
     if not protocol.is_file():
         raise FileNotFoundError(2, "no such file", str(protocol))
     try:
-        content = io.loadmat(protocol, variable_names=("labels", "filelist", *INDICES))
-        names = [str(entry[0]) for entry in content["filelist"].ravel()]
-        labels = content["labels"].ravel().tolist()
-        numbers = {key: content[key].ravel().tolist() for key in INDICES}
-    except (ValueError, KeyError, OSError, io.matlab.MatReadError) as error:
+        listed = alone(_listed, protocol, split)  # damaged files crash scipy
+    except ValueError as error:
         raise BadInput(f"{protocol}: is not CUHK03's protocol ({error})") from error
     images = unpack(folder, boxes).name
-    for key, role in by_split(*INDICES)[split]:
-        for name, pid in ((names[i - 1], labels[i - 1]) for i in numbers[key]):
-            camera = name.split("_")[2]  # 1_001_1_01.png: camera pair, person, camera, number
-            yield Photo(f"{images}/{name}", f"{pid:04d}", int(camera), role)
+    for role, name, pid, camera in listed:
+        yield Photo(f"{images}/{name}", pid, camera, role)
+
+
+def _listed(protocol: Path, split: str) -> list[tuple[str, str, str, int]]:
+    """Return role, file name, identity and camera of each image of a split."""
+    from scipy.io import loadmat
+
+    content = loadmat(protocol, variable_names=("labels", "filelist", *INDICES))
+    names = [str(entry[0]) for entry in content["filelist"].ravel()]
+    labels = content["labels"].ravel().tolist()
+    return [
+        # 1_001_1_01.png: camera pair, person, camera, number
+        (role, name := names[i - 1], f"{labels[i - 1]:04d}", number_of(name.split("_")[2]))
+        for key, role in by_split(*INDICES)[split]
+        for i in content[key].ravel().tolist()
+    ]
 
 
 def unpack(folder: Path, boxes: str) -> Path:
@@ -84,15 +103,13 @@ def unpack(folder: Path, boxes: str) -> Path:
     target = folder / f"images_{boxes}"
     if target.is_dir():
         return target
-    h5py = require("h5py", "reid", "reading CUHK03's .mat files")
+    require("h5py", "reid", "reading CUHK03's .mat files")
     temporary = Path(tempfile.mkdtemp(prefix=".unpacking_", dir=folder))
     try:
-        with h5py.File(folder / MAT, "r") as content:
-            for name, image in _images(content, boxes):
-                image.save(temporary / name)
+        alone(_save_images, folder / MAT, boxes, temporary)
         temporary.chmod(0o755)
         os.rename(temporary, target)
-    except (OSError, KeyError) as error:
+    except (OSError, ValueError) as error:
         if not target.is_dir():  # else another process has just unpacked it
             raise BadInput(f"{folder / MAT}: cannot be unpacked ({error})") from error
     finally:
@@ -100,16 +117,38 @@ def unpack(folder: Path, boxes: str) -> Path:
     return target
 
 
+def _save_images(file: Path, boxes: str, folder: Path) -> None:
+    import h5py
+
+    with h5py.File(file, "r") as content:
+        for name, image in _images(content, boxes):
+            image.save(folder / name)
+
+
 def _images(content: Any, boxes: str) -> Iterator[tuple[str, Any]]:
     """Yield (name, image) of every crop. MATLAB's cells are references, its arrays transposed."""
     from PIL import Image
     from tqdm import tqdm
 
-    for pair, cell in enumerate(content[boxes][0], 1):
-        people = content[cell][:].T  # (people, 10)
+    for pair, cell in enumerate(_own(content, boxes)[0], 1):
+        people = _own(content, cell)[:].T  # (people, 10)
         for person, crops in enumerate(tqdm(people, f"{boxes}, camera pair {pair}"), 1):
             for number, reference in enumerate(crops, 1):
-                pixels = content[reference][:].T
+                pixels = _own(content, reference)[:].T
                 if pixels.ndim == 3 and pixels.size:  # people with under ten crops have empty cells
                     view = 1 if number <= VIEWS else 2
                     yield f"{pair}_{person:03d}_{view}_{number:02d}.png", Image.fromarray(pixels)
+
+
+def _own(content: Any, name: Any) -> Any:
+    """Return a bounded data set of the file itself; HDF5 could read another file in its place."""
+    import h5py
+
+    if isinstance(name, str) and not isinstance(content.get(name, getlink=True), h5py.HardLink):
+        raise OSError(f"{name} is no data set of this file")
+    found = content[name]
+    if not isinstance(found, h5py.Dataset) or found.external or found.is_virtual:
+        raise OSError(f"{found.name} is no data set of this file")
+    if found.size > MAX_IMAGE_PIXELS:
+        raise OSError(f"{found.name} has {found.size} values, over {MAX_IMAGE_PIXELS}")
+    return found

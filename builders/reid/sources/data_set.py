@@ -18,6 +18,8 @@ from nontrivial.manifests.errors import BadInput
 TRAIN, QUERY, GALLERY, DISTRACTOR, JUNK = "train", "query", "gallery", "distractor", "junk"
 ROLES = {"train": (TRAIN,), "test": (QUERY, GALLERY, DISTRACTOR, JUNK)}
 NOT_AN_IMAGE = "not an image name"
+NO_TEXT = "a name that is no text"
+TOO_LARGE = "a number that is too large"
 
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "path": pl.String,  # relative to the root, as in manifests
@@ -52,6 +54,15 @@ class Photo(NamedTuple):
     sequence: str | None = None
     frame: int | None = None
     descriptions: Sequence[str] | None = None
+
+
+def number_of(digits: str) -> int:
+    """Return the number that digits are; one too long for any table becomes -1.
+
+    >>> number_of("007"), number_of("9" * 5000)
+    (7, -1)
+    """
+    return int(digits) if len(digits) < 19 else -1
 
 
 @dataclass(frozen=True)
@@ -89,7 +100,7 @@ class DataSet:
         folder = self.find(root)
         ignored: Counter[str] = Counter()
         try:
-            photos = list(self.scan(folder, split, ignored))
+            photos = [photo for photo in self.scan(folder, split, ignored) if _fits(photo, ignored)]
         except FileNotFoundError as error:
             raise BadInput(f"{error.filename}: not found; {self._help(root)}") from error
         if not photos:
@@ -151,3 +162,17 @@ class DataSet:
                     f"published are {expected:,}{identities}"
                 )
         return texts
+
+
+def _fits(photo: Photo, ignored: Counter[str]) -> bool:
+    """True for a photo that the table can hold; counts others."""
+    if not 0 <= (photo.camid or 0) < 2**31 or not 0 <= (photo.frame or 0) < 2**63:
+        ignored[TOO_LARGE] += 1
+        return False
+    known = (photo.path, photo.pid, photo.clothes, photo.name, photo.sequence)
+    try:
+        "".join([*filter(None, known), *(photo.descriptions or ())]).encode()
+    except UnicodeEncodeError:
+        ignored[NO_TEXT] += 1
+        return False
+    return True

@@ -12,7 +12,14 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from nontrivial.builders.reid.sources.data_set import GALLERY, QUERY, TRAIN, DataSet, Photo
+from nontrivial.builders.reid.sources.data_set import (
+    GALLERY,
+    QUERY,
+    TRAIN,
+    DataSet,
+    Photo,
+    number_of,
+)
 from nontrivial.builders.reid.sources.folders import by_split, read_list
 
 FOLDERS = by_split("train-set", "test-set-query", "test-set-gallery")
@@ -27,7 +34,7 @@ def scan(folder: Path, split: str, ignored: Counter[str]) -> Iterator[Photo]:
     for part, role in FOLDERS[split]:
         for match in read_list(folder / f"{part}-bbox.txt", LINE.fullmatch, ignored):
             file, pid, camera, day, tracklet = match.groups()
-            camid = int(camera if split == "train" else tracklet)
+            camid = number_of(camera if split == "train" else tracklet)
             yield Photo(f"{part}/{file}", pid, camid, role, day, sequence=tracklet)
 
 

@@ -53,7 +53,7 @@ def _scan(file: str, key: str, folder: Path, split: str, ignored: Counter[str]) 
                     yield photo
                 else:
                     ignored["no description"] += 1
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadInput(f"{folder / file}: is not a list of described images ({error!r})") from error
 
 

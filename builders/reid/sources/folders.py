@@ -9,7 +9,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from nontrivial.builders.reid.sources.data_set import GALLERY, NOT_AN_IMAGE, QUERY, TRAIN, Photo
+from nontrivial.builders.reid.sources.data_set import (
+    GALLERY,
+    NOT_AN_IMAGE,
+    QUERY,
+    TRAIN,
+    Photo,
+    number_of,
+)
+from nontrivial.manifests.errors import BadInput
 
 Parsed = TypeVar("Parsed")
 Scan = Callable[[Path, str, Counter[str]], Iterator[Photo]]
@@ -28,7 +36,11 @@ def read_list(
     reason: str = NOT_AN_IMAGE,
 ) -> Iterator[Parsed]:
     """Yield what `parse` makes of the lines of a list; count other lines, but no blank ones."""
-    for line in file.read_text(encoding="utf-8").splitlines():
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{file}: is not a list in UTF-8 ({error})") from error
+    for line in lines:
         parsed = parse(line.strip())
         if parsed:
             yield parsed
@@ -68,11 +80,11 @@ def scan_folders(
                 yield Photo(
                     f"{part}/{file}",
                     known["pid"],
-                    int(known["camid"]) if "camid" in known else None,
+                    number_of(known["camid"]) if "camid" in known else None,
                     (nobody or {}).get(known["pid"], role),
                     known.get("clothes"),
                     sequence=known.get("sequence"),
-                    frame=int(number) if number else None,
+                    frame=number_of(number) if number else None,
                 )
 
     return scan

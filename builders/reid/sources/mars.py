@@ -22,10 +22,12 @@ from nontrivial.builders.reid.sources.data_set import (
     TRAIN,
     DataSet,
     Photo,
+    number_of,
 )
 from nontrivial.builders.reid.sources.folders import matching
 from nontrivial.builders.reid.sources.tracklets import every, step_of
 from nontrivial.manifests.errors import BadInput, require
+from nontrivial.manifests.guarded import alone
 
 FOLDERS = {"train": "bbox_train", "test": "bbox_test"}
 # 0001C1T0001F001.jpg: identity, camera, tracklet, frame
@@ -67,7 +69,9 @@ def _photos(
     for file, match in matching(os.listdir(folder / part), NAME, ignored):
         sequence, pid, camid, frame = match.groups()
         role = _role(pid, sequence, asking)
-        yield Photo(f"{part}/{file}", pid, int(camid), role, sequence=sequence, frame=int(frame))
+        yield Photo(
+            f"{part}/{file}", pid, int(camid), role, sequence=sequence, frame=number_of(frame)
+        )
 
 
 def _role(pid: str, sequence: str, asking: set[str] | None) -> str:
@@ -83,14 +87,20 @@ def query_tracklets(folder: Path) -> set[str]:
     A row of `tracks_test_info.mat` holds a tracklet's first and last line in `test_name.txt`, its
     identity and its camera; `query_IDX.mat` holds the queries' rows. Both count from 1.
     """
-    io = require("scipy.io", "reid", "reading the .mat files of MARS")
+    require("scipy.io", "reid", "reading the .mat files of MARS")
     for file in (FILES, TRACKS, QUERIES):
         if not (folder / file).is_file():
             raise FileNotFoundError(2, "no such file", str(folder / file))
-    names = (folder / FILES).read_text(encoding="utf-8").split()
     try:
-        first = io.loadmat(folder / TRACKS)["track_test_info"][:, 0].astype(int)
-        asking = io.loadmat(folder / QUERIES)["query_IDX"].ravel().astype(int)
-        return {names[line - 1].partition("F")[0] for line in first[asking - 1]}
-    except (ValueError, KeyError, IndexError, OSError, io.matlab.MatReadError) as error:
+        return alone(_asking, folder)  # damaged files crash scipy
+    except ValueError as error:
         raise BadInput(f"{folder / 'info'}: does not tell the queries of MARS ({error})") from error
+
+
+def _asking(folder: Path) -> set[str]:
+    from scipy.io import loadmat
+
+    names = (folder / FILES).read_text(encoding="utf-8").split()
+    first = loadmat(folder / TRACKS)["track_test_info"][:, 0].astype(int)
+    asking = loadmat(folder / QUERIES)["query_IDX"].ravel().astype(int)
+    return {names[line - 1].partition("F")[0] for line in first[asking - 1]}

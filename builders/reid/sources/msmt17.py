@@ -13,7 +13,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from nontrivial.builders.reid.sources.data_set import GALLERY, QUERY, TRAIN, DataSet, Photo
+from nontrivial.builders.reid.sources.data_set import (
+    GALLERY,
+    QUERY,
+    TRAIN,
+    DataSet,
+    Photo,
+    number_of,
+)
 from nontrivial.builders.reid.sources.folders import by_split, read_list
 
 # Image folders of each split; in the second version faces are masked.
@@ -52,6 +59,6 @@ def _photo(images: str, role: str, line: str) -> Photo | None:
     """Parse `0000/0000_000_01_0303morning_0015_0.jpg 0`; return None for any other line."""
     path, _, pid = line.rpartition(" ")
     camera = posixpath.basename(path).split("_")[CAMERA : CAMERA + 1]
-    if not (path.endswith(SUFFIXES) and pid.isdigit() and camera and camera[0].isdigit()):
+    if not (path.endswith(SUFFIXES) and pid.isdecimal() and camera and camera[0].isdecimal()):
         return None
-    return Photo(f"{images}/{path}", pid, int(camera[0]), role)
+    return Photo(f"{images}/{path}", pid, number_of(camera[0]), role)

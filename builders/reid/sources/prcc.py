@@ -19,6 +19,7 @@ from nontrivial.builders.reid.sources.data_set import (
     TRAIN,
     DataSet,
     Photo,
+    number_of,
 )
 
 # A_cropped_rgb001.jpg: camera, frame
@@ -60,7 +61,7 @@ def _photo(part: str, pid: str, file: str) -> Photo | None:
         role = TRAIN
     else:
         name = f"{camera}_{name}"
-    frame = int(match["frame"]) if match["frame"] else None
+    frame = number_of(match["frame"]) if match["frame"] else None
     return Photo(path, pid, number, role, clothes, name, frame=frame)
 
 

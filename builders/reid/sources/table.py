@@ -15,8 +15,9 @@ from typing import Any
 
 import polars as pl
 
-from nontrivial.builders.reid.sources.data_set import ROLES, TRAIN, DataSet, Photo
+from nontrivial.builders.reid.sources.data_set import ROLES, TRAIN, DataSet, Photo, number_of
 from nontrivial.manifests.errors import BadInput
+from nontrivial.manifests.parquet import read_table
 
 NEEDED = ("path", "pid", "camid")
 Record = Mapping[str, Any]  # values of an image by column
@@ -56,8 +57,8 @@ def photos(records: Iterable[Record], source: str, split: str) -> Iterator[Photo
     """
     kept = [row for row in records if (row.get("split") or split) == split]
     cameras = sorted({row.get("camid") or "" for row in kept})
-    numeric = all(name.isdigit() for name in cameras)
-    numbers = {name: int(name) if numeric else place for place, name in enumerate(cameras, 1)}
+    numeric = all(name.isdecimal() for name in cameras)
+    numbers = {name: number_of(name) if numeric else place for place, name in enumerate(cameras, 1)}
     for row in kept:
         if lacking := [key for key in NEEDED if not row.get(key)]:
             raise BadInput(f"{source}: an image has no {', '.join(lacking)}: {dict(row)}")
@@ -70,7 +71,7 @@ def photos(records: Iterable[Record], source: str, split: str) -> Iterator[Photo
         path = row["path"]
         name = row.get("name") or path.rpartition(".")[0] or path
         number = row.get("frame")
-        if number and not number.isdigit():
+        if number and not number.isdecimal():
             raise BadInput(f"{source}: {path} has the frame {number!r}; needs a number")
         yield Photo(
             path,
@@ -80,7 +81,7 @@ def photos(records: Iterable[Record], source: str, split: str) -> Iterator[Photo
             row.get("clothes"),
             name,
             row.get("sequence"),
-            int(number) if number else None,
+            number_of(number) if number else None,
         )
 
 
@@ -91,11 +92,12 @@ def _read(file: Path) -> Sequence[Record]:
         raise BadInput(f"{spec}: no such file")
     try:
         if file.suffix == ".parquet":
-            frame = pl.read_parquet(file)
+            frame = pl.DataFrame(pl.from_arrow(read_table(file)))
         else:
             frame = pl.read_csv(file, infer_schema=False)
+        rows = frame.cast(pl.String).to_dicts()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise BadInput(f"{spec}: cannot be read as csv or Parquet ({error})") from error
     if absent := [name for name in NEEDED if name not in frame.columns]:
         raise BadInput(f"{spec}: has no column {', '.join(absent)}; it has {frame.columns}")
-    return frame.cast(pl.String).to_dicts()
+    return rows

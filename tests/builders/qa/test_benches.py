@@ -15,6 +15,7 @@ from nontrivial.builders.qa import benches
 from nontrivial.builders.qa.benches import NAMES, PUBLISHED, clevrer, files, load, question
 from nontrivial.manifests.errors import BadInput
 from tests.builders.qa.questions import clevrer_scene, video_r1, write_clevrer, write_json
+from tests.fuzz.damage import limited
 
 ASKED = "What does the cook do next?"
 OPTIONS = ["peel a carrot", "open the oven", "call a friend", "leave", "sit"]
@@ -223,6 +224,32 @@ def test_truth_beside_the_questions_becomes_facts(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([{"scene_index": 0, "question_id": 4, "choice_id": 0}], "no str in 'fact'"),
+        ([{"scene_index": "0", "question_id": 4, "choice_id": 0, "fact": "x"}], "no int in 'sce"),
+        (None, "not a readable Parquet file"),
+    ],
+)
+def test_a_truth_that_is_none_is_named(tmp_path, content, message):
+    file = write_clevrer(tmp_path, 1).with_name("truth.parquet")
+    pl.DataFrame(content or []).write_parquet(file)
+    if content is None:
+        file.write_bytes(b"PAR1 and no more")
+    with pytest.raises(BadInput, match=rf"truth\.parquet: .*{message}"):
+        load("clevrer", tmp_path, "train")
+
+
+def test_answers_of_egoschema_that_are_no_mapping_are_named(tmp_path):
+    folder = tmp_path / "egoschema"
+    folder.mkdir()
+    write_json(folder / "questions.json", [{"q_uid": "7", "question": ASKED}])
+    write_json(folder / "subset_answers.json", [1, 2])
+    with pytest.raises(BadInput, match=r"subset_answers\.json: needs a mapping"):
+        load("egoschema", tmp_path, "test")
+
+
+@pytest.mark.parametrize(
     ("change", "reason"),
     [
         ({"options": None}, "'options' is missing"),
@@ -236,6 +263,7 @@ def test_truth_beside_the_questions_becomes_facts(tmp_path):
         ({"problem": "a" * 10_000_000}, "over 4000 characters"),
         ({"problem_type": "free-form"}, "not 'multiple choice'"),
         ({"start": "soon"}, "not a time"),
+        ({"start": 10**400, "end": 10**401}, "not a time"),
         ({"start": 5, "end": 3}, "no range of seconds"),
         ({"start": 5}, "no range of seconds"),
         ({"start": float("nan"), "end": 3}, "no range of seconds"),
@@ -334,6 +362,14 @@ def test_a_csv_line_with_too_many_cells_is_one_bad_record(tmp_path):
 def test_option_lines_leave_the_question(tmp_path, asked):
     record = video_r1(7, problem=asked, options=LABELLED)
     assert read(tmp_path, "video_r1", [record]).frame["question"].to_list() == [ASKED]
+
+
+@pytest.mark.parametrize("between", [" ", "\n", "the ", "options: ", "A ", "(A) "])
+def test_a_long_text_before_the_options_is_read_at_once(between):
+    asked = f"What {between * (3800 // len(between))}x?"
+    listed = f"{asked} The options are: (A) a cup (B) a hat"
+    with limited(repr(between)):
+        assert question.without_options(listed, ["a cup", "a hat"]) == asked
 
 
 def test_option_lines_that_are_not_the_options_refuse_the_question(tmp_path):

@@ -89,6 +89,37 @@ def test_a_folder_that_lacks_a_part_or_its_images_says_so(market_tree):
         read_source("market1501", market_tree / "other", "train")
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a.jpg,7,\u00b2", None),  # a digit that is no number: cameras are numbered by name
+        ("a.jpg,7,99999999999", "a number that is too large"),
+        ("a.jpg,7," + "9" * 5000, "a number that is too large"),
+    ],
+)
+def test_a_camera_of_any_digits_is_numbered_or_counted(tmp_path, line, message):
+    (tmp_path / "a.csv").write_text(f"path,pid,camid\n{line}\nb.jpg,8,1\n", encoding="utf-8")
+    found = read_source(f"table={tmp_path / 'a.csv'}", tmp_path, "train")
+    assert found.ignored == ({message: 1} if message else {})
+    assert len(found.frame) == 2 - bool(message)
+
+
+def test_names_that_are_no_text_are_counted_and_lists_that_are_none_named(tmp_path):
+    folder = tmp_path / "MSMT17_V1"
+    touch(folder / "train")
+    named = "0000/0000_000_01_0303morning_0015_0.jpg 0\n"
+    (folder / "list_train.txt").write_text(named + named.replace("_01_", "_\u00b2_"), "utf-8")
+    assert read_source("msmt17", tmp_path, "train").ignored == {"not an image name": 1}
+    (folder / "list_train.txt").write_bytes(named.encode() + b"\xff\n")
+    with pytest.raises(BadInput, match=r"list_train\.txt: is not a list in UTF-8"):
+        read_source("msmt17", tmp_path, "train")
+    folder = tmp_path / "CUHK-SYSU" / "cropped_images"
+    touch(folder, "p1_s2_1.jpg", f"p1_s{'9' * 30}_1.jpg")
+    assert read_source("cuhk_sysu", tmp_path, "train").ignored == {}
+    touch(tmp_path / "LaST" / "train" / "x", "000001_1_01.jpg", "000001_\udcff_01.jpg")
+    assert read_source("last", tmp_path, "train").ignored == {"a name that is no text": 1}
+
+
 def test_two_images_of_one_name_are_refused(market_tree):
     touch(market_tree / market.FOLDER / "query", "0001_c2s1_000301_00.jpg")
     with pytest.raises(BadInput, match="two images share a name"):

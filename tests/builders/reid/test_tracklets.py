@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -80,9 +82,13 @@ MARS = {
 
 @pytest.fixture
 def mars(tmp_path):
+    return write_mars(tmp_path)
+
+
+def write_mars(root: Path) -> Path:
     """A few frames of MARS; the lists count from 1, and the third tracklet is the query."""
     io = pytest.importorskip("scipy.io", reason="scipy reads MARS's lists: pip install scipy")
-    folder = tmp_path / "MARS"
+    folder = root / "MARS"
     for part, files in MARS.items():
         touch(folder / part, *files, "Thumbs.db")
     touch(folder / "info")
@@ -91,7 +97,7 @@ def mars(tmp_path):
     tracks = [[1, 1, -1, 1], [2, 2, 0, 1], [3, 4, 2, 1], [5, 5, 2, 3]]
     io.savemat(folder / "info/tracks_test_info.mat", {"track_test_info": np.array(tracks)})
     io.savemat(folder / "info/query_IDX.mat", {"query_IDX": np.array([[3]], np.uint16)})
-    return tmp_path
+    return root
 
 
 def test_the_queries_of_mars_are_whole_tracklets_and_nobody_is_in_its_gallery(mars):
