@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -92,17 +93,13 @@ def read_table(path: str | os.PathLike, columns: Sequence[str] | None = None) ->
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; builders write manifests/*.parquet")
-    try:
+    with _readable(path):
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             _check_growth(file.metadata, path)
             table = _read_rows(file, path, list(columns) if columns else None)
         table.validate(full=True)  # offsets and UTF-8, which damage may change
         _check_metadata(table.schema)
         _check_names(table.schema)
-    except BadInput:
-        raise
-    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-        raise BadInput(f"{path}: is not a readable Parquet file ({error})") from error
     return table
 
 
@@ -128,13 +125,9 @@ def _samples(table: pa.Table, path: str | os.PathLike) -> pa.Table:
 
 def read_about(path: str | os.PathLike) -> dict[str, Any]:
     """Read a builder's metadata: `content_digest`, `builder`, `options`, `counts`, …"""
-    try:
+    with _readable(path):
         metadata = pq.read_schema(path).metadata or {}
         about = json.loads(metadata.get(METADATA_KEY, b"null"))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path}: no such file") from error
-    except (pa.ArrowException, OSError, ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: is not a readable Parquet file ({error})") from error
     if not isinstance(about, dict):
         raise ManifestError(
             f"{path}: was not written by a builder (no {METADATA_KEY.decode()!r} metadata)"
@@ -144,11 +137,20 @@ def read_about(path: str | os.PathLike) -> dict[str, Any]:
 
 def rows_in(path: str | os.PathLike) -> int:
     """Return the number of rows that a file's footer tells."""
-    try:
+    with _readable(path):
         return pq.read_metadata(path).num_rows
+
+
+@contextmanager
+def _readable(path: str | os.PathLike) -> Iterator[None]:
+    """Turn what missing and damaged files make Arrow raise into errors that name the file."""
+    try:
+        yield
+    except BadInput:
+        raise
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: no such file") from error
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, MemoryError, RecursionError) as error:
         raise BadInput(f"{path}: is not a readable Parquet file ({error})") from error
 
 
