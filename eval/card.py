@@ -17,7 +17,7 @@ from typing import Any
 from nontrivial.eval.report import Run, answer_tables, ranking_tables, read_runs
 from nontrivial.manifests.command import guard, option, parse, say
 from nontrivial.manifests.errors import BadInput
-from nontrivial.manifests.files import atomic_path
+from nontrivial.manifests.files import write_text
 from nontrivial.manifests.runs import OPTIONS, STATE, read_json
 
 PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "README.md"]
@@ -55,8 +55,7 @@ def run(options: Options) -> None:
             "train.grpo or train.warmup wrote"
         )
     card = model_card(training, read_runs([Path(name) for name in options.evaluations]))
-    with atomic_path(folder / "README.md") as path:
-        path.write_text(card, encoding="utf-8")
+    write_text(folder / "README.md", card)
     say(f"card written to {folder / 'README.md'}")
     if options.push_to_hub:
         say(push_policy(folder, options.push_to_hub, private=options.private))

@@ -26,7 +26,7 @@ import numpy as np
 from nontrivial.eval.rerank import fuse, reliability
 from nontrivial.manifests.command import guard, option, parse, say, table
 from nontrivial.manifests.errors import BadInput
-from nontrivial.manifests.files import atomic_path, expand
+from nontrivial.manifests.files import expand, write_text
 from nontrivial.manifests.page import Card, Thumbnails, images_block, render, summary, text_block
 from nontrivial.manifests.page.groups import group_cards
 from nontrivial.manifests.runs import (
@@ -100,8 +100,7 @@ def run(options: Options) -> None:
         tables=[*answer_tables(runs), *by_data_set, *ranking_tables(runs)],
         charts=reliability_charts(runs),
     )
-    with atomic_path(options.out) as path:
-        path.write_text(page, encoding="utf-8", errors="backslashreplace")
+    write_text(options.out, page)
     counts: list[tuple[str, float]] = [("runs", len(runs)), ("rank lists", len(lists))]
     counts += [("questions", len(answers)), ("sampled groups", len(groups))]
     counts += [("thumbnails", len(thumbnails.data)), ("MB", round(len(page) / 1e6, 1))]

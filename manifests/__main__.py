@@ -33,7 +33,7 @@ from nontrivial.manifests.answers import LETTERS
 from nontrivial.manifests.command import LISTED, guard, option, parse, printable, say, table
 from nontrivial.manifests.errors import BadInput, ManifestError
 from nontrivial.manifests.exports import HUB, IMPORTED, TARGETS
-from nontrivial.manifests.files import atomic_path, expand
+from nontrivial.manifests.files import expand, write_text
 
 if TYPE_CHECKING:
     import polars as pl
@@ -282,8 +282,7 @@ def _gallery(options: Options) -> None:
     problems: dict[str, str] = {}
     counts: Counter[str] = Counter()
     for file, page, thumbnails in pages:
-        with atomic_path(file) as path:
-            path.write_text(page, encoding="utf-8", errors="backslashreplace")
+        write_text(file, page)
         files.append(file)
         problems |= thumbnails.problems
         counts["thumbnails"] += len(thumbnails.data)
@@ -333,8 +332,7 @@ def _card(options: Options) -> None:
     if len({path.name for path in files}) < len(files):
         raise BadInput("several files have the same name; a data set needs different names")
     out = options.out or "README.md"
-    with atomic_path(out) as path:
-        path.write_text(dataset_card(files), encoding="utf-8")
+    write_text(out, dataset_card(files))
     say(f"{out}: the card of {len(files)} files")
     if options.push_to_hub:
         say(push_dataset(files, options.push_to_hub, private=options.private))

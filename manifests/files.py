@@ -36,6 +36,12 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         os.close(handle)
 
 
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write a text atomically; half characters, which UTF-8 can't hold, are escaped."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
 def _temporary(path: Path) -> tuple[Path, int]:
     """Make and lock an empty file beside `path`; return its path and its open descriptor."""
     while True:

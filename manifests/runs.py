@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 
 from nontrivial.manifests.answers import LETTERS
 from nontrivial.manifests.errors import BadInput
-from nontrivial.manifests.files import atomic_path
+from nontrivial.manifests.files import atomic_path, write_text
 
 OPTIONS, LOG, GROUPS, STATE = "run.json", "log.jsonl", "samples.jsonl", "trainer_state.json"
 # Parts of a GRPO step whose shares of its time are logged: reading and encoding media, the vision
@@ -231,9 +231,7 @@ def read_records(path: Path, kind: type[Record]) -> Iterator[Record]:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON object atomically; dataclasses in it become objects."""
-    with atomic_path(path) as temporary:
-        text = json.dumps(value, indent=2, ensure_ascii=False, default=asdict)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=asdict) + "\n")
 
 
 def read_json(path: Path, fields: Mapping[str, Any] | None = None) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nontrivial.manifests.command import say
-from nontrivial.manifests.files import atomic_path
+from nontrivial.manifests.files import write_text
 from nontrivial.manifests.page import Thumbnails, render, summary
 from nontrivial.manifests.page.groups import group_cards
 from nontrivial.manifests.runs import GROUPS, LOG, SampledGroup, read_records
@@ -66,8 +66,7 @@ def write_page(
         charts=charts(histories, smooth),
         reload=reload,
     )
-    with atomic_path(page) as path:
-        path.write_text(content, encoding="utf-8", errors="backslashreplace")
+    write_text(page, content)
 
 
 def charts(histories: dict[str, History], smooth: int) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from nontrivial.manifests import answers
 from nontrivial.manifests.errors import BadInput
-from nontrivial.manifests.files import atomic_path, expand
+from nontrivial.manifests.files import atomic_path, expand, write_text
 from nontrivial.manifests.media import source_of
 from nontrivial.manifests.prompts import question_text
 
@@ -96,8 +96,7 @@ def export(
         ("README.md", of_target.README.format(out=folder, at=folder.resolve(), **first)),
     ):
         if text:
-            with atomic_path(folder / name) as whole:
-                whole.write_text(text, encoding="utf-8")
+            write_text(folder / name, text)
             written.append(folder / name)
     return written, lacking
 

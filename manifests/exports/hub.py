@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from nontrivial.manifests.errors import BadInput
 from nontrivial.manifests.exports import ABSENT, KINDS, is_there
-from nontrivial.manifests.files import atomic_path, expand
+from nontrivial.manifests.files import expand, write_text
 from nontrivial.manifests.media import source_of
 from nontrivial.manifests.page.cards import dataset_card, public
 from nontrivial.manifests.parquet import WITH_MEDIA, read_about, read_samples, write_table
@@ -57,8 +57,7 @@ def export_hub(
                 raise BadInput(f"{path}: embed the media of all splits of {name}, or of none")
             of_config[shown] = f"data/{name}/{shown}.parquet"
             _write(rows, folder / of_config[shown], path, kinds[name])
-    with atomic_path(folder / CARD) as whole:
-        whole.write_text(dataset_card(paths, parts), encoding="utf-8")
+    write_text(folder / CARD, dataset_card(paths, parts))
     written = [folder / file for splits in parts.values() for file in splits.values()]
     return [*written, folder / CARD], +lacking
 

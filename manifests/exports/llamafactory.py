@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nontrivial.manifests.exports import Row
-from nontrivial.manifests.files import atomic_path
+from nontrivial.manifests.files import write_text
 from nontrivial.manifests.prompts import target_text
 from nontrivial.manifests.runs import read_json, write_json
 
@@ -46,8 +46,7 @@ def write(rows: Sequence[Row], folder: Path, name: str) -> list[Path]:
         }
         for row in rows
     ]
-    with atomic_path(file) as whole:
-        whole.write_text(json.dumps(turns, ensure_ascii=False, indent=1), encoding="utf-8")
+    write_text(file, json.dumps(turns, ensure_ascii=False, indent=1))
     media = [kind for kind in ("images", "videos") if any(turn[kind] for turn in turns)]
     entry = {
         "file_name": file.name,

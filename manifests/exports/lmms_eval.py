@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nontrivial.manifests.exports import Row
-from nontrivial.manifests.files import atomic_path
+from nontrivial.manifests.files import atomic_path, write_text
 from nontrivial.manifests.schema import family_of
 
 MODULE = "utils.py"
@@ -180,6 +180,5 @@ def _group(name: str, tasks: Sequence[str]) -> str:
 
 
 def _write(file: Path, text: str) -> Path:
-    with atomic_path(file) as whole:
-        whole.write_text(text, encoding="utf-8")
+    write_text(file, text)
     return file

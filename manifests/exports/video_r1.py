@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nontrivial.manifests.answers import LETTERS, format_answer
 from nontrivial.manifests.errors import BadInput
 from nontrivial.manifests.exports import KINDS, Row, ours, samples_of
-from nontrivial.manifests.files import atomic_path
+from nontrivial.manifests.files import write_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,8 +56,7 @@ def write(rows: Sequence[Row], folder: Path, name: str) -> list[Path]:
         }
         for number, row in enumerate(rows)
     ]
-    with atomic_path(file) as whole:
-        whole.write_text(json.dumps(problems, ensure_ascii=False, indent=1), encoding="utf-8")
+    write_text(file, json.dumps(problems, ensure_ascii=False, indent=1))
     return [file]
 
 
