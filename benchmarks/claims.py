@@ -2,7 +2,7 @@
 
   python -m benchmarks.claims --jobs 2           # up to three hours on two cores; it can be stopped
   python -m benchmarks.claims --jobs 2 --quick   # fifteen minutes: two seeds, few steps
-  python -m benchmarks.claims --only a c         # some of the questions
+  python -m benchmarks.claims --only d --seeds 8 --jobs 2   # more seeds of one question
 
 a  soft rewards against binary and per-option ones
 b  inverted questions and statements against the originals
@@ -13,8 +13,8 @@ e  thinking against answering at once
 Every arm starts from the same warm-up and takes as many steps on as many prompts. Runs of one seed
 see the same samples in the same order, so differences are taken seed by seed. Intervals hold 95 %
 (Student's t). Beside each difference stands the smallest true one that so many seeds would have
-found, four times in five: below it the run can't tell. The tables, pictures and sentences of
-`docs/claims.md` are written anew.
+found, four times in five: below it the run can't tell. The page `docs/claims.md` is written anew,
+of every question that two seeds or more have run; that of `--quick` lies in its own folder.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from benchmarks.gradients import draw_differences, label_differences
 from nontrivial.manifests.command import guard, option, parse, table
-from scripts.demo import TOKENS, answers, rankings, step
+from scripts.demo import TOKENS, answers, marker_of, rankings, step
 
 LEVEL, POWER = 0.95, 0.8
 LAST = 20  # steps averaged for the end of training
@@ -67,6 +68,8 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.quick:
+            self.out = f"{self.out}_quick"
+            self.page = f"{self.out}/claims.md"
             self.seeds, self.steps, self.pair_steps = 2, 20, 20
             self.limit, self.queries = 100, 40
 
@@ -268,15 +271,12 @@ def run(options: Options) -> None:
         for command in evaluations(options, arm, f"{out}/warmup", start_of(options, arm)):
             step(command, out / ".done")
     runs = {
-        (run := folder(options, arm, seed)): [
-            grpo(options, arm, seed),
-            *evaluations(options, arm, str(run), run),
-        ]
+        folder(options, arm, seed): commands_of(options, arm, seed)
         for seed in range(options.seeds)
         for arm in arms
     }
     run_all(runs, out / ".done", options.jobs)
-    report(options, claims)
+    report(options)
 
 
 def run_all(runs: Mapping[Path, Sequence[Sequence[str]]], done: Path, jobs: int) -> None:
@@ -358,6 +358,23 @@ def grpo(options: Options, arm: Arm, seed: int) -> list[str]:
     ]
 
 
+def commands_of(options: Options, arm: Arm, seed: int) -> list[list[str]]:
+    """Return the commands that train a run and ask it what it has learned."""
+    run = folder(options, arm, seed)
+    return [grpo(options, arm, seed), *evaluations(options, arm, str(run), run)]
+
+
+def seeds_of(options: Options, claim: Claim) -> int:
+    """Return how many seeds, from 0 on, all arms of a question have run."""
+    done = Path(options.out, ".done")
+
+    def has_run(seed: int) -> bool:
+        commands = (c for arm in claim.arms for c in commands_of(options, arm, seed))
+        return all(marker_of(command, done).exists() for command in commands)
+
+    return next(seed for seed in count() if not has_run(seed))
+
+
 def evaluations(options: Options, arm: Arm, policy: str, run: Path) -> list[list[str]]:
     """Return the commands that ask a policy what the arm is judged by."""
     model = ["--model_name_or_path", policy]
@@ -431,19 +448,22 @@ class Difference:
         return f"{self.mean:+.3f} ± {self.half:.3f}, {self.verdict} ({self.smallest:.3f})"
 
 
-def report(options: Options, claims: Sequence[Claim]) -> None:
-    """Print the tables, draw the pictures and write the page."""
+def report(options: Options) -> None:
+    """Print the tables, draw the pictures and write the page, of all that two seeds have run."""
     page = Path(options.page)
     page.parent.mkdir(parents=True, exist_ok=True)
-    parts = [HEAD.format(seeds=options.seeds, steps=options.steps, pair_steps=options.pair_steps)]
-    for claim in claims:
-        scores = scores_of(options, claim)
+    parts = [HEAD.format(steps=options.steps, pair_steps=options.pair_steps)]
+    for claim in CLAIMS:
+        seeds = seeds_of(options, claim)
+        if seeds < 2:
+            continue
+        scores = scores_of(options, claim, seeds)
         rows = rows_of(claim, scores)
-        header = ["", *(measure.name for measure in claim.measures)]
+        header = [f"{seeds} seeds", *(measure.name for measure in claim.measures)]
         print(f"\n({claim.letter}) {claim.question}\n\n{table(rows, header=header)}")
         picture = page.with_name(f"claims_{claim.letter}.png")
         draw(options, claim, scores, picture)
-        command = f"python -m benchmarks.claims --only {claim.letter} --jobs 2"
+        command = f"python -m benchmarks.claims --only {claim.letter} --seeds {seeds} --jobs 2"
         parts.append(
             f"## ({claim.letter}) {claim.question}\n\n{claim.said}\n\n`{command}`\n\n"
             f"{markdown(header, rows)}\n\n{sentence(claim, scores)}\n\n"
@@ -453,12 +473,12 @@ def report(options: Options, claims: Sequence[Claim]) -> None:
     print(f"\nwritten to {page}")
 
 
-def scores_of(options: Options, claim: Claim) -> dict[str, list[list[float]]]:
+def scores_of(options: Options, claim: Claim, seeds: int) -> dict[str, list[list[float]]]:
     """Return, for each arm, the score of each measure for each seed; first those of the starts."""
     found = {}
     for arm in claim.arms:
         found[f"start: {arm.name}"] = [[m.of(start_of(options, arm))] for m in claim.measures]
-        runs = [folder(options, arm, seed) for seed in range(options.seeds)]
+        runs = [folder(options, arm, seed) for seed in range(seeds)]
         found[arm.name] = [[m.of(run) for run in runs] for m in claim.measures]
     return found
 
@@ -488,8 +508,8 @@ def rows_of(claim: Claim, scores: Mapping[str, list[list[float]]]) -> list[tuple
         title = "before" if len(starts) == 1 else f"before: {name}"
         rows.append((title, *before))
     for arm in claim.arms:
-        means = (shown(statistics.mean(values)) for values in scores[arm.name])
-        rows.append((arm.name, *means))
+        ends = map(Difference.of, scores[arm.name])
+        rows.append((arm.name, *(f"{one.mean:.3f} ± {one.half:.3f}" for one in ends)))
         if arm.name in told:
             rows.append((f"  − {claim.arms[0].name}", *map(str, told[arm.name])))
     return rows
@@ -519,11 +539,13 @@ HEAD = """# What helps, and what these runs can tell
 
 Made by `python -m benchmarks.claims`. All arms of a question start from one warm-up of the embedded
 policy (1.6 million parameters, drawn worlds), take {steps} steps on clips or {pair_steps} on pairs,
-4 groups of 8 a step, and answer held-out questions greedily; {seeds} seeds each, the same samples
-in the same order for every arm of a seed. The first arm of a table is the one that the others are
-compared with: the mean difference over seeds, half its 95 % interval, what that says, and in
-brackets the smallest true difference that so many seeds would have found, four times in five. Where
-a difference lies within its interval, the runs can't tell; that is not "no effect".
+4 groups of 8 a step, and answer held-out questions greedily. Every arm of a seed sees the same
+samples in the same order. Beside an arm's mean over seeds stands half its 95 % interval. The first
+arm of a table is the one that the others are compared with: the mean difference over seeds, half
+its 95 % interval, what that says, and in brackets the smallest true difference that so many seeds
+would have found, four times in five. Where a difference lies within its interval, the runs can't
+tell; that is not "no effect". "Strict, as it learns" is the share of right answers among all that a
+training sampled.
 
 What a policy this small shows need not hold for a large one. So only the demo and the embedded
 policy follow this page; recipes for real weights stay as published.
@@ -562,7 +584,7 @@ def draw(
     label_differences(left, names, f"difference to {claim.arms[0].name}")
     for axes, (name, title) in zip(panels, CURVES.items(), strict=True):
         for number, arm in enumerate(claim.arms):
-            runs = [folder(options, arm, seed) for seed in range(options.seeds)]
+            runs = [folder(options, arm, seed) for seed, _ in enumerate(scores[arm.name][0])]
             curves: list[Any] = [series(read_log(run), name) for run in runs]
             smooth = [running_mean(values, LAST) for _, values in curves]
             columns = list(zip(*smooth, strict=True))

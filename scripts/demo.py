@@ -131,7 +131,7 @@ def step(command: Sequence[str], done: Path, log: Path | None = None) -> None:
     Its output goes to the terminal, or to the end of `log` if several commands run at once. Raises
     `WorkFailed` if it fails.
     """
-    marker = done / hashlib.sha256("\0".join(command).encode()).hexdigest()[:16]
+    marker = marker_of(command, done)
     shown = " ".join(command)
     if marker.exists():
         print(f"done before: python -m {shown}")
@@ -146,6 +146,11 @@ def step(command: Sequence[str], done: Path, log: Path | None = None) -> None:
         raise WorkFailed(f"python -m {command[0]} ended with status {status}{where}")
     done.mkdir(exist_ok=True)
     marker.write_text(f"{shown}\n{time.monotonic() - began:.1f} s\n", encoding="utf-8")
+
+
+def marker_of(command: Sequence[str], done: Path) -> Path:
+    """Return the file that is in `done` once a command has run."""
+    return done / hashlib.sha256("\0".join(command).encode()).hexdigest()[:16]
 
 
 def results(out: Path) -> list[tuple[str, ...]]:

@@ -18,11 +18,13 @@ from benchmarks.claims import (
     Difference,
     Measure,
     Options,
+    commands_of,
     evaluations,
     folder,
     grpo,
     preparations,
     rows_of,
+    seeds_of,
     sentence,
     shown,
     start_of,
@@ -32,6 +34,7 @@ from nontrivial.manifests.command import parse
 from nontrivial.manifests.errors import WorkFailed
 from nontrivial.manifests.parquet import write_samples
 from nontrivial.manifests.schema import samples_table
+from scripts.demo import marker_of
 from tests.rows import video_question
 
 ARMS = {arm.folder: arm for claim in CLAIMS for arm in claim.arms}
@@ -95,8 +98,21 @@ def test_arms_that_questions_share_are_trained_once():
     assert len(ARMS) < sum(len(claim.arms) for claim in CLAIMS)
 
 
-def test_quick_is_shorter():
+def test_a_question_has_the_seeds_that_all_its_arms_have_run(tmp_path):
+    options, claim = Options(out=str(tmp_path)), CLAIMS[4]
+    (tmp_path / ".done").mkdir()
+    for seed in (0, 1, 2, 4):
+        for arm in claim.arms:
+            for command in commands_of(options, arm, seed):
+                marker_of(command, tmp_path / ".done").touch()
+    assert seeds_of(options, claim) == 3
+    marker_of(grpo(options, claim.arms[1], 1), tmp_path / ".done").unlink()
+    assert seeds_of(options, claim) == 1
+
+
+def test_quick_is_shorter_and_leaves_the_page_alone():
     quick = Options(quick=True)
+    assert quick.page != Options().page
     assert (quick.seeds, quick.steps) < (Options().seeds, Options().steps)
 
 
@@ -126,7 +142,8 @@ def test_differences_are_taken_seed_by_seed():
         scores[arm.name] = [[s + gain for s in (0.1, 0.5, 0.9)]] * len(claim.measures)
     rows = rows_of(claim, scores)
     assert rows[0] == ("before", "0.200", "0.200", "0.200")
-    assert rows[1][1] == f"{statistics.mean((0.1, 0.5, 0.9)):.3f}"
+    end = Difference.of([0.1, 0.5, 0.9])
+    assert rows[1][1] == f"{statistics.mean((0.1, 0.5, 0.9)):.3f} ± {end.half:.3f}"
     assert rows[3][1] == "+0.100 ± 0.000, higher (0.000)"  # though the seeds differ by 0.8
     assert "gains 0.100" in sentence(claim, scores)
 
