@@ -175,7 +175,8 @@ def trained(seed: int, *, free_order: bool, skill: float = SKILL) -> tuple[SumsP
     """Return a policy that decides at least `skill` of the options rightly, and how many it does.
 
     It learns the form first, from verdicts drawn at random, until its answers repeat its verdicts,
-    then the sums. Every 25 steps its greedy answers to 400 prompts of their own are looked at.
+    then the sums. Every 25 steps its answers to 400 prompts of their own are looked at: sampled
+    ones for the form, as greedy ones may choose nothing at all, and greedy ones for the skill.
     """
     rng = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
@@ -197,7 +198,7 @@ def trained(seed: int, *, free_order: bool, skill: float = SKILL) -> tuple[SumsP
         optimiser.step()
         step += 1
         if step % 25 == 0:
-            completions = sample(policy, asked, rng, greedy=True).completions
+            completions = sample(policy, asked, rng, greedy=has_form).completions
             if has_form:
                 reached = float((answered(completions)[0] == truths).float().mean())
             has_form = has_form or followed(completions) >= FOLLOWED
