@@ -17,7 +17,7 @@ from trl import GRPOConfig
 from trl.import_utils import is_vllm_available
 
 from nontrivial.train import options
-from nontrivial.train.options import BEST, TOKEN_WEIGHTINGS, option
+from nontrivial.train.options import BEST, CREDITS, TOKEN_WEIGHTINGS, option
 
 # On two CPU cores many steps of four groups teach more than few of sixteen; at twice the rate,
 # learning is not steady.
@@ -92,6 +92,8 @@ class TokenWeightedGRPOConfig(
             raise ValueError(
                 f"token_weighting is {self.token_weighting!r}; one of {', '.join(TOKEN_WEIGHTINGS)}"
             )
+        if self.credit not in CREDITS:
+            raise ValueError(f"credit is {self.credit!r}; one of {', '.join(CREDITS)}")
         if self.use_vllm and not is_vllm_available():
             raise ValueError('use_vllm needs vLLM: pip install "nontrivial[vllm]"')
         if self.use_transformers_continuous_batching:

@@ -14,6 +14,7 @@ from nontrivial.manifests.left_out import HELP
 from nontrivial.models.inputs import View
 
 BEST = "eval_exact_accuracy"  # the held-out score by which policies are compared
+CREDITS = ("whole", "option")
 TOKEN_WEIGHTINGS = ("divergence", "geometric", "official", "entropy", "none")
 
 # Help texts of options that are defined here for `--help` and in train.config for TRL's parser.
@@ -106,7 +107,7 @@ class WeightingOptions:
         "whole",
         "Credit each token with the whole reward, or words about an option with what its verdict "
         "changed (option); for questions with several right options.",
-        choices=["whole", "option"],
+        choices=list(CREDITS),
     )
     share_prompt: bool = option(True, "Encode each prompt once per group, to sample and to score.")
     max_tokens_per_micro_batch: int = option(

@@ -157,11 +157,11 @@ class TokenWeightedGRPOTrainer(GroupTrainer):
         whole = batch["advantages"].view(-1, group)
         own = whole[..., None].expand_as(verdicts.chosen).clone()
         weights = dict(zip(self.reward_func_names, self.reward_weights.tolist(), strict=True))
-        for name in credit.SCORES.keys() & weights.keys():
-            score = credit.SCORES[name]
-            parts = credit.of_each_option(score, verdicts)
-            earned = score(verdicts.chosen, verdicts.right[:, None], verdicts.asked[:, None])
-            own += weights[name] * (parts - (earned - earned.mean(1, keepdim=True))[..., None])
+        for name, score in credit.SCORES.items():
+            if name in weights:
+                parts = credit.of_each_option(score, verdicts)
+                earned = score(verdicts.chosen, verdicts.right[:, None], verdicts.asked[:, None])
+                own += weights[name] * (parts - (earned - earned.mean(1, keepdim=True))[..., None])
         return credit.by_option(own, whole, about, verdicts).flatten(0, 1)
 
     def sampled(self, batch: Batch, rows: Sequence[int]) -> Batch:

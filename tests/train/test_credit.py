@@ -158,5 +158,7 @@ def test_a_group_with_equal_rewards_and_other_verdicts_has_something_to_learn(wr
 def test_credit_by_option_needs_rewards_of_options_as_they_are(make_trainer):
     with pytest.raises(ValueError, match="give one of the rewards soft_accuracy"):
         make_trainer(videos(4), credit="option", scale_rewards="none")
+    with pytest.raises(ValueError, match="credit is 'none'; one of whole, option"):
+        make_trainer(videos(4), credit="none")
     with pytest.raises(ValueError, match="give scale_rewards none"):
         make_trainer(videos(4), [REWARDS["per_option"]], credit="option")
