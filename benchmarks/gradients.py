@@ -430,34 +430,17 @@ def of_sums(policy: Any, seed: int, prompts: int = 16, members: int = 8) -> Iter
     import torch
 
     from benchmarks import sums
-    from nontrivial.manifests import answers
-    from nontrivial.train.credit import Verdicts
+    from nontrivial.train.credit import SCORES, Verdicts
 
     rng = torch.Generator().manual_seed(1000 + seed)
-    names = answers.letters(sums.OPTIONS)
     while True:
         asked, truths = sums.draw(prompts, rng)
         rows = asked.repeat_interleave(members, 0)
         sampled = sums.sample(policy, rows, rng)
         told, formed = sums.answered(sampled.completions)
-        pairs = [
-            (
-                {n for n, t in zip(names, row, strict=True) if t} if ok else set(),
-                {n for n, t in zip(names, truth, strict=True) if t},
-            )
-            for row, ok, truth in zip(
-                told.tolist(),
-                formed.tolist(),
-                truths.repeat_interleave(members, 0).tolist(),
-                strict=True,
-            )
-        ]
-        scores = {
-            "soft_accuracy": [answers.soft_score(*pair) for pair in pairs],
-            STRICT: [answers.exact_score(*pair) for pair in pairs],
-            "per_option": [answers.per_option_score(*pair, sums.OPTIONS) for pair in pairs],
-            "balanced_options": [answers.balanced_score(*pair, sums.OPTIONS) for pair in pairs],
-        }
+        chosen = (told & formed[:, None]).view(prompts, members, -1)
+        verdicts = Verdicts(chosen, truths, torch.ones_like(truths))
+        form = FORMAT * formed.float().view(prompts, members)
         shape = (prompts, members, -1)
         tokens = sampled.completions
         verdict = (tokens == sums.YES) | (tokens == sums.NO)
@@ -473,17 +456,13 @@ def of_sums(policy: Any, seed: int, prompts: int = 16, members: int = 8) -> Iter
             blind=None,
             head=(policy.head.weight.detach(), None),
             rewards={
-                name: (torch.tensor(values) + FORMAT * formed).view(prompts, members)
-                for name, values in scores.items()
+                name: score(chosen, truths[:, None], verdicts.asked[:, None]) + form
+                for name, score in SCORES.items()
             },
             kinds={kind: found.view(shape) for kind, found in kinds.items()},
             about=about.view(shape),
-            verdicts=Verdicts(
-                (told & formed[:, None]).view(prompts, members, -1),
-                truths,
-                torch.ones_like(truths),
-            ),
-            formed=FORMAT * formed.float().view(prompts, members),
+            verdicts=verdicts,
+            formed=form,
             log_probs=partial(_log_probs, policy, rows, tokens, shape),
         )
 

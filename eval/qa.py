@@ -210,10 +210,8 @@ def _answer(
             good, media, problems = load_batch(batch, media_root, options)
             bad += problems
             new = {sample["id"] for sample in good} - done.keys()
-            completions = policy().complete(good, media) if new else []
-            answers = [
-                (s, text) for s, text in zip(good, completions, strict=bool(new)) if s["id"] in new
-            ]
+            all_told = zip(good, policy().complete(good, media), strict=True) if new else ()
+            answers = [(s, text) for s, text in all_told if s["id"] in new]
             told = [(s["id"], text) for s, text in answers if isinstance(text, str)]
             store.append(*({"id": name, "completion": text} for name, text in told))
             for sample, failed in answers:
