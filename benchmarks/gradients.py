@@ -455,10 +455,7 @@ def of_sums(policy: Any, seed: int, prompts: int = 16, members: int = 8) -> Iter
             hidden=sampled.hidden.view(*shape[:2], *sampled.hidden.shape[1:]),
             blind=None,
             head=(policy.head.weight.detach(), None),
-            rewards={
-                name: score(chosen, truths[:, None], verdicts.asked[:, None]) + form
-                for name, score in SCORES.items()
-            },
+            rewards={name: verdicts.earned(score) + form for name, score in SCORES.items()},
             kinds={kind: found.view(shape) for kind, found in kinds.items()},
             about=about.view(shape),
             verdicts=verdicts,

@@ -64,6 +64,10 @@ class Verdicts:
         """Return them on another device."""
         return Verdicts(self.chosen.to(device), self.right.to(device), self.asked.to(device))
 
+    def earned(self, score: Score) -> Tensor:
+        """Return what the answers earn, (N, G) float32."""
+        return score(self.chosen, self.right[:, None], self.asked[:, None])
+
     @property
     def readable(self) -> Tensor:
         """Which answers choose something, (N, G) bool."""
@@ -114,7 +118,7 @@ def of_each_option(score: Score, verdicts: Verdicts) -> Tensor:
     chosen, right, asked = verdicts.chosen, verdicts.right[:, None], verdicts.asked[:, None]
     readable = verdicts.readable
     share = chosen.sum(1) / readable.sum(1, keepdim=True).clip(1)
-    earned = score(chosen, right, asked)
+    earned = verdicts.earned(score)
     found = []
     for one in torch.eye(chosen.shape[2], dtype=torch.bool, device=chosen.device):
         with_it, without = score(chosen | one, right, asked), score(chosen & ~one, right, asked)

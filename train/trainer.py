@@ -160,7 +160,7 @@ class TokenWeightedGRPOTrainer(GroupTrainer):
         for name, score in credit.SCORES.items():
             if name in weights:
                 parts = credit.of_each_option(score, verdicts)
-                earned = score(verdicts.chosen, verdicts.right[:, None], verdicts.asked[:, None])
+                earned = verdicts.earned(score)
                 own += weights[name] * (parts - (earned - earned.mean(1, keepdim=True))[..., None])
         return credit.by_option(own, whole, about, verdicts).flatten(0, 1)
 

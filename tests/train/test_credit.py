@@ -45,7 +45,7 @@ def test_the_examples_in_the_documentation_hold():
 @pytest.mark.parametrize("name", SCORES)
 def test_a_score_is_that_of_the_reward(name):
     verdicts = drawn()
-    found = SCORES[name](verdicts.chosen, verdicts.right[:, None], verdicts.asked[:, None])
+    found = verdicts.earned(SCORES[name])
     for row in range(4):
         right, count = named(verdicts.right[row].tolist()), int(verdicts.asked[row].sum())
         options = [["a"] * count] * 5
