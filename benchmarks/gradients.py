@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 DIMENSIONS = 1 << 21
 SOFT, STRICT = "soft_accuracy", "exact_accuracy"
 REWARDS = (SOFT, STRICT, "per_option", "balanced_options")
-BY_OPTION = "by option"
 FORMAT = 0.5  # weight of the format reward, which every arm adds
 ALPHA = 1.7
+SHARE = 1.0  # of virtual rewards (train.virtual): a smaller one has less of the same effect
 PRIOR = 2.0  # members that the mean of the group counts as, beside those that share a prefix
 TOP = 0.2  # share of tokens that the arm "top entropy" keeps
 
@@ -111,6 +111,7 @@ class Groups:
 
 
 Arm = Callable[[Groups, "Tensor"], "Tensor"]  # groups and rewards (N, G) -> advantages (N, G, T)
+OfReward = Callable[[str, Groups], "Tensor"]  # a reward's name and groups -> advantages (N, G, T)
 
 
 @dataclass(frozen=True)
@@ -240,13 +241,26 @@ def decisions(groups: Groups, rewards: Tensor) -> Tensor:
     return branches(groups, rewards) * entropy_weights(groups)
 
 
-def by_option(reward: str, groups: Groups, rewards: Tensor) -> Tensor:
+def by_option(reward: str, groups: Groups) -> Tensor:
     """Credit words about an option with what its verdict changed (train.credit)."""
     from nontrivial.train import credit
 
     own = credit.of_each_option(credit.SCORES[reward], groups.verdicts)
     own += centred(groups.formed)[..., None]
-    return credit.by_option(own, centred(rewards), groups.about, groups.verdicts)
+    whole = centred(groups.rewards[reward])
+    return credit.by_option(own, whole, groups.about, groups.verdicts)
+
+
+def with_virtual(which: str, reward: str, groups: Groups) -> Tensor:
+    """Move groups that are all right, or all wrong, to a virtual reward (train.virtual)."""
+    from nontrivial.train import virtual
+
+    rewards = groups.rewards[reward]
+    earned = {reward: rewards - groups.formed, virtual.FORMAT: groups.formed / FORMAT}
+    outcome = virtual.Outcome.read(earned, {reward: 1.0, virtual.FORMAT: FORMAT})
+    shares = virtual.Shares(SHARE * (which == "right"), SHARE * (which == "wrong"))
+    moved = virtual.corrected(centred(rewards), outcome, shares, scaled=False)
+    return moved[..., None].expand(groups.mask.shape)
 
 
 WEIGHTINGS: dict[str, Arm] = {
@@ -260,6 +274,12 @@ WEIGHTINGS: dict[str, Arm] = {
     "visual": weighted("visual"),
     "branches": branches,
     "decisions": decisions,
+}
+
+ADVANTAGES: dict[str, OfReward] = {
+    "by option": by_option,
+    "all right": partial(with_virtual, "right"),
+    "all wrong": partial(with_virtual, "wrong"),
 }
 
 
@@ -291,7 +311,7 @@ def entropy_weights(groups: Groups) -> Tensor:
 def measured(
     batches: Iterator[Groups], parameters: Sequence[torch.nn.Parameter], count: int
 ) -> list[list[Line]]:
-    """Return the lines of weightings, of rewards and of credit, over `count` batches."""
+    """Return the lines of weightings, of rewards and of advantages, over `count` batches."""
     import numpy as np
     import torch
     from tqdm import tqdm
@@ -303,13 +323,15 @@ def measured(
         seen = groups.blind is not None  # else there are no media to leave out
         arms = [(SOFT, name) for name in WEIGHTINGS if seen or name != "visual"]
         arms += [(reward, "none") for reward in REWARDS[1:]]
-        arms += [(reward, BY_OPTION) for reward in REWARDS]
+        arms += [(reward, name) for name in ADVANTAGES for reward in REWARDS]
         log_probs = groups.log_probs()
         rows, told = [], {}
         for reward, name in arms:
             with torch.no_grad():
-                arm = partial(by_option, reward) if name == BY_OPTION else WEIGHTINGS[name]
-                advantages = arm(groups, groups.rewards[reward]) * groups.mask
+                if name in ADVANTAGES:
+                    advantages = ADVANTAGES[name](reward, groups) * groups.mask
+                else:
+                    advantages = WEIGHTINGS[name](groups, groups.rewards[reward]) * groups.mask
             loss = -(advantages * log_probs).sum() / groups.mask.sum()
             parts = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
             rows.append(sketch(parts, parameters))
@@ -323,13 +345,13 @@ def measured(
         for arm in arms
     ]
     whole = {reward: arms.index((reward, "none")) for reward in REWARDS}
-    of_weights = [k for k, arm in enumerate(arms) if arm[0] == SOFT and arm[1] != BY_OPTION]
+    of_weights = [k for k, arm in enumerate(arms) if arm[0] == SOFT and arm[1] in WEIGHTINGS]
     of_rewards = [k for k, arm in enumerate(arms) if arm[1] == "none"]
-    of_credit = [k for k, (_, name) in enumerate(arms) if name == BY_OPTION]
+    others = [k for k, (_, name) in enumerate(arms) if name in ADVANTAGES]
     return [
         [line(gram, k, whole[SOFT], arms[k][1], shares[k]) for k in of_weights],
         [line(gram, k, whole[STRICT], arms[k][0], shares[k]) for k in of_rewards],
-        [line(gram, k, whole[arms[k][0]], arms[k][0], shares[k]) for k in of_credit],
+        [line(gram, k, whole[arms[k][0]], ", ".join(arms[k]), shares[k]) for k in others],
     ]
 
 
@@ -604,7 +626,7 @@ def kinds_of(
 
 def report(found: Mapping[str, Sequence[Sequence[Line]]], out: Path, picture: Path) -> None:
     """Print a table of weightings and one of rewards for each policy; write numbers and picture."""
-    for title, (weightings, rewards, credit) in found.items():
+    for title, (weightings, rewards, advantages) in found.items():
         kinds = list(weightings[0].weight)
         print(f"\n{title or 'token weights'}: cosine to the unweighted gradient of other batches\n")
         header = ("weights", "cosine", "minus none", "SNR", *kinds)
@@ -612,9 +634,11 @@ def report(found: Mapping[str, Sequence[Sequence[Line]]], out: Path, picture: Pa
         print("\nrewards: cosine to the strict reward's gradient of other batches\n")
         header = ("reward", "cosine", "minus strict", "SNR")
         print(table([cells(line, ()) for line in rewards], header=header))
-        print("\ncredit by option: cosine to the same reward's gradient of other batches\n")
-        header = ("reward", "cosine", "minus that of the whole", "SNR")
-        print(table([cells(line, ()) for line in credit], header=header))
+        print(
+            "\nadvantages: cosine to the gradient of other batches with the same reward as it is\n"
+        )
+        header = ("reward, advantage", "cosine", "minus the reward's", "SNR")
+        print(table([cells(line, ()) for line in advantages], header=header))
     out.parent.mkdir(parents=True, exist_ok=True)
     told = {
         title: [[asdict(line) for line in part] for part in parts] for title, parts in found.items()
@@ -646,7 +670,7 @@ def draw(found: Mapping[str, Sequence[Sequence[Line]]], picture: Path) -> None:
     titles = (
         "token weights: cosine minus that of none",
         "rewards: cosine minus that of strict",
-        "credit by option: cosine minus that of the whole reward",
+        "advantages: cosine minus that of the reward as it is",
     )
     for number, (axes, title) in enumerate(zip(panels, titles, strict=True)):
         for shift, (name, parts) in enumerate(found.items()):

@@ -110,6 +110,19 @@ def test_a_question_has_the_seeds_that_all_its_arms_have_run(tmp_path):
     assert seeds_of(options, claim) == 1
 
 
+def test_a_page_keeps_what_another_run_says_of_other_questions(tmp_path):
+    options = Options(out=str(tmp_path / "nothing"), page=str(tmp_path / "page.md"))
+    head = claims.HEAD.format(steps=options.steps, pair_steps=options.pair_steps)
+    told = f"{head}\n## (b) Old?\n\nYes.\n\n## (d) Older?\n\nNo.\n"
+    page = Path(options.page)
+    page.write_text(told)
+    claims.report(options)
+    assert page.read_text() == told
+    options.steps = 20  # shorter runs are not compared with longer ones
+    claims.report(options)
+    assert "Old" not in page.read_text()
+
+
 def test_quick_is_shorter_and_leaves_the_page_alone():
     quick = Options(quick=True)
     assert quick.page != Options().page

@@ -10,6 +10,7 @@ import torch
 
 from benchmarks import sums
 from benchmarks.gradients import (
+    ADVANTAGES,
     DIMENSIONS,
     PRIOR,
     REWARDS,
@@ -24,6 +25,7 @@ from benchmarks.gradients import (
     measured,
     of_sums,
     signal_to_noise,
+    with_virtual,
 )
 from nontrivial.manifests import answers
 
@@ -105,13 +107,27 @@ def test_a_branch_is_compared_with_those_who_wrote_the_same_before_it(groups):
 
 
 def test_credit_by_option_adds_the_format_to_every_token(groups):
-    earned = centred(groups.rewards["per_option"])
     other = replace(groups, formed=groups.formed + torch.rand(4, 5))
-    found = by_option("per_option", groups, earned)
-    changed = by_option("per_option", other, earned) - found
+    found = by_option("per_option", groups)
+    changed = by_option("per_option", other) - found
     told = (groups.about >= 0) & groups.verdicts.readable[..., None]
     expected = centred(other.formed - groups.formed)[..., None].expand_as(found)
     torch.testing.assert_close(changed, expected * told)
+
+
+@pytest.mark.parametrize(("which", "earned"), [("right", 1.0), ("wrong", 0.0)])
+def test_virtual_rewards_move_groups_that_are_all_right_or_all_wrong(groups, which, earned):
+    formed = torch.full((4, 5), 0.5)
+    accuracy = torch.rand(4, 5, generator=torch.Generator().manual_seed(0)) / 2 + 0.25
+    accuracy[1] = earned
+    rewards = {"soft_accuracy": accuracy + formed}
+    told = replace(groups, rewards=rewards, formed=formed)
+    found = with_virtual(which, "soft_accuracy", told)
+    plain = centred(rewards["soft_accuracy"])[..., None].expand_as(found)
+    assert found[[0, 2, 3]].equal(plain[[0, 2, 3]])
+    assert (found[1] > 0).all() if which == "right" else (found[1] < 0).all()
+    other = "wrong" if which == "right" else "right"
+    assert with_virtual(other, "soft_accuracy", told).equal(plain)
 
 
 def test_the_task_of_sums_is_spelled_and_read_back():
@@ -168,10 +184,11 @@ def test_the_meter_tells_every_arm(policy):
         return replace(groups, rewards=made, kinds=verdicts)
 
     batches = map(drawn, of_sums(policy, 1, prompts=2, members=4))
-    weightings, rewards, credit = measured(batches, list(policy.parameters()), 3)
+    weightings, rewards, advantages = measured(batches, list(policy.parameters()), 3)
     assert [line.arm for line in weightings] == [name for name in WEIGHTINGS if name != "visual"]
     assert weightings[0].difference == 0
     assert {line.arm for line in rewards} >= {"soft_accuracy", "exact_accuracy"}
     assert weightings[0].weight["all"] == pytest.approx(1)
-    assert [line.arm for line in credit] == list(REWARDS)
+    arms = [f"{reward}, {name}" for name in ADVANTAGES for reward in REWARDS]
+    assert [line.arm for line in advantages] == arms
     assert all(np.isfinite(line.snr_error) for line in [*weightings, *rewards])

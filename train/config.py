@@ -107,6 +107,15 @@ class TokenWeightedGRPOConfig(
                 "multi_objective_aggregation as it is"
             )
         within_groups = summed and self.scale_rewards != "batch"
+        for name in ("virtual_right", "virtual_wrong"):
+            share = getattr(self, name)
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name} is {share}; give 0 to 1")
+            if share and not within_groups:
+                raise ValueError(
+                    f"{name} counts one more reward in a group: give scale_rewards group or none, "
+                    "and leave multi_objective_aggregation as it is"
+                )
         if self.max_redraws and not within_groups:
             raise ValueError(
                 f"max_redraws is {self.max_redraws}, but advantages scaled over a batch "

@@ -109,6 +109,16 @@ class WeightingOptions:
         "changed (option); for questions with several right options.",
         choices=list(CREDITS),
     )
+    virtual_right: float = option(
+        0.0,
+        "Share of the advantage that a virtual, lower reward gives to groups that are all right; "
+        "SOVA: 0.0625.",
+    )
+    virtual_wrong: float = option(
+        0.0,
+        "Share of what a virtual, higher reward takes from groups without a right option; SOVA: "
+        "0.03125.",
+    )
     share_prompt: bool = option(True, "Encode each prompt once per group, to sample and to score.")
     max_tokens_per_micro_batch: int = option(
         0,

@@ -27,7 +27,7 @@ from nontrivial.models.policy import (
     load_processor,
     locate,
 )
-from nontrivial.train import batches, credit
+from nontrivial.train import batches, credit, virtual
 from nontrivial.train.batches import Batch
 from nontrivial.train.config import TokenWeightedGRPOConfig
 from nontrivial.train.data import PromptEncoder, Stock
@@ -124,21 +124,43 @@ class TokenWeightedGRPOTrainer(GroupTrainer):
                 f"credit is option; give one of the rewards {', '.join(credit.SCORES)}, which "
                 "options earn"
             )
+        self._virtual = virtual.Shares(args.virtual_right, args.virtual_wrong)
+        if any(self._virtual) and (lack := virtual.missing(self.reward_func_names)):
+            raise ValueError(
+                "virtual_right and virtual_wrong look for groups that are all right or all wrong: "
+                f"of the rewards, {lack}"
+            )
         self._sampled_at: int | None = None  # step of the last group in samples.jsonl
         self._pieces: dict[int, str] = {}  # texts of the tokens seen so far
 
     def shaped(self, batch: Batch, flight: InFlight) -> Batch:
-        """Credit options and weight tokens, unless both are off."""
+        """Correct, credit and weight advantages, each unless it is off."""
+        advantages, group = batch["advantages"], self.num_generations
+        if any(self._virtual):
+            advantages = self.virtual_advantages(batch, flight)
         if self.args.credit == "option":
-            advantages = self.option_credit(batch, flight)
-            found = batches.varied(advantages.abs().amax(1), self.num_generations)
-            batch |= {"advantages": advantages, "varied": found}
+            advantages = self.option_credit(batch | {"advantages": advantages}, flight)
+        if advantages is not batch["advantages"]:
+            largest = advantages.abs().view(len(advantages), -1).amax(1)
+            batch |= {"advantages": advantages, "varied": batches.varied(largest, group)}
         if self.args.token_weighting == "none":
             return batch
         weights, advantages = self.token_weights(batch, flight), batch["advantages"]
         if advantages.ndim == 1:
             advantages = advantages[:, None]
         return batch | {"advantages": advantages * weights, "token_weights": weights}
+
+    def virtual_advantages(self, batch: Batch, flight: InFlight) -> Tensor:
+        """Return advantages (B,), with a virtual reward in groups all right or all wrong."""
+        if flight.rewards is None:
+            raise RuntimeError("completions have no rewards yet")
+        group = self.num_generations
+        names, weights = self.reward_func_names, self.reward_weights.tolist()
+        earned = {name: flight.rewards[:, k].view(-1, group) for k, name in enumerate(names)}
+        outcome = virtual.Outcome.read(earned, dict(zip(names, weights, strict=True)))
+        whole = batch["advantages"].view(-1, group)
+        scaled = self.args.scale_rewards != "none"
+        return virtual.corrected(whole, outcome, self._virtual, scaled=scaled).flatten()
 
     def option_credit(self, batch: Batch, flight: InFlight) -> Tensor:
         """Return advantages (B, T) in which an option's words are credited with its verdict.

@@ -10,6 +10,7 @@ _tokenize_prompts                   tokenizes images only; here prompts are alre
 _generate_single_turn               encodes a prompt G times; here once, and keeps hidden states
 training_step                       takes a micro-batch of shuffled rows; here of whole groups, that
                                     share the encoding of their prompt, and in parts
+_calculate_rewards                  keeps them to itself; here `shaped` gets those of each function
 _prepare_inputs                     samples; here it gets what was sampled (`_micro_batch`)
 _compute_loss                       ignores groups without variance and encoded prompts
 _get_per_token_logps_and_entropies  scores images only, each prompt G times
@@ -110,6 +111,7 @@ class InFlight:
     prompts: list[Prompt]
     samples: Sequence[Sample] = ()  # while completions are sampled
     hidden: Tensor | None = None  # (B, T, H) that predicted the sampled tokens
+    rewards: Tensor | None = None  # (B, F) of each function, once completions are scored
 
 
 class GroupTrainer(StrictResume, GRPOTrainer):
@@ -257,6 +259,14 @@ class GroupTrainer(StrictResume, GRPOTrainer):
     ) -> tuple[list[list[int]], list[list[float]] | None]:
         with self._clock.part("sampling"):
             return self._sample(prompt_ids)
+
+    def _calculate_rewards(
+        self, inputs: Any, prompts: list, completions: list, completion_ids_list: list
+    ) -> Tensor:
+        found = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        start = self.accelerator.process_index * len(prompts)
+        self._flying.rewards = found[start : start + len(prompts)]
+        return found
 
     def _sample(
         self, prompt_ids: list[list[int]]

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from benchmarks.gradients import REWARDS, WEIGHTINGS, main
+from benchmarks.gradients import ADVANTAGES, REWARDS, WEIGHTINGS, main
 from tests.train.conftest import pairs, videos
 
 
@@ -27,10 +27,10 @@ def test_a_policys_gradients_are_measured_for_every_arm(measure, write_manifest,
     manifest = write_manifest([*pairs(4), *videos(2)])
     assert measure(manifest, "--batches", "3") == 0
     told = capsys.readouterr().out
-    assert all(name in told for name in (*WEIGHTINGS, *REWARDS, "by option"))
-    [weightings, rewards, credit] = json.loads((tmp_path / "all.json").read_text())[""]
+    assert all(name in told for name in (*WEIGHTINGS, *REWARDS, *ADVANTAGES))
+    [weightings, rewards, advantages] = json.loads((tmp_path / "all.json").read_text())[""]
     assert [line["arm"] for line in weightings] == list(WEIGHTINGS)  # visual ones, too
-    assert all(abs(line["cosine"]) <= 1 for line in [*weightings, *rewards, *credit])
+    assert all(abs(line["cosine"]) <= 1 for line in [*weightings, *rewards, *advantages])
     assert set(weightings[0]["weight"]) == {"first word", "verdicts", "other reasons", "answers"}
     assert (tmp_path / "all.png").read_bytes().startswith(b"\x89PNG")
 
