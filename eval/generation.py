@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from nontrivial.manifests.command import option
 from nontrivial.manifests.frames import Clip
+from nontrivial.manifests.guarded import Crash, guarded
 from nontrivial.manifests.media import MediaError
 from nontrivial.manifests.prompts import messages
 from nontrivial.models.inputs import View, encode, load_media
@@ -21,6 +24,8 @@ Item = TypeVar("Item")
 Sample = Mapping[str, Any]
 Media = tuple[list["Image"], list[Clip]]  # of one sample, decoded
 Loaded = tuple[list[Sample], list[Media], list[str]]
+
+THREADS = 4  # that decode ahead
 
 
 @dataclass
@@ -126,13 +131,48 @@ def left_of(
 
 def load_batch(samples: Sequence[Sample], media_root: str | None, view: View) -> Loaded:
     """Return the samples whose media decode, their media, and the problems of the others."""
+    return _parted(samples, [_media_or_reason(sample, media_root, view) for sample in samples])
+
+
+def loaded(
+    asked: Iterable[Sequence[Sample]], media_root: str | None, view: View
+) -> Iterator[Loaded]:
+    """Yield what `load_batch` returns of each batch.
+
+    Media are decoded in another process, ahead of when they are asked for: while a policy answers
+    a batch, the next one is read, and a clip that crashes a decoder is a damaged one.
+    """
+    asked = list(asked)
+    samples = [sample for batch in asked for sample in batch]
+    load = partial(_media_or_reason, media_root=media_root, view=view)
+    found: dict[int, Media | str] = {}
+    start = 0
+    with closing(guarded(load, samples, THREADS)) as coming:
+        for batch in asked:
+            numbers = range(start, start + len(batch))
+            start += len(batch)
+            while not found.keys() >= set(numbers):
+                number, told = next(coming)
+                found[number] = told.reason if isinstance(told, Crash) else told
+            yield _parted(batch, [found.pop(number) for number in numbers])
+
+
+def _media_or_reason(sample: Sample, media_root: str | None, view: View) -> Media | str:
+    try:
+        return load_media(sample, media_root, view)
+    except MediaError as error:
+        return str(error)
+
+
+def _parted(samples: Sequence[Sample], told: Sequence[Media | str]) -> Loaded:
+    """Part the samples with media from those with a reason why they have none."""
     good, media, problems = [], [], []
-    for sample in samples:
-        try:
-            media.append(load_media(sample, media_root, view))
+    for sample, one in zip(samples, told, strict=True):
+        if isinstance(one, str):
+            problems.append(f"{sample['id']}: {one}")
+        else:
+            media.append(one)
             good.append(sample)
-        except MediaError as error:
-            problems.append(f"{sample['id']}: {error}")
     return good, media, problems
 
 

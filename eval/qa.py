@@ -31,7 +31,7 @@ from nontrivial.eval.generation import (
     Sampling,
     batches,
     left_of,
-    load_batch,
+    loaded,
 )
 from nontrivial.eval.predictions import is_published, read_completions, read_published
 from nontrivial.eval.serving import Served
@@ -206,8 +206,7 @@ def _answer(
     cut = None if options.server else next(reversed(done), None)  # a server seeds each by itself
     asked = left_of(batches(samples, options.batch_size), done, cut, lambda sample: sample["id"])
     with tqdm(total=len(left), unit="answer", desc=name, disable=not left) as bar:
-        for batch in asked:
-            good, media, problems = load_batch(batch, media_root, options)
+        for good, media, problems in loaded(asked, media_root, View.of(options)):
             bad += problems
             new = {sample["id"] for sample in good} - done.keys()
             all_told = zip(good, policy().complete(good, media), strict=True) if new else ()

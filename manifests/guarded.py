@@ -10,13 +10,14 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from threading import Lock
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from nontrivial.manifests.errors import first_line
 
@@ -32,7 +33,7 @@ class Crash(NamedTuple):
 
 def guarded(
     function: Callable[[Item], Result], items: Sequence[Item], threads: int
-) -> Iterator[tuple[int, Result | Crash]]:
+) -> Generator[tuple[int, Result | Crash], None, None]:
     """Yield the number of each item and the function's result, as they are ready.
 
     `threads` threads of the other process work at once. Function, items and results are pickled;
@@ -49,19 +50,49 @@ def guarded(
             suspects.extend(left.numbers)
 
 
-def alone(function: Callable[..., Result], *arguments: Any) -> Result:
-    """Return the function's result from a process of its own.
+class Apart(Generic[Result]):
+    """A function that is called in a process of its own, which begins anew after a crash.
 
-    Function, arguments and result are pickled. Raises `ValueError` with the first line of what the
-    function raised, or with how the process ended.
+    Function, arguments and results are pickled.
     """
-    [(_, found)] = guarded(partial(_told, function), [arguments], 1)
-    if isinstance(found, Crash):
-        raise ValueError(found.reason)
-    result, reason = found
-    if reason is not None:
-        raise ValueError(reason)
-    return result
+
+    def __init__(self, function: Callable[..., Result]) -> None:
+        self.function = function
+        self._running: tuple[BaseProcess, Connection] | None = None
+
+    def __call__(self, *arguments: Any) -> Result:
+        """Return the function's result.
+
+        Raises `ValueError` with the first line of what the function raised, or with how the process
+        ended.
+        """
+        self._running = self._running or _begun(partial(_told, self.function), 1)
+        worker, pipe = self._running
+        try:
+            pipe.send((0, arguments))
+            _, (result, reason) = pipe.recv()
+        except (EOFError, OSError):
+            worker.join()
+            self.close()
+            raise ValueError(_ended(worker.exitcode)) from None
+        if reason is not None:
+            raise ValueError(reason)
+        return result
+
+    def close(self) -> None:
+        """End the process; a later call begins another."""
+        if self._running:
+            worker, pipe = self._running
+            pipe.close()
+            worker.terminate()
+            worker.join()
+            self._running = None
+
+
+def alone(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Call a function once, as `Apart` does."""
+    with closing(Apart(function)) as call:
+        return call(*arguments)
 
 
 def _told(function: Callable, arguments: tuple[Any, ...]) -> tuple[Any, str | None]:
@@ -82,11 +113,7 @@ def _in_a_process(
 
     The process has `most` items at a time.
     """
-    spawn = multiprocessing.get_context("spawn")
-    here, there = spawn.Pipe()
-    worker = spawn.Process(target=_work, args=(function, threads, there), daemon=True)
-    worker.start()
-    there.close()
+    worker, here = _begun(function, threads)
     at_work: set[int] = set()
     try:
         while queue or at_work:
@@ -104,6 +131,16 @@ def _in_a_process(
         worker.terminate()
         worker.join()
     return _Left([], None)
+
+
+def _begun(function: Callable, threads: int) -> tuple[BaseProcess, Connection]:
+    """Start a process, and return it with its pipe."""
+    spawn = multiprocessing.get_context("spawn")
+    here, there = spawn.Pipe()
+    worker = spawn.Process(target=_work, args=(function, threads, there), daemon=True)
+    worker.start()
+    there.close()
+    return worker, here
 
 
 class _Left(NamedTuple):

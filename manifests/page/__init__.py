@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nontrivial.manifests.decoders import sample_frames
+from nontrivial.manifests.guarded import Apart
 from nontrivial.manifests.media import (
     Item,
     MediaError,
@@ -62,7 +63,8 @@ class Card:
 class Thumbnails:
     """Small JPEGs of images and clips, each stored once, of `budget` bytes of base64 together.
 
-    `problems` names media that could not be read, `left_out` counts those beyond the budget.
+    `problems` names media that could not be read, `left_out` counts those beyond the budget. Clips
+    are decoded in a process of their own, where a crash is a problem of one clip.
     """
 
     def __init__(self, budget: int) -> None:
@@ -70,19 +72,26 @@ class Thumbnails:
         self.data: list[str] = []
         self.problems: dict[str, str] = {}
         self._places: dict[tuple[Any, ...], list[int]] = {}
+        self._frames = Apart(_frames)
 
     def image(self, item: Item, root: Root) -> int | None:
         """Return the place of an image's thumbnail in `data`, or None where it has none."""
         key = ("image", str(root), item.get("path"), _digest(item))
-        places = self._places_of(key, lambda: [read_image(item, root)])
+        places = self._places_of(key, lambda: [_shrink(read_image(item, root))])
         return places[0] if places else None
 
     def clip(self, item: Item, root: Root, seconds: tuple[float, float] | None = None) -> list[int]:
         """Return the places of a few frames of a clip; empty where it has none."""
         key = ("clip", str(root), item.get("path"), seconds, _digest(item))
-        return self._places_of(key, lambda: _frames(item, root, seconds))
+        return self._places_of(key, lambda: self._frames_of(item, root, seconds))
 
-    def _places_of(self, key: tuple[Any, ...], read: Callable[[], list[Image]]) -> list[int]:
+    def _frames_of(self, *clip: Any) -> list[bytes]:
+        try:
+            return self._frames(*clip)
+        except ValueError as error:
+            raise MediaError(str(error)) from error
+
+    def _places_of(self, key: tuple[Any, ...], read: Callable[[], list[bytes]]) -> list[int]:
         if key in self._places:
             return self._places[key]
         places = self._places[key] = []
@@ -95,7 +104,7 @@ class Thumbnails:
             self.problems[str(key[2])] = str(error)
             return places
         for image in images:
-            text = base64.b64encode(_shrink(image)).decode()
+            text = base64.b64encode(image).decode()
             self.budget -= len(text)
             places.append(len(self.data))
             self.data.append(text)
@@ -238,11 +247,12 @@ def _shrink(image: Image) -> bytes:
     return encode_image(image, "JPEG", quality=80)
 
 
-def _frames(item: Item, root: Root, seconds: tuple[float, float] | None) -> list[Image]:
+def _frames(item: Item, root: Root, seconds: tuple[float, float] | None) -> list[bytes]:
+    """Return JPEGs of a few frames of a clip's span."""
     from PIL import Image
 
     sampled = sample_frames(source_of(item, root), nframes=FRAMES, clip=seconds)
-    return [Image.fromarray(frame) for frame in sampled.frames]
+    return [_shrink(Image.fromarray(frame)) for frame in sampled.frames]
 
 
 def _digest(item: Item) -> bytes | None:

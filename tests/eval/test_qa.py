@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from nontrivial.eval.qa import main
 from nontrivial.manifests import decoders
 from nontrivial.manifests.parquet import write_samples
 from nontrivial.manifests.schema import samples_table
+from nontrivial.models.inputs import load_media
 from tests.media_files import write_clip, write_image
 from tests.rows import media, reid_pair, video_question
 
@@ -202,6 +204,23 @@ def test_damaged_media_are_skipped_listed_and_bounded(evaluate, tmp_path, monkey
     }
     monkeypatch.setattr("nontrivial.eval.generation.load_policy", None)
     assert evaluate("--max_bad", "0.5") == 0, "nothing is left that the policy could answer"
+
+
+def crash_at_one(sample, media_root, view):
+    """Decode the media of a sample; end the process at that of `pair3`."""
+    if sample["id"] == "pair3":
+        signal.raise_signal(signal.SIGSEGV)
+    return load_media(sample, media_root, view)
+
+
+def test_a_crash_of_a_decoder_costs_one_question(evaluate, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("nontrivial.eval.generation._media_or_reason", crash_at_one)
+    assert evaluate("--max_bad", "0.5") == 0
+    assert "pair3: the decoder crashed (SIGSEGV)" in capsys.readouterr().err
+    assert len(completions(tmp_path / "out")) == 7
+    monkeypatch.undo()
+    assert evaluate() == 0
+    assert len(completions(tmp_path / "out")) == 8
 
 
 def test_completions_made_elsewhere_are_scored_without_a_policy(manifest, tmp_path, capsys):

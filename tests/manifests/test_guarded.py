@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import closing
 
 import pytest
 
-from nontrivial.manifests.guarded import Crash, alone, guarded
+from nontrivial.manifests.guarded import Apart, Crash, alone, guarded
 
 
 def double(item: int) -> int:
@@ -55,6 +56,14 @@ def test_who_stops_listening_leaves_no_process_behind():
 
 def raised(item: int) -> int:
     return 10 // item
+
+
+def test_a_function_apart_begins_anew_after_a_crash():
+    with closing(Apart(double)) as call:
+        assert call(5) == 10
+        with pytest.raises(ValueError, match=r"crashed \(SIGSEGV\)"):
+            call(3)
+        assert call(6) == 12
 
 
 def test_one_call_in_a_process_of_its_own_returns_raises_or_tells_of_its_crash():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import signal
 import time
 from pathlib import Path
 
@@ -70,6 +71,18 @@ def test_every_row_is_a_card_with_its_media_and_each_image_is_stored_once(folder
     assert "similarity 0.800" in items[1]["caption"]
     assert "rank 2" in items[1]["caption"]
     assert "camera 3" in items[1]["caption"]
+
+
+def crash(*_: object) -> None:
+    signal.raise_signal(signal.SIGSEGV)
+
+
+def test_a_clip_that_crashes_its_decoder_is_a_problem_of_one(folder, monkeypatch):
+    monkeypatch.setattr("nontrivial.manifests.page._frames", crash)
+    thumbnails = Thumbnails(10**6)
+    assert thumbnails.clip(media("clip.mp4"), str(folder / "data")) == []
+    assert thumbnails.image(media("0.jpg"), str(folder / "data")) == 0
+    assert thumbnails.problems == {"clip.mp4": "the decoder crashed (SIGSEGV)"}
 
 
 def test_an_inverted_question_stands_beside_its_original(folder):
