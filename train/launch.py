@@ -14,7 +14,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -306,7 +306,7 @@ def finish(trainer: StrictResume, job: Job, *, reported: Sequence[str]) -> None:
     with claim(args.output_dir) if first else nullcontext():
         with args.main_process_first(local=False):
             checkpoint = args.resume_from_checkpoint or resume_point(
-                args.output_dir, describe(job), restart=job.script.restart
+                args.output_dir, describe(job), defaults(job), restart=job.script.restart
             )
         done = checkpoint and steps_done(checkpoint, args)
         if checkpoint and done:
@@ -377,12 +377,19 @@ def write(trainer: StrictResume, output_dir: str) -> None:
             trainer.state.save_to_json(str(path))
 
 
-def resume_point(output_dir: str, run: Mapping[str, Any], *, restart: bool = False) -> str | None:
+def resume_point(
+    output_dir: str,
+    run: Mapping[str, str],
+    defaults: Mapping[str, str],
+    *,
+    restart: bool = False,
+) -> str | None:
     """Return the last whole checkpoint in `output_dir`, or None to train from the beginning.
 
     Checkpoints of this run that a kill has torn are removed, with a WARNING. `restart` removes all
     checkpoints. Raises `BadInput` where they come from another `run`, or lack a part without which
-    the run would go on as another.
+    the run would go on as another. Options that the run did not have, as an earlier version began
+    it, count as their `defaults`.
     """
     folder = Path(output_dir)
     if restart:
@@ -392,9 +399,10 @@ def resume_point(output_dir: str, run: Mapping[str, Any], *, restart: bool = Fal
     steps = [step for step, path in found.items() if is_whole(path, step, adaptive=adaptive)]
     before = read_json(folder / OPTIONS)
     if steps and before is not None:
-        changed = sorted(name for name in run if run[name] != before.get(name))
+        known = {**defaults, **before}
+        changed = sorted(name for name in run if run[name] != known.get(name))
         if changed:
-            shown = ", ".join(f"{name}: {before.get(name)} -> {run[name]}" for name in changed[:5])
+            shown = ", ".join(f"{name}: {known.get(name)} -> {run[name]}" for name in changed[:5])
             raise BadInput(
                 f"--output_dir {output_dir} holds checkpoints of another run ({shown}); choose "
                 "another folder, or remove them with --restart"
@@ -429,6 +437,17 @@ def describe(job: Job) -> dict[str, str]:
     left_out = HARMLESS | LENGTH if fixed else HARMLESS
     run = {name: str(value) for name, value in options.items() if name not in left_out}
     return run | {"samples": job.samples.digest}
+
+
+def defaults(job: Job) -> dict[str, str]:
+    """Return the defaults of all options, as `describe` tells them."""
+    return {
+        option.name: str(
+            option.default if option.default_factory is MISSING else option.default_factory()
+        )
+        for options in (job.args, job.model_args, job.script)
+        for option in fields(options)
+    }
 
 
 def summary(trainer: StrictResume, metrics: Sequence[str]) -> list[tuple[str, Any]]:

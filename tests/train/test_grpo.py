@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from nontrivial.manifests import decoders
 from nontrivial.manifests.files import claim
-from nontrivial.manifests.runs import PARTS, SHARE, JsonLines
+from nontrivial.manifests.runs import OPTIONS, PARTS, SHARE, JsonLines, read_json, write_json
 from nontrivial.models.policy import load_policy
 from nontrivial.train import launch
 from nontrivial.train.checkpoints import ENTROPY, checkpoints, is_whole, rotate
@@ -300,6 +300,21 @@ def test_changed_questions_are_another_run(run, write_manifest, capsys):
     changed = [row | {"question": "Is it the same person?"} for row in pairs(4)]
     assert run(write_manifest(changed, "pairs"), steps=4) == 2
     assert "checkpoints of another run (samples: " in capsys.readouterr().err
+
+
+def test_options_that_an_earlier_version_did_not_have_count_as_their_defaults(
+    run, write_manifest, capsys
+):
+    manifest = write_manifest(pairs(4))
+    assert run(manifest) == 0
+    known = read_json(Path("run", OPTIONS))
+    earlier = {name: value for name, value in known.items() if name not in ("credit", "alpha")}
+    write_json(Path("run", OPTIONS), earlier)
+    assert run(manifest, "--alpha=1.5", steps=4) == 2
+    assert "another run (alpha: 1.7 -> 1.5)" in capsys.readouterr().err
+    assert run(manifest, steps=4) == 0
+    assert "resuming from" in capsys.readouterr().out
+    assert read_json(Path("run", OPTIONS)) == known
 
 
 def test_other_exclusions_are_another_run_and_the_same_ids_are_not(run, write_manifest, capsys):
