@@ -87,18 +87,29 @@ def export(
                 lacking[reason] += 1
             else:
                 rows.append(_row(sample, partial(_file, root=root, folder=folder)))
-        if not rows:
-            raise BadInput(f"{path}: {to} can hold none of its rows ({', '.join(lacking)})")
-        written += of_target.write(rows, folder, path.stem)
-    first = {"data": written[0].name, "name": written[0].stem}
+        if rows:
+            written += of_target.write(rows, folder, path.stem)
+    written = list(dict.fromkeys(written))
+    if not written:
+        raise BadInput(f"{', '.join(files)}: {to} can hold none of the rows ({', '.join(lacking)})")
     for name, text in (
         (getattr(of_target, "MODULE", REWARD), reward(of_target.ADAPTER)),
-        ("README.md", of_target.README.format(out=folder, at=folder.resolve(), **first)),
+        ("README.md", _readme(of_target.README, folder, written)),
     ):
         if text:
             write_text(folder / name, text)
             written.append(folder / name)
     return written, lacking
+
+
+def _readme(text: str, folder: Path, written: Sequence[Path]) -> str:
+    """Return a README; if its command names a file, the first, others are listed below."""
+    first, *others = written
+    told = text.format(out=folder, at=folder.resolve(), data=first.name, name=first.stem)
+    if others and "{data}" in text:
+        names = ", ".join(f"`{file.name}`" for file in others)
+        told += f"\nThe command names the first of the files; beside it are {names}.\n"
+    return told
 
 
 def reward(adapter: str | None) -> str | None:

@@ -66,7 +66,7 @@ have the tag `nontrivial_NAME`.
 CLEVRER counts its `descriptive` questions by `strict`, and the others per question (`strict`) and
 per option (`per_option`). The scores are those of `eval.qa` for the same completions. Completions
 are the same if the model sees the same: give it as many frames and pixels (`max_num_frames`,
-`min_pixels`, `max_pixels` of `--model_args`), and do not strip what it thinks.
+`min_pixels`, `max_pixels` of `--model_args`). What it thinks is not stripped (`reasoning_tags`).
 """
 _TASK = """task: {name}
 tag: {tag}
@@ -76,6 +76,7 @@ dataset_kwargs:
     test: {file}
 test_split: test
 output_type: generate_until
+reasoning_tags: none
 doc_to_visual: !function utils.doc_to_visual
 doc_to_text: !function utils.doc_to_text
 doc_to_target: !function utils.doc_to_target

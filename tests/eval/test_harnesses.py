@@ -225,6 +225,7 @@ def test_tasks_of_lmms_eval_are_whole(world):
             continue
         assert config["task"] == name
         assert config["tag"] == "nontrivial_some"
+        assert config["reasoning_tags"] == "none"  # or reasons would be cut out before scoring
         assert config["generation_kwargs"]["until"] == []  # or reasons would end at a blank line
         functions = [value for value in config.values() if isinstance(value, Function)]
         assert all(callable(getattr(module, f.removeprefix("utils."))) for f in functions)

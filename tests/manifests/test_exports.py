@@ -250,6 +250,36 @@ def test_media_that_are_not_there_are_counted(world, capsys):
     assert len(pq.read_table(world / "x" / "some.parquet")) == 1  # with embedded images
 
 
+@pytest.mark.parametrize(("to", "held"), [("trl", "pairs"), ("video-r1", "videos")])
+@pytest.mark.parametrize("order", [("pairs", "videos"), ("videos", "pairs")])
+def test_a_file_that_a_target_can_hold_nothing_of_is_left_out(world, capsys, to, held, order):
+    rows = read_samples(world / "some.parquet").to_pylist()
+    about = {"media_root": str(world / "media"), "builder": "tests"}
+    for name, of_task in (("pairs", rows[:2]), ("videos", rows[2:])):
+        write_samples(samples_table(of_task), world / f"{name}.parquet", about)
+    files = [str(world / f"{name}.parquet") for name in order]
+    assert main(["export", *files, "--to", to, "--out", str(world / "x")]) == 0
+    assert {file.stem for file in (world / "x").iterdir()} >= {held, "reward", "README"}
+    [other] = {"pairs", "videos"} - {held}
+    capsys.readouterr()
+    words = ["export", str(world / f"{other}.parquet"), "--to", to, "--out", str(world / "y")]
+    assert main(words) == 2
+    assert f"{to} can hold none of the rows" in capsys.readouterr().err
+    assert not (world / "y").exists()
+
+
+def test_readme_names_every_file(world):
+    write = (world / "some.parquet").read_bytes()
+    (world / "other.parquet").write_bytes(write)
+    files = [str(world / f"{name}.parquet") for name in ("some", "other")]
+    for to in ("ms-swift", "llamafactory"):
+        out = world / f"two_{to}"
+        assert main(["export", *files, "--to", to, "--out", str(out)]) == 0
+        told = (out / "README.md").read_text()
+        assert ("beside it are `other.jsonl`" in told) == (to == "ms-swift")
+    assert "beside it" not in (exported(world, "ms-swift") / "README.md").read_text()
+
+
 @pytest.mark.parametrize("to", ["ms-swift", "verl", "easyr1", "trl"])
 def test_files_of_several_tasks_have_one_type(world, to):
     """Trainers join the data sets they are given; a column of two types would stop them."""
