@@ -16,6 +16,7 @@ MODULE = "nontrivial_vlmevalkit.py"
 COLUMNS = ("index", "id", "question", "options", "answer", "task", "category")
 ADAPTER = '''
 import json
+import os
 from functools import partial
 from pathlib import Path
 
@@ -92,6 +93,12 @@ class Scored:
         dump(table, get_intermediate_file_path(eval_file, "_acc", "csv"))
         return table
 
+    @classmethod
+    def report_primary_metric(cls, metrics):
+        """Return the strict score of each task, for the summary of a run."""
+        wholes = [name for name in metrics or () if name.endswith("|strict") and ": " not in name]
+        return {name: metrics[name] for name in wholes}
+
 
 class NontrivialImages(Scored, ImageBaseDataset):
     """Questions about images."""
@@ -127,7 +134,8 @@ class NontrivialVideos(Scored, VideoBaseDataset):
 
 
 def register():
-    """Make the data sets known to VLMEvalKit by their names."""
+    """Make the data sets known to VLMEvalKit by their names, and keep completions whole."""
+    os.environ.setdefault("PRED_FORMAT", "tsv")  # a cell of .xlsx ends at 32,767 characters
     for cls in (NontrivialImages, NontrivialVideos):
         setattr(known, cls.__name__, cls)
         known.DATASET_CLASSES.append(cls)
@@ -153,7 +161,11 @@ The command is VLMEvalKit's `run.py` with these data sets beside its own, and ta
 import the module before you call `vlmeval.dataset.build_dataset`. A data set holds the rows with
 images, or those with a clip, of one manifest. No judge is asked: `nontrivial_vlmevalkit.py` reads
 letters as `eval.qa` does and prints its `strict`, `soft`, `per_option` and `format`, by task and by
-family. Models that take clips read `videos/clips`, the others 16 frames (`FRAMES`).
+family. VLMEvalKit prints a long table without its head, which is in the file `*_acc.csv`. Models
+that take clips read `videos/clips`, the others 16 frames (`FRAMES`).
+
+Completions are kept as `.tsv` unless `PRED_FORMAT` says otherwise: `.xlsx` cuts them at 32,767
+characters, and with them the answers of models that think for long.
 """
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import random
 import sys
 from collections.abc import Iterator
@@ -111,6 +112,7 @@ def kit(monkeypatch) -> SimpleNamespace:
     }
     for name, part in parts.items():
         monkeypatch.setitem(sys.modules, name, part)
+    monkeypatch.setenv("PRED_FORMAT", "json")
     return SimpleNamespace(known=known, videos=videos)
 
 
@@ -307,3 +309,22 @@ def test_data_sets_of_vlmevalkit_show_media_and_question(world, kit):
             ours["answer"],
         )
     assert len(pairs) + len(asked.data) == len(rows)
+
+
+def test_vlmevalkit_keeps_completions_whole_unless_told_otherwise(world, kit, monkeypatch):
+    module = exported(world, "vlmevalkit") / "nontrivial_vlmevalkit.py"
+    loaded(module)
+    assert os.environ["PRED_FORMAT"] == "json"
+    monkeypatch.delenv("PRED_FORMAT")
+    loaded(module)
+    assert os.environ["PRED_FORMAT"] == "tsv"  # its default, .xlsx, cuts long ones
+
+
+def test_vlmevalkit_sums_up_a_run_by_the_strict_scores_of_tasks(world, kit):
+    loaded(exported(world, "vlmevalkit") / "nontrivial_vlmevalkit.py")
+    lines = ("reid_pair", "video_qa", "video_qa: descriptive, inverted")
+    told = {f"of={line}|{name}": len(line) / 100 for line in lines for name in ("n", *SCORES)}
+    for cls in kit.known.DATASET_CLASSES:
+        wholes = {"of=reid_pair|strict": 0.09, "of=video_qa|strict": 0.08}
+        assert cls.report_primary_metric(told) == wholes
+        assert cls.report_primary_metric(None) == {}
