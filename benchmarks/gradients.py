@@ -44,7 +44,7 @@ SOFT, STRICT = "soft_accuracy", "exact_accuracy"
 REWARDS = (SOFT, STRICT, "per_option", "balanced_options")
 FORMAT = 0.5  # weight of the format reward, which every arm adds
 ALPHA = 1.7
-SHARE = 1.0  # of virtual rewards (train.virtual): a smaller one has less of the same effect
+SHARE = 1.0  # of virtual rewards (train.virtual_rewards): a smaller one has less of the same effect
 PRIOR = 2.0  # members that the mean of the group counts as, beside those that share a prefix
 TOP = 0.2  # share of tokens that the arm "top entropy" keeps
 
@@ -252,14 +252,14 @@ def by_option(reward: str, groups: Groups) -> Tensor:
 
 
 def with_virtual(which: str, reward: str, groups: Groups) -> Tensor:
-    """Move groups that are all right, or all wrong, to a virtual reward (train.virtual)."""
-    from nontrivial.train import virtual
+    """Move groups that are all right, or all wrong, to a virtual reward (train.virtual_rewards)."""
+    from nontrivial.train import virtual_rewards
 
     rewards = groups.rewards[reward]
-    earned = {reward: rewards - groups.formed, virtual.FORMAT: groups.formed / FORMAT}
-    outcome = virtual.Outcome.read(earned, {reward: 1.0, virtual.FORMAT: FORMAT})
-    shares = virtual.Shares(SHARE * (which == "right"), SHARE * (which == "wrong"))
-    moved = virtual.corrected(centred(rewards), outcome, shares, scaled=False)
+    earned = {reward: rewards - groups.formed, virtual_rewards.FORMAT: groups.formed / FORMAT}
+    outcome = virtual_rewards.Outcome.read(earned, {reward: 1.0, virtual_rewards.FORMAT: FORMAT})
+    shares = virtual_rewards.Shares(SHARE * (which == "right"), SHARE * (which == "wrong"))
+    moved = virtual_rewards.corrected(centred(rewards), outcome, shares, scaled=False)
     return moved[..., None].expand(groups.mask.shape)
 
 

@@ -27,7 +27,7 @@ from nontrivial.models.policy import (
     load_processor,
     locate,
 )
-from nontrivial.train import batches, credit, virtual
+from nontrivial.train import batches, credit, virtual_rewards
 from nontrivial.train.batches import Batch
 from nontrivial.train.config import TokenWeightedGRPOConfig
 from nontrivial.train.data import PromptEncoder, Stock
@@ -124,8 +124,8 @@ class TokenWeightedGRPOTrainer(GroupTrainer):
                 f"credit is option; give one of the rewards {', '.join(credit.SCORES)}, which "
                 "options earn"
             )
-        self._virtual = virtual.Shares(args.virtual_right, args.virtual_wrong)
-        if any(self._virtual) and (lack := virtual.missing(self.reward_func_names)):
+        self._virtual = virtual_rewards.Shares(args.virtual_right, args.virtual_wrong)
+        if any(self._virtual) and (lack := virtual_rewards.missing(self.reward_func_names)):
             raise ValueError(
                 "virtual_right and virtual_wrong look for groups that are all right or all wrong: "
                 f"of the rewards, {lack}"
@@ -157,10 +157,10 @@ class TokenWeightedGRPOTrainer(GroupTrainer):
         group = self.num_generations
         names, weights = self.reward_func_names, self.reward_weights.tolist()
         earned = {name: flight.rewards[:, k].view(-1, group) for k, name in enumerate(names)}
-        outcome = virtual.Outcome.read(earned, dict(zip(names, weights, strict=True)))
+        outcome = virtual_rewards.Outcome.read(earned, dict(zip(names, weights, strict=True)))
         whole = batch["advantages"].view(-1, group)
         scaled = self.args.scale_rewards != "none"
-        return virtual.corrected(whole, outcome, self._virtual, scaled=scaled).flatten()
+        return virtual_rewards.corrected(whole, outcome, self._virtual, scaled=scaled).flatten()
 
     def option_credit(self, batch: Batch, flight: InFlight) -> Tensor:
         """Return advantages (B, T) in which an option's words are credited with its verdict.

@@ -9,9 +9,9 @@ import statistics
 import pytest
 import torch
 
-from nontrivial.train import virtual
+from nontrivial.train import virtual_rewards
 from nontrivial.train.rewards import REWARDS
-from nontrivial.train.virtual import Outcome, Shares, corrected
+from nontrivial.train.virtual_rewards import Outcome, Shares, corrected
 from tests.train.conftest import GROUP, distinct_letters, videos
 
 SHARES = Shares(0.0625, 0.03125)
@@ -23,7 +23,7 @@ UNREAD = "no answer"
 
 
 def test_the_examples_in_the_documentation_hold():
-    assert doctest.testmod(virtual).failed == 0
+    assert doctest.testmod(virtual_rewards).failed == 0
 
 
 def outcome(accuracy: list[float], formed: list[float]) -> Outcome:
