@@ -19,7 +19,7 @@ from multiprocessing.process import BaseProcess
 from threading import Lock
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from nontrivial.manifests.errors import first_line
+from nontrivial.manifests.errors import WorkFailed, first_line
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -134,12 +134,20 @@ def _in_a_process(
 
 
 def _begun(function: Callable, threads: int) -> tuple[BaseProcess, Connection]:
-    """Start a process, and return it with its pipe."""
+    """Start a process, and return it with its pipe; raise `WorkFailed` if it does not begin."""
     spawn = multiprocessing.get_context("spawn")
     here, there = spawn.Pipe()
     worker = spawn.Process(target=_work, args=(function, threads, there), daemon=True)
     worker.start()
     there.close()
+    try:
+        here.recv()
+    except EOFError:
+        worker.join()
+        raise WorkFailed(
+            f"no process could be begun to read files in ({_ended(worker.exitcode)}); a script of your "
+            'own has to call commands below `if __name__ == "__main__":`'
+        ) from None
     return worker, here
 
 
@@ -152,6 +160,7 @@ def _work(function: Callable, threads: int, pipe: Connection) -> None:
     """Answer items that come through a pipe until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
     sending = Lock()
+    pipe.send("begun")
 
     def answer(number: int, item: object) -> None:
         result = function(item)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from contextlib import closing
 
@@ -72,3 +74,15 @@ def test_one_call_in_a_process_of_its_own_returns_raises_or_tells_of_its_crash()
         alone(raised, 0)
     with pytest.raises(ValueError, match=r"crashed \(SIGSEGV\)"):
         alone(double, 3)
+
+
+def test_a_script_without_its_guard_is_told_so(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from nontrivial.manifests.guarded import alone\n"
+        "from nontrivial.manifests.errors import WorkFailed\n"
+        "try:\n    print(alone(abs, -3))\nexcept WorkFailed as error:\n    print(error)\n"
+    )
+    words = [sys.executable, str(script)]
+    told = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert 'below `if __name__ == "__main__":`' in told
