@@ -66,7 +66,8 @@ have the tag `nontrivial_NAME`.
 CLEVRER counts its `descriptive` questions by `strict`, and the others per question (`strict`) and
 per option (`per_option`). The scores are those of `eval.qa` for the same completions. Completions
 are the same if the model sees the same: give it as many frames and pixels (`max_num_frames`,
-`min_pixels`, `max_pixels` of `--model_args`). What it thinks is not stripped (`reasoning_tags`).
+`min_pixels`, `max_pixels` of `--model_args`). The tasks keep what a model thinks
+(`reasoning_tags: none`), which `format` reads; lmms-eval knows that setting from version 0.7 on.
 """
 _TASK = """task: {name}
 tag: {tag}

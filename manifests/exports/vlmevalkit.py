@@ -165,7 +165,8 @@ family. VLMEvalKit prints a long table without its head, which is in the file `*
 that take clips read `videos/clips`, the others 16 frames (`FRAMES`).
 
 Completions are kept as `.tsv` unless `PRED_FORMAT` says otherwise: `.xlsx` cuts them at 32,767
-characters, and with them the answers of models that think for long.
+characters, and with them the answers of models that think for long. Leave `SPLIT_THINK` unset: it
+takes out what a model thinks, which `format` reads.
 """
 
 
