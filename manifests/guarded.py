@@ -145,8 +145,8 @@ def _begun(function: Callable, threads: int) -> tuple[BaseProcess, Connection]:
     except EOFError:
         worker.join()
         raise WorkFailed(
-            f"no process could be begun to read files in ({_ended(worker.exitcode)}); a script of your "
-            'own has to call commands below `if __name__ == "__main__":`'
+            f"no process could be begun to read files in ({_ended(worker.exitcode)}); a script of "
+            'your own has to call commands below `if __name__ == "__main__":`'
         ) from None
     return worker, here
 

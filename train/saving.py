@@ -39,6 +39,8 @@ def save(trainer: StrictResume, output_dir: str) -> None:
         trainer.save_model(output_dir)
         return
     adapter = Path(output_dir, ADAPTER)
+    if trainer.is_world_process_zero():  # PEFT would go on with a card that a kill has torn
+        (adapter / "README.md").unlink(missing_ok=True)
     trainer.save_model(str(adapter))
     if not trainer.is_world_process_zero():
         return
