@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # Memory to merge an adapter, as a multiple of the weights: they are written in pieces.
 HEADROOM = 1.3
+LEFT = ".tmp??????"  # names of files that safetensors is writing
+CARD = "README.md"
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +37,12 @@ def save(trainer: StrictResume, output_dir: str) -> None:
     if trainer.is_fsdp_enabled:  # with sharded state, transformers would write nothing
         trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
     model = trainer.accelerator.unwrap_model(trainer.model)
+    adapter = Path(output_dir, ADAPTER)
+    if trainer.is_world_process_zero():
+        _remove_left(Path(output_dir), adapter)
     if not is_peft_model(model):
         trainer.save_model(output_dir)
         return
-    adapter = Path(output_dir, ADAPTER)
-    if trainer.is_world_process_zero():  # PEFT would go on with a card that a kill has torn
-        (adapter / "README.md").unlink(missing_ok=True)
     trainer.save_model(str(adapter))
     if not trainer.is_world_process_zero():
         return
@@ -51,6 +53,13 @@ def save(trainer: StrictResume, output_dir: str) -> None:
     if merged is not None:
         merged.save_pretrained(output_dir)
         trainer.processing_class.save_pretrained(output_dir)
+
+
+def _remove_left(folder: Path, adapter: Path) -> None:
+    """Remove what a killed writer may have left."""
+    for left in (*folder.glob(LEFT), *adapter.glob(LEFT)):
+        left.unlink(missing_ok=True)
+    (adapter / CARD).unlink(missing_ok=True)  # PEFT would go on with a torn one
 
 
 def _merged_again(model: PreTrainedModel, adapter: Path) -> PreTrainedModel | None:

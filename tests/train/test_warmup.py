@@ -125,9 +125,13 @@ def test_a_run_that_was_cut_ends_bit_equal_to_one_that_was_not(run, write_manife
     manifests = [write_manifest(pairs(4), "pairs"), write_manifest(videos(2), "videos")]
     assert run(*manifests, *adapter, output="whole") == 0
     assert run(*manifests, *adapter, steps=2, output="cut") == 0
+    left = [Path("cut/.tmpAb12Cd"), *([Path("cut/adapter/.tmp12AbcD")] if adapter else [])]
+    for file in left:
+        file.write_text("half")
     if adapter:  # the kill came while the card was written
         os.truncate("cut/adapter/README.md", 40)
     assert run(*manifests, *adapter, output="cut") == 0
+    assert not any(file.exists() for file in left)
     if adapter:
         cards = [Path(f"{folder}/adapter/README.md").read_text() for folder in ("cut", "whole")]
         assert cards[0] == cards[1]
