@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from nontrivial.manifests.errors import BadInput, ManifestError
 from nontrivial.manifests.files import atomic_path
+from nontrivial.manifests.footer import sizes
 from nontrivial.manifests.schema import (
     METADATA_KEY,
     SAMPLES,
@@ -95,7 +96,7 @@ def read_table(path: str | os.PathLike, columns: Sequence[str] | None = None) ->
         raise FileNotFoundError(f"{path}: no such file; builders write manifests/*.parquet")
     with _readable(path):
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            _check_growth(file.metadata, path)
+            _check_growth(path)
             table = _read_rows(file, path, list(columns) if columns else None)
         table.validate(full=True)  # offsets and UTF-8, which damage may change
         _check_metadata(table.schema)
@@ -169,14 +170,12 @@ def content_digest(table: pa.Table) -> str:
     return digest.hexdigest()
 
 
-def _check_growth(metadata: pq.FileMetaData, path: Path) -> None:
+def _check_growth(path: Path) -> None:
     """Raise `BadInput` for row groups that are packed too well, or that repeat too much."""
-    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    columns = [group.column(i) for group in groups for i in range(group.num_columns)]
+    told = sizes(path)
     # Of a column that repeats itself, or is null, only the number of its values tells its size.
-    unpacked = sum(max(c.total_uncompressed_size, 8 * c.num_values) for c in columns)
-    rows = max(metadata.num_rows, sum(group.num_rows for group in groups))
-    _bound(max(unpacked, rows), SMALL_UNPACKED, path)
+    unpacked = sum(max(unpacked, 8 * values) for values, unpacked in told.columns)
+    _bound(max(unpacked, told.rows), SMALL_UNPACKED, path)
 
 
 def _read_rows(file: pq.ParquetFile, path: Path, columns: list[str] | None) -> pa.Table:

@@ -12,6 +12,8 @@ training_step                       takes a micro-batch of shuffled rows; here o
                                     share the encoding of their prompt, and in parts
 _calculate_rewards                  keeps them to itself; here `shaped` gets those of each function
 _prepare_inputs                     samples; here it gets what was sampled (`_micro_batch`)
+log                                 writes the last completions again at the end of a run, behind
+                                    the last checkpoint, where a kill would leave half of them
 _compute_loss                       ignores groups without variance and encoded prompts
 _get_per_token_logps_and_entropies  scores images only, each prompt G times
 evaluate                            computes a loss; here greedy answers are scored
@@ -326,6 +328,14 @@ class GroupTrainer(StrictResume, GRPOTrainer):
             self.args, self.state, self.control, metrics
         )
         return metrics
+
+    def log(self, logs: dict[str, Any], start_time: float | None = None) -> None:
+        told = self.log_completions
+        self.log_completions: bool = told and "train_runtime" not in logs
+        try:
+            super().log(logs, start_time)
+        finally:
+            self.log_completions = told
 
     def _answered(self, rows: Sequence[Sample], prompts: list[Prompt]) -> list[str]:
         """Return greedy completions of held-out samples."""
