@@ -120,15 +120,15 @@ class TokenWeightedGRPOTrainer(GroupTrainer):
         )
         require_float32(self)
         if args.credit == "option" and not credit.SCORES.keys() & set(self.reward_func_names):
-            raise ValueError(
+            raise BadInput(
                 f"credit is option; give one of the rewards {', '.join(credit.SCORES)}, which "
                 "options earn"
             )
         self._virtual = virtual_rewards.Shares(args.virtual_right, args.virtual_wrong)
-        if any(self._virtual) and (lack := virtual_rewards.missing(self.reward_func_names)):
-            raise ValueError(
-                "virtual_right and virtual_wrong look for groups that are all right or all wrong: "
-                f"of the rewards, {lack}"
+        if any(self._virtual) and (remedy := virtual_rewards.unfit(self.reward_func_names)):
+            raise BadInput(
+                "virtual_right and virtual_wrong need to know which groups are all right or all "
+                f"wrong: {remedy}"
             )
         self._sampled_at: int | None = None  # step of the last group in samples.jsonl
         self._pieces: dict[int, str] = {}  # texts of the tokens seen so far

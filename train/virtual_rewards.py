@@ -52,23 +52,24 @@ class Outcome(NamedTuple):
 
     @classmethod
     def read(cls, earned: Mapping[str, Tensor], weights: Mapping[str, float]) -> Outcome:
-        """Read the rewards (N, G) of each name; see `missing`."""
+        """Read the rewards (N, G) of each name, which are not `unfit`."""
         right = torch.stack([earned[name] >= 1 for name in earned]).all(0)
         wrong = torch.stack([earned[name] <= 0 for name in earned if name in SCORES]).all(0)
         rewards = torch.stack([weights[name] * earned[name] for name in earned]).sum(0)
         return cls(rewards, right, wrong, sum(weights[name] for name in earned))
 
 
-def missing(names: list[str]) -> str | None:
-    """Return what rewards of these names lack for the rule, or None.
+def unfit(names: list[str]) -> str | None:
+    """Return what to do about rewards of these names that the rule can't use, or None.
 
-    >>> missing(["soft_accuracy", "format"]), missing(["soft_accuracy", "length"])
-    (None, 'length tells nothing about right and wrong')
+    >>> unfit(["soft_accuracy", "format"]), unfit(["soft_accuracy", "length"])
+    (None, 'leave out length, which tells nothing of right and wrong')
     """
     if not SCORES.keys() & set(names):
-        return f"none of {', '.join(SCORES)} is among them"
+        return f"give one of the rewards {', '.join(SCORES)}"
     others = [name for name in names if name not in SCORES and name != FORMAT]
-    return f"{', '.join(others)} tells nothing about right and wrong" if others else None
+    told = ", ".join(others)
+    return f"leave out {told}, which tells nothing of right and wrong" if others else None
 
 
 def virtual(rewards: Tensor, other: float, *, scaled: bool) -> Tensor:
