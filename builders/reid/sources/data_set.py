@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -101,7 +102,9 @@ class DataSet:
         ignored: Counter[str] = Counter()
         try:
             photos = [photo for photo in self.scan(folder, split, ignored) if _fits(photo, ignored)]
-        except FileNotFoundError as error:
+        except OSError as error:  # a list may name what is not there, or what can be no name
+            if error.errno not in (errno.ENOENT, errno.ENAMETOOLONG):
+                raise
             raise BadInput(f"{error.filename}: not found; {self._help(root)}") from error
         if not photos:
             raise BadInput(f"{folder}: no images of split {split!r}; {self._help(root)}")

@@ -89,6 +89,14 @@ def test_a_folder_that_lacks_a_part_or_its_images_says_so(market_tree):
         read_source("market1501", market_tree / "other", "train")
 
 
+def test_a_list_that_names_what_can_be_no_name_says_so(tmp_path):
+    (tmp_path / "CCVID").mkdir()
+    lines = f"session1/001_{'9' * 300}\t001\tu0_l0_s0_c0_a0\n"
+    (tmp_path / "CCVID" / "train.txt").write_text(lines)
+    with pytest.raises(BadInput, match=r"9: not found; looked for"):
+        read_source("ccvid", tmp_path, "train")
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
