@@ -53,7 +53,7 @@ def write_tree(root: Path, source: str, rng: random.Random) -> None:
             target = root / folder / path.lstrip("/").replace("..", "")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.mkdir() if rng.random() < 0.02 else target.touch()
-    if source in LISTS:
+    if source in LISTS and (root / folder).is_dir():  # an empty name makes it a file
         known = set((root / folder).iterdir())
         LISTS[source](root / folder, SHOTS)
         for file in set((root / folder).iterdir()) - known:
