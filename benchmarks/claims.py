@@ -484,7 +484,7 @@ def report(options: Options) -> None:
     for claim in CLAIMS:
         seeds = seeds_of(options, claim)
         if seeds < 2:
-            parts += [written[claim.letter]] if claim.letter in written else []
+            parts += filter(None, [written.get(claim.letter)])
             continue
         scores = scores_of(options, claim, seeds)
         rows = rows_of(claim, scores)

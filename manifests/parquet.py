@@ -174,7 +174,7 @@ def _check_growth(path: Path) -> None:
     """Raise `BadInput` for row groups that are packed too well, or that repeat too much."""
     told = sizes(path)
     # Of a column that repeats itself, or is null, only the number of its values tells its size.
-    unpacked = sum(max(unpacked, 8 * values) for values, unpacked in told.columns)
+    unpacked = sum(max(size, 8 * values) for values, size in told.columns)
     _bound(max(unpacked, told.rows), SMALL_UNPACKED, path)
 
 

@@ -37,14 +37,18 @@ def save(trainer: StrictResume, output_dir: str) -> None:
     if trainer.is_fsdp_enabled:  # with sharded state, transformers would write nothing
         trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
     model = trainer.accelerator.unwrap_model(trainer.model)
-    adapter = Path(output_dir, ADAPTER)
-    if trainer.is_world_process_zero():
-        _remove_left(Path(output_dir), adapter)
+    first = trainer.is_world_process_zero()
+    if first:
+        _remove_left(Path(output_dir))
     if not is_peft_model(model):
         trainer.save_model(output_dir)
         return
+    adapter = Path(output_dir, ADAPTER)
+    if first:
+        _remove_left(adapter)
+        (adapter / CARD).unlink(missing_ok=True)  # PEFT would go on with a torn one
     trainer.save_model(str(adapter))
-    if not trainer.is_world_process_zero():
+    if not first:
         return
     if trainer.sharded or getattr(model, "is_quantized", False):
         merged = _merged_again(model, adapter)
@@ -55,11 +59,10 @@ def save(trainer: StrictResume, output_dir: str) -> None:
         trainer.processing_class.save_pretrained(output_dir)
 
 
-def _remove_left(folder: Path, adapter: Path) -> None:
-    """Remove what a killed writer may have left."""
-    for left in (*folder.glob(LEFT), *adapter.glob(LEFT)):
+def _remove_left(folder: Path) -> None:
+    """Remove what a killed writer may have left in a folder."""
+    for left in folder.glob(LEFT):
         left.unlink(missing_ok=True)
-    (adapter / CARD).unlink(missing_ok=True)  # PEFT would go on with a torn one
 
 
 def _merged_again(model: PreTrainedModel, adapter: Path) -> PreTrainedModel | None:

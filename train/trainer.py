@@ -154,10 +154,9 @@ class TokenWeightedGRPOTrainer(GroupTrainer):
         """Return advantages (B,), with a virtual reward in groups all right or all wrong."""
         if flight.rewards is None:
             raise RuntimeError("completions have no rewards yet")
-        group = self.num_generations
-        names, weights = self.reward_func_names, self.reward_weights.tolist()
-        earned = {name: flight.rewards[:, k].view(-1, group) for k, name in enumerate(names)}
-        outcome = virtual_rewards.Outcome.read(earned, dict(zip(names, weights, strict=True)))
+        group, weights = self.num_generations, self._weights_of_rewards()
+        earned = {name: flight.rewards[:, k].view(-1, group) for k, name in enumerate(weights)}
+        outcome = virtual_rewards.Outcome.read(earned, weights)
         whole = batch["advantages"].view(-1, group)
         scaled = self.args.scale_rewards != "none"
         return virtual_rewards.corrected(whole, outcome, self._virtual, scaled=scaled).flatten()
@@ -178,13 +177,17 @@ class TokenWeightedGRPOTrainer(GroupTrainer):
         about = torch.tensor(told, device=ids.device).view(-1, group, ids.shape[1])
         whole = batch["advantages"].view(-1, group)
         own = whole[..., None].expand_as(verdicts.chosen).clone()
-        weights = dict(zip(self.reward_func_names, self.reward_weights.tolist(), strict=True))
+        weights = self._weights_of_rewards()
         for name, score in credit.SCORES.items():
             if name in weights:
                 parts = credit.of_each_option(score, verdicts)
                 earned = verdicts.earned(score)
                 own += weights[name] * (parts - (earned - earned.mean(1, keepdim=True))[..., None])
         return credit.by_option(own, whole, about, verdicts).flatten(0, 1)
+
+    def _weights_of_rewards(self) -> dict[str, float]:
+        """Return the weight of each reward, by its name, in their order."""
+        return dict(zip(self.reward_func_names, self.reward_weights.tolist(), strict=True))
 
     def sampled(self, batch: Batch, rows: Sequence[int]) -> Batch:
         """Write a group to samples.jsonl, and redraw groups without variance."""
