@@ -103,14 +103,32 @@ def main(
 
     `--help` prints the options of the dataclass `common` instead, without importing TRL.
     """
+
+    def work(words: Words) -> None:
+        run(words)
+        part()
+
     words = [command.snake_case(word) for word in (sys.argv[1:] if argv is None else argv)]
     if not {"-h", "--help"} & set(words):
-        return command.guard(run, words)
+        return command.guard(work, words)
     parser = command.build_parser(common, prog=prog, description=doc)
     parser.usage = f"{command.invocation(prog)} MANIFEST [MANIFEST ...] [options]"
     parser.epilog = "All options of TRL and transformers: --help_all"
     parser.print_help()
     return 0
+
+
+def part() -> None:
+    """Leave the group of processes, if this one is in any, once all have come this far.
+
+    Gloo's threads can abort a process that ends while it is in a group (PyTorch's pull request
+    179291), and a run that did its work would fail.
+    """
+    from accelerate import PartialState
+
+    processes = PartialState()
+    processes.wait_for_everyone()
+    processes.destroy_process_group()
 
 
 def prepare(

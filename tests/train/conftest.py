@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import distributed
 
 from nontrivial.manifests.parquet import write_samples
 from nontrivial.manifests.roots import name_root
@@ -56,6 +57,16 @@ def videos(count: int, **changes: Any) -> list[Row]:
         rows.video_question(f"video-{n}", videos=[rows.media(f"{n % 2}.mp4")], **changes)
         for n in range(count)
     ]
+
+
+@pytest.fixture
+def one_process(tmp_path: Path) -> Iterator[None]:
+    """A process group of one."""
+    store = distributed.FileStore(str(tmp_path / "store"), 1)
+    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 @pytest.fixture

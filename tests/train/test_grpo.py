@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import distributed
 
 from nontrivial.manifests import decoders
 from nontrivial.manifests.files import claim
@@ -82,7 +83,11 @@ def test_a_mixed_run_trains_logs_and_leaves_a_policy(run, write_manifest, tiny_p
     assert decoders.named() in shown.err
 
 
-@pytest.mark.parametrize("adapter", [(), ("--use_peft", "--lora_r", "4")], ids=["full", "lora"])
+@pytest.mark.parametrize(
+    "adapter",
+    [(), ("--use_peft", "--lora_r", "4", "--vision_cache_mb=0")],  # for any number of threads
+    ids=["full", "lora"],
+)
 def test_a_run_that_was_cut_ends_bit_equal_to_one_that_was_not(run, write_manifest, adapter):
     manifests = [write_manifest(pairs(4), "pairs"), write_manifest(videos(4), "videos")]
     adapter = (*adapter, "--sample_every=3")
@@ -410,3 +415,9 @@ def test_a_policy_trained_from_the_embedded_one_keeps_the_options_made_for_it(
     assert run(manifest, "--model_name_or_path=first", steps=1, output="second") == 0
     assert is_embedded("second")
     assert json.loads(Path("second/run.json").read_text())["drop_zero_variance"] == "True"
+
+
+def test_a_run_leaves_its_group_of_processes_before_it_ends(run, write_manifest, one_process):
+    assert distributed.is_initialized()
+    assert run(write_manifest(pairs(4)), "--dry_run") == 0
+    assert not distributed.is_initialized()
