@@ -16,13 +16,19 @@ from nontrivial.train import grpo, warmup
 from tests import media_files, tiny_policy
 from tests.eval.test_reid import rows_of, write_embeddings
 from tests.faults.faulty import run
-from tests.faults.trials import KILLS, Command, Trial, most, quiet
+from tests.faults.trials import KILLS, Command, Trial, by_two, most, quiet
 from tests.train.conftest import pairs, videos
 
 STEPS = 3
 LAST = f"checkpoint-{STEPS}"
 # Names of files that a command writes last: half of the faults come from there on.
-END = {"train.grpo": LAST, "train.warmup": LAST, "eval.qa": SCORED, "eval.reid": LISTS}
+END = {
+    "train.grpo": LAST,
+    "train.grpo by two processes": LAST,
+    "train.warmup": LAST,
+    "eval.qa": SCORED,
+    "eval.reid": LISTS,
+}
 # What tells of time or of the folder: the rest of two runs is equal.
 VARYING = ("time", "runtime", "per_second", "seconds", "output_dir", "out", "best_model_checkpoint")
 ATOMIC = (ANSWERS, RANKINGS, SCORED, LISTS, OPTIONS)
@@ -132,15 +138,17 @@ def _evaluation(main: Any, data: str, *more: str) -> Any:
     return of
 
 
+GRPO = _training(
+    grpo.main,
+    "--num_generations=2",
+    "--max_completion_length=4",
+    "--gradient_checkpointing=false",
+    "--sample_every=1",
+    "--reward_funcs=tests.train.conftest.distinct_letters",
+)
 COMMANDS = {
-    "train.grpo": _training(
-        grpo.main,
-        "--num_generations=2",
-        "--max_completion_length=4",
-        "--gradient_checkpointing=false",
-        "--sample_every=1",
-        "--reward_funcs=tests.train.conftest.distinct_letters",
-    ),
+    "train.grpo": GRPO,
+    "train.grpo by two processes": lambda folder: by_two(GRPO(folder)),
     "train.warmup": _training(warmup.main, "--use_peft", "--lora_r=4"),
     "eval.qa": _evaluation(
         qa.main, "m.parquet", "--draws=1", "--batch_size=3", "--max_new_tokens=4", "--nframes=2"

@@ -7,12 +7,14 @@ each call, and `KILLS` kills at random moments. Without it, tests try the number
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import io
 import json
 import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -174,6 +176,44 @@ def quiet(main: Callable[[list[str]], int], words: Sequence[str]) -> int:
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         return main(list(words))
+
+
+def by_two(command: Command) -> Command:
+    """Return a command that two processes run together.
+
+    As under torchrun, neither outlives the other's failure, nor this process.
+    """
+
+    def both(out: Path) -> int:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        left = {_start(lambda: command(out), rank, port) for rank in range(2)}
+        failed = 0
+        while left:
+            ended, status = os.wait()
+            left.remove(ended)
+            failed = failed or status
+            for other in left if failed else ():
+                os.kill(other, signal.SIGKILL)
+        return 1 if failed else 0
+
+    return both
+
+
+def _start(work: Callable[[], int], rank: int, port: int) -> int:
+    """Start one of two processes that meet at a port; return its number."""
+    child = os.fork()
+    if child:
+        return child
+    status = 70
+    try:
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # to be killed when its parent ends
+        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
+        place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        os.environ.update({name: str(value) for name, value in place.items()})
+        status = work()
+    finally:
+        os._exit(status)
 
 
 def in_a_process(module: str, function: str, *args: Any) -> Any:
