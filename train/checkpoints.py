@@ -51,13 +51,13 @@ def remove(checkpoint: Path) -> None:
     shutil.rmtree(checkpoint)
 
 
-def rotate(folder: Path, most: int | None, kept: Collection[Path]) -> None:
-    """Remove the oldest checkpoints beyond `most`, but none of the `kept`; None or 0 keeps all.
+def rotate(folder: Path, most: int | None, kept: Collection[str]) -> None:
+    """Remove the oldest checkpoints beyond `most`, but none named in `kept`; None or 0 keeps all.
 
     One that can't be removed stays.
     """
     found = list(checkpoints(folder).values())
-    spare = [checkpoint for checkpoint in found if checkpoint not in kept]
+    spare = [checkpoint for checkpoint in found if checkpoint.name not in kept]
     for checkpoint in spare[: max(0, len(found) - most)] if most else ():
         with suppress(OSError):
             remove(checkpoint)

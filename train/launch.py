@@ -316,6 +316,8 @@ def finish(trainer: StrictResume, job: Job, *, reported: Sequence[str]) -> None:
     `reported` names the metrics of the summary. Raises `BadInput` where another process is writing
     to the same folder, and `WorkFailed` where a signal has stopped the run, with a checkpoint.
     """
+    from transformers import TrainerState
+
     from nontrivial.train.progress import follow
     from nontrivial.train.resume import StopOnSignal
 
@@ -328,8 +330,10 @@ def finish(trainer: StrictResume, job: Job, *, reported: Sequence[str]) -> None:
             )
         done = checkpoint and steps_done(checkpoint, args)
         if checkpoint and done:
+            trainer.state = TrainerState.load_from_json(str(Path(checkpoint, STATE)))
             if not is_whole(Path(args.output_dir), done):
                 write_from(checkpoint, trainer, args.output_dir)
+            trainer.rotate()  # a kill may have come before
             if first:
                 command.say(
                     f"{args.output_dir}: finished after {done} steps, nothing was trained; "
@@ -370,16 +374,14 @@ def steps_done(checkpoint: str, args: TrainingArguments) -> int | None:
 def write_from(checkpoint: str, trainer: StrictResume, output_dir: str) -> None:
     """Write the policy of a run that was stopped between its last checkpoint and its end.
 
+    `trainer` has the state of that checkpoint.
     Raises `BadInput` where processes shard the weights: only a training puts them together.
     """
-    from transformers import TrainerState
-
     if trainer.sharded:
         raise BadInput(
             f"{checkpoint} is the end of this run, whose policy was not written; train one step "
             "more with --max_steps, or anew with --restart"
         )
-    trainer.state = TrainerState.load_from_json(str(Path(checkpoint, STATE)))
     best = trainer.state.best_model_checkpoint if trainer.args.load_best_model_at_end else None
     trainer._load_from_checkpoint(best or checkpoint)
     write(trainer, output_dir)

@@ -56,10 +56,14 @@ class StrictResume(Trainer):
             super()._save_checkpoint(model, trial)
         finally:
             args.save_total_limit = limit
-        if args.should_save:
-            folder = Path(args.output_dir)
-            last = folder / f"checkpoint-{self.state.global_step}"
-            rotate(folder, limit, {last, Path(self.state.best_model_checkpoint or last)})
+        self.rotate()
+
+    def rotate(self) -> None:
+        """Remove the oldest checkpoints beyond the limit, but neither the last nor the best."""
+        if self.args.should_save:
+            last = f"checkpoint-{self.state.global_step}"
+            best = Path(self.state.best_model_checkpoint or last).name
+            rotate(Path(self.args.output_dir), self.args.save_total_limit, {last, best})
 
     def _load_best_model(self) -> None:
         if self.sharded:

@@ -141,7 +141,7 @@ def test_checkpoints_beyond_the_limit_are_removed_state_first(tmp_path, monkeypa
         for name in ("a", "trainer_state.json", "z"):
             (checkpoint / name).write_text(f'{{"global_step": {step}}}')
     (tmp_path / "checkpoint-best").mkdir()
-    best, last = tmp_path / "checkpoint-8", tmp_path / "checkpoint-14"
+    best, last = "checkpoint-8", "checkpoint-14"
     rotate(tmp_path, None, {last})
     assert list(checkpoints(tmp_path)) == [8, 10, 12, 14]
     rotate(tmp_path, 3, {best, last})
@@ -356,6 +356,10 @@ def test_a_finished_run_is_finished(run, write_manifest, capsys, adapter):
     assert_same(weights("run"), expected)
     assert run(manifest, *adapter, steps=4) == 0
     assert json.loads(Path("run/trainer_state.json").read_text())["global_step"] == 4
+    # Stopped before it removed a checkpoint beyond the limit, it does so.
+    assert list(checkpoints(Path("run"))) == [2, 4]
+    assert run(manifest, *adapter, "--save_total_limit=1", steps=4) == 0
+    assert list(checkpoints(Path("run"))) == [4]
     assert run(manifest, *adapter, "--restart=true") == 0
     assert_same(weights("run"), expected)
 
