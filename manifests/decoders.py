@@ -79,8 +79,11 @@ def sample_frames(
     name = name_of(source, "video")
     if isinstance(source, Path):
         check_file(source)
-    with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
-        head = file.read(NEEDED)
+    try:
+        with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
+            head = file.read(NEEDED)
+    except OSError as error:
+        raise MediaError(f"{name}: cannot be opened ({error.strerror})") from error
     container = container_of(head)
     if container is None:
         raise MediaError(f"{name}: is not a readable video (no container that is opened here)")

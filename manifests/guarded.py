@@ -16,6 +16,7 @@ from contextlib import closing, suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
 from threading import Lock
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -24,9 +25,12 @@ from nontrivial.manifests.errors import WorkFailed, first_line
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+ENDING = 10  # seconds that a process may take to end
+AHEAD = 4  # items of a thread that wait for an earlier one, with their results
+
 
 class Crash(NamedTuple):
-    """In place of a result: how the process ended."""
+    """In place of a result: how the process ended, or what the function raised, in a line."""
 
     reason: str
 
@@ -36,8 +40,8 @@ def guarded(
 ) -> Generator[tuple[int, Result | Crash], None, None]:
     """Yield the number of each item and the function's result, as they are ready.
 
-    `threads` threads of the other process work at once. Function, items and results are pickled;
-    the function must not raise.
+    `threads` threads of the other process work at once, on none that is further ahead of the first
+    than `AHEAD` items each. Function, items and results are pickled.
     """
     waiting = deque(range(len(items)))
     suspects: deque[int] = deque()  # at work in a process that crashed: one at a time from here
@@ -63,20 +67,18 @@ class Apart(Generic[Result]):
     def __call__(self, *arguments: Any) -> Result:
         """Return the function's result.
 
-        Raises `ValueError` with the first line of what the function raised, or with how the process
-        ended.
+        Raises `ValueError` with the reason of a `Crash`.
         """
-        self._running = self._running or _begun(partial(_told, self.function), 1)
+        self._running = self._running or _begun(partial(_spread, self.function), 1)
         worker, pipe = self._running
         try:
             pipe.send((0, arguments))
-            _, (result, reason) = pipe.recv()
-        except (EOFError, OSError):
-            worker.join()
+            _, result = pipe.recv()
+        except (EOFError, OSError) as error:
+            result = _crash(worker, error)
             self.close()
-            raise ValueError(_ended(worker.exitcode)) from None
-        if reason is not None:
-            raise ValueError(reason)
+        if isinstance(result, Crash):
+            raise ValueError(result.reason)
         return result
 
     def close(self) -> None:
@@ -95,11 +97,8 @@ def alone(function: Callable[..., Result], *arguments: Any) -> Result:
         return call(*arguments)
 
 
-def _told(function: Callable, arguments: tuple[Any, ...]) -> tuple[Any, str | None]:
-    try:
-        return function(*arguments), None
-    except Exception as error:
-        return None, first_line(error)
+def _spread(function: Callable[..., Result], arguments: tuple[Any, ...]) -> Result:
+    return function(*arguments)
 
 
 def _in_a_process(
@@ -115,17 +114,19 @@ def _in_a_process(
     """
     worker, here = _begun(function, threads)
     at_work: set[int] = set()
+    ahead = AHEAD * threads
     try:
         while queue or at_work:
-            while queue and len(at_work) < most:
+            while (
+                queue and len(at_work) < most and queue[0] - min(at_work, default=queue[0]) < ahead
+            ):
                 at_work.add(queue[0])
                 here.send((queue[0], items[queue.popleft()]))
             number, result = here.recv()
             at_work.discard(number)
             yield number, result
-    except (EOFError, OSError):
-        worker.join()
-        return _Left(sorted(at_work), Crash(_ended(worker.exitcode)))
+    except (EOFError, OSError) as error:
+        return _Left(sorted(at_work), _crash(worker, error))
     finally:
         here.close()
         worker.terminate()
@@ -163,13 +164,24 @@ def _work(function: Callable, threads: int, pipe: Connection) -> None:
     pipe.send("begun")
 
     def answer(number: int, item: object) -> None:
-        result = function(item)
+        try:
+            told = ForkingPickler.dumps((number, function(item)))
+        except Exception as error:
+            told = ForkingPickler.dumps((number, Crash(first_line(error))))
         with sending, suppress(OSError):
-            pipe.send((number, result))
+            pipe.send_bytes(told)
 
     with ThreadPoolExecutor(threads) as pool, suppress(EOFError, OSError):
         while True:
             pool.submit(answer, *pipe.recv())
+
+
+def _crash(worker: BaseProcess, error: Exception) -> Crash:
+    """Tell how a process ended, where talking to it raised `error`, which goes on if it did not."""
+    worker.join(ENDING)
+    if worker.is_alive():
+        raise error
+    return Crash(_ended(worker.exitcode))
 
 
 def _ended(status: int | None) -> str:

@@ -10,6 +10,7 @@ from torch.nn.functional import pad
 
 # Tensors that are padded on the left; all others with one column per token, on the right.
 PROMPT_SIDE = ("prompt_ids", "prompt_mask")
+LEAST = 1e-6  # difference of two rewards that are not equal
 
 # Tensors (B, …), lists of B values, and values that belong to no row. Rows of one prompt are
 # consecutive: its group.
@@ -35,10 +36,22 @@ def rows_of(groups: Tensor, group: int) -> Tensor:
     return (groups[:, None] * group + torch.arange(group, device=groups.device)).flatten()
 
 
+def differ(earned: Tensor, group: int) -> Tensor:
+    """Return (B,) bool, true for rows of groups that differ in a column of rewards (B, F).
+
+    NaN is no reward. Of rewards, not of advantages: those of a group of thirds divide the rounding
+    of their mean by that of their deviation.
+    """
+    groups = earned.view(len(earned) // group, group, -1)
+    most = groups.nan_to_num(nan=-torch.inf).amax(1)
+    least = groups.nan_to_num(nan=torch.inf).amin(1)
+    return (most - least > LEAST).any(1).repeat_interleave(group)
+
+
 def varied(advantages: Tensor, group: int) -> Tensor:
-    """Return (B,) bool, true for rows of groups whose rewards differ: those have a gradient."""
+    """Return (B,) bool, true for rows of groups with advantages (B,): those have a gradient."""
     largest = advantages.view(-1, group).abs().amax(1)
-    return (largest > 1e-6).repeat_interleave(group)
+    return (largest > LEAST).repeat_interleave(group)
 
 
 def with_groups_replaced(batch: Batch, fresh: Batch, group: int, pad_token_id: int) -> Batch:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import itertools
 import logging
 import sys
 import warnings
@@ -25,6 +24,7 @@ from nontrivial.manifests.left_out import LeftOut
 from nontrivial.manifests.runs import OPTIONS, STATE, read_json, write_json
 from nontrivial.models.policy import EMBEDDED, ORIGIN
 from nontrivial.train.checkpoints import checkpoints, is_whole, remove
+from nontrivial.train.processes import check_processes, part_ways
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin, TrainingArguments
@@ -42,6 +42,7 @@ HARMLESS = {
     "devices",
     "disable_tqdm",
     "dry_run",
+    "eval_batch_size",  # from per_device_eval_batch_size
     "eval_limit",
     "eval_manifests",
     "eval_steps",
@@ -106,7 +107,7 @@ def main(
 
     def work(words: Words) -> None:
         run(words)
-        part()
+        part_ways()
 
     words = [command.snake_case(word) for word in (sys.argv[1:] if argv is None else argv)]
     if not {"-h", "--help"} & set(words):
@@ -116,19 +117,6 @@ def main(
     parser.epilog = "All options of TRL and transformers: --help_all"
     parser.print_help()
     return 0
-
-
-def part() -> None:
-    """Leave the group of processes, if this one is in any, once all have come this far.
-
-    Gloo's threads can abort a process that ends while it is in a group (PyTorch's pull request
-    179291), and a run that did its work would fail.
-    """
-    from accelerate import PartialState
-
-    processes = PartialState()
-    processes.wait_for_everyone()
-    processes.destroy_process_group()
 
 
 def prepare(
@@ -146,6 +134,12 @@ def prepare(
         words, [script, config, ModelConfig], prog=prog, embedded=embedded
     )
     check_processes(args.world_size)
+    policy = model_args.model_name_or_path
+    if policy != EMBEDDED and Path(args.output_dir).resolve() == Path(policy).resolve():
+        raise BadInput(
+            f"--output_dir {args.output_dir} is the policy to train from, too, which the trained "
+            "one would overwrite; choose another"
+        )
     if model_args.dtype is None:
         adapted = model_args.use_peft and not is_embedded(model_args.model_name_or_path)
         model_args.dtype = "bfloat16" if adapted else "float32"
@@ -154,51 +148,17 @@ def prepare(
         samples = read_manifests(
             manifests, media_root=args.media_root, style=args.prompt, excluded=excluded
         )
+        if args.process_index == 0:
+            decoders.report(samples.rows)
         samples = check_media(samples, args, args.world_size, args.process_index)
         held_out = held_out_of(samples, args, excluded)
     gc.freeze()  # the samples stay: nobody has to look for garbage among them
     if args.process_index == 0:
         samples.report()
-        decoders.report(samples.rows)
         excluded.report()
         if held_out:
             command.say(f"evaluating on {len(held_out.rows)} held-out samples")
     return Job(own, args, model_args, samples, held_out)
-
-
-def check_processes(started: int) -> None:
-    """Raise `BadInput` if `accelerate-launch` was asked for several processes and started one.
-
-    It does so where there is no GPU, without a word.
-    """
-    import psutil
-
-    parent = psutil.Process().parent()
-    asked = processes_asked(parent.cmdline()) if parent else 1
-    if started == 1 < asked:
-        raise BadInput(
-            f"accelerate-launch was asked for {asked} processes and started one, as it does where "
-            f"there is no GPU; put `torchrun --nproc_per_node {asked}` in its place, or ask for one"
-        )
-
-
-def processes_asked(words: Words) -> int:
-    """Return how many processes a command line of `accelerate-launch` asks for; 1 for any other.
-
-    >>> processes_asked(["python", "accelerate-launch", "--num_processes=2", "-m", "train.grpo"])
-    2
-    >>> processes_asked(["python", "-m", "train.grpo", "--num_processes", "2"])
-    1
-    """
-    launched = itertools.dropwhile(lambda word: "accelerate" not in Path(word).name, words)
-    own = [command.snake_case(word) for word in itertools.takewhile("-m".__ne__, launched)]
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--num_processes", type=int)
-    parser.add_argument("--config_file")
-    found, _ = parser.parse_known_args(own)
-    if found.num_processes is None and found.config_file:
-        found.num_processes = command.read_yaml(found.config_file).get("num_processes")
-    return found.num_processes or 1
 
 
 def dry(job: Job) -> bool:

@@ -30,6 +30,7 @@ from nontrivial.train.rows import Made, Sample
 
 THREADS = 8  # that check media: decoders release the interpreter lock
 SAMPLED = 200  # files that --preflight sample decodes
+AT_ONCE = 500  # files that are remembered together
 TABLE = "CREATE TABLE IF NOT EXISTS whole (name TEXT PRIMARY KEY, size INTEGER, changed INTEGER)"
 
 logger = logging.getLogger(__name__)
@@ -117,13 +118,16 @@ def _problems(items: Sequence[tuple[Any, Sample]], options: DataOptions) -> dict
             new.append((key, item, mark))
     check = partial(why_unreadable, view=View.of(options))
     found = guarded(check, [item for _, item, _ in new], THREADS)
-    whole = []
+    whole: list[Print] = []
     for number, reason in tqdm(
         found, total=len(new), desc="checking media", unit="file", delay=2, disable=not new
     ):
         key, item, mark = new[number]
         if reason is None:
             whole.append(mark)
+            if len(whole) == AT_ONCE:  # a killed check is not begun anew
+                cache.add(whole)
+                whole.clear()
         elif isinstance(reason, Crash):
             problems[key] = f"{_name([*item['images'], *item['videos']][0])}: {reason.reason}"
         else:

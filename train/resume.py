@@ -58,6 +58,11 @@ class StrictResume(Trainer):
             args.save_total_limit = limit
         self.rotate()
 
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Write the state of each process's random numbers before the first writes the rest."""
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()
+
     def rotate(self) -> None:
         """Remove the oldest checkpoints beyond the limit, but neither the last nor the best."""
         if self.args.should_save:

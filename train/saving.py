@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nontrivial.models.policy import ADAPTER, ORIGIN, load_policy
+from nontrivial.train.processes import part_ways
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -24,14 +25,15 @@ if TYPE_CHECKING:
 
 # Memory to merge an adapter, as a multiple of the weights: they are written in pieces.
 HEADROOM = 1.3
-LEFT = ".tmp??????"  # names of files that safetensors is writing
+LEFT = ".tmp??????"  # names of files that safetensors is writing, which a kill leaves
+MERGED = ("config.json", "model*.safetensors*")  # what makes a folder a policy without its adapter
 CARD = "README.md"
 
 logger = logging.getLogger(__name__)
 
 
 def save(trainer: StrictResume, output_dir: str) -> None:
-    """Write the policy; all processes call it."""
+    """Write the policy; all processes call it, and part before the first one merges an adapter."""
     from accelerate.utils import is_peft_model
 
     if trainer.is_fsdp_enabled:  # with sharded state, transformers would write nothing
@@ -39,18 +41,22 @@ def save(trainer: StrictResume, output_dir: str) -> None:
     model = trainer.accelerator.unwrap_model(trainer.model)
     first = trainer.is_world_process_zero()
     if first:
-        _remove_left(Path(output_dir))
+        _remove(Path(output_dir), LEFT)
     if not is_peft_model(model):
         trainer.save_model(output_dir)
         return
     adapter = Path(output_dir, ADAPTER)
     if first:
-        _remove_left(adapter)
+        _remove(adapter, LEFT)
         (adapter / CARD).unlink(missing_ok=True)  # PEFT would go on with a torn one
+        for older in MERGED:
+            _remove(Path(output_dir), older)
     trainer.save_model(str(adapter))
+    sharded = trainer.sharded
+    part_ways()
     if not first:
         return
-    if trainer.sharded or getattr(model, "is_quantized", False):
+    if sharded or getattr(model, "is_quantized", False):
         merged = _merged_again(model, adapter)
     else:
         merged = model.merge_and_unload()
@@ -59,17 +65,18 @@ def save(trainer: StrictResume, output_dir: str) -> None:
         trainer.processing_class.save_pretrained(output_dir)
 
 
-def _remove_left(folder: Path) -> None:
-    """Remove what a killed writer may have left in a folder."""
-    for left in folder.glob(LEFT):
-        left.unlink(missing_ok=True)
+def _remove(folder: Path, pattern: str) -> None:
+    for path in folder.glob(pattern):
+        path.unlink(missing_ok=True)
 
 
 def _merged_again(model: PreTrainedModel, adapter: Path) -> PreTrainedModel | None:
     """Return the base with its adapter, read from disk; log a WARNING if memory is too small."""
     import psutil
 
-    needed, free = HEADROOM * _size(model), psutil.virtual_memory().available
+    _, weights = model.get_nb_trainable_parameters()
+    needed = HEADROOM * weights * model.dtype.itemsize
+    free = psutil.virtual_memory().available
     if needed > free:
         logger.warning(
             "the adapter is not merged: that takes %.0f GB of memory, %.0f GB are free; %s is a "
@@ -79,7 +86,7 @@ def _merged_again(model: PreTrainedModel, adapter: Path) -> PreTrainedModel | No
             adapter,
         )
         return None
-    with _alone():
+    with _unshared():
         merged, _ = load_policy(str(adapter), dtype=model.dtype)
     if origin := getattr(model.config, ORIGIN, None):
         setattr(merged.config, ORIGIN, origin)
@@ -87,7 +94,7 @@ def _merged_again(model: PreTrainedModel, adapter: Path) -> PreTrainedModel | No
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def _unshared() -> Iterator[None]:
     """Load whole weights in one process; under ZeRO-3 transformers would share them out."""
     from transformers.integrations import deepspeed
 
@@ -98,9 +105,3 @@ def _alone() -> Iterator[None]:
     finally:
         if config is not None:
             deepspeed.set_hf_deepspeed_config(config)
-
-
-def _size(model: PreTrainedModel) -> int:
-    """Return the bytes of all weights; those that ZeRO-3 shards say how many they are."""
-    counts = (getattr(p, "ds_numel", p.numel()) for p in model.parameters())
-    return sum(counts) * model.dtype.itemsize

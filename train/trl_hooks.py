@@ -114,6 +114,8 @@ class InFlight:
     samples: Sequence[Sample] = ()  # while completions are sampled
     hidden: Tensor | None = None  # (B, T, H) that predicted the sampled tokens
     rewards: Tensor | None = None  # (B, F) of each function, once completions are scored
+    varied: Tensor | None = None  # (B,) bool: rewards differ in the group
+    equal: float = 0.0  # share of groups, of all processes, whose rewards are equal
 
 
 class GroupTrainer(StrictResume, GRPOTrainer):
@@ -206,9 +208,11 @@ class GroupTrainer(StrictResume, GRPOTrainer):
             self._metrics["train"]["data/lost"].append(len(self._stock.lost))
         with self._clock.part("scoring"), self._in_flight(prompts, chosen) as flight:
             batch = super()._generate_and_score_completions(columns(chosen))
+            self._metrics["train"]["frac_reward_zero_std"][-1] = flight.equal
             batch |= {
                 "prompts": flight.prompts,
-                "varied": batches.varied(batch["advantages"], self.num_generations),
+                "varied": flight.varied,
+                "advantages": batch["advantages"] * flight.varied,
             }
             return self.shaped(batch, flight)
 
@@ -266,8 +270,15 @@ class GroupTrainer(StrictResume, GRPOTrainer):
         self, inputs: Any, prompts: list, completions: list, completion_ids_list: list
     ) -> Tensor:
         found = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        start = self.accelerator.process_index * len(prompts)
-        self._flying.rewards = found[start : start + len(prompts)]
+        earned = found * self.reward_weights.to(found.device)
+        if self.multi_objective_aggregation == "sum_then_normalize":
+            scored = ~earned.isnan().all(1)
+            earned = earned.nansum(1).where(scored, torch.nan)[:, None]
+        varied = batches.differ(earned, self.num_generations)
+        start, flight = self.accelerator.process_index * len(prompts), self._flying
+        own = slice(start, start + len(prompts))
+        flight.rewards, flight.varied = found[own], varied[own]
+        flight.equal = 1 - varied.float().mean().item()
         return found
 
     def _sample(

@@ -15,6 +15,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -55,6 +56,8 @@ def run(
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             install()
             status = work()
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(status)
     if seconds is not None:

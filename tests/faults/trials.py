@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -181,7 +182,8 @@ def quiet(main: Callable[[list[str]], int], words: Sequence[str]) -> int:
 def by_two(command: Command) -> Command:
     """Return a command that two processes run together.
 
-    As under torchrun, neither outlives the other's failure, nor this process.
+    As under torchrun, neither outlives the other's failure, nor this process. The second one is
+    slower to save, so that a kill finds the first one ahead.
     """
 
     def both(out: Path) -> int:
@@ -211,7 +213,14 @@ def _start(work: Callable[[], int], rank: int, port: int) -> int:
         place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
         place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         os.environ.update({name: str(value) for name, value in place.items()})
+        if rank:
+            import torch
+
+            save = torch.save
+            torch.save = lambda *given, **named: (time.sleep(0.2), save(*given, **named))
         status = work()
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(status)
 

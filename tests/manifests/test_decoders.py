@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
 import socket
 import struct
@@ -83,6 +85,17 @@ def test_a_damaged_clip_is_named_and_never_shortened_silently(tmp_path, decoder)
         sample_frames(damaged["text.mp4"])
     with pytest.raises(MediaError, match=r"missing\.mp4: cannot be opened \(No such file"):
         sample_frames(tmp_path / "missing.mp4")
+
+
+def test_a_clip_that_may_not_be_read_is_a_damaged_one(tmp_path, monkeypatch):
+    clip = write_clip(tmp_path / "secret.mp4", frames=4)
+
+    def refused(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(MediaError, match=r"secret\.mp4: cannot be opened \(Permission denied"):
+        sample_frames(clip)
 
 
 CONTAINERS = {

@@ -11,7 +11,8 @@ from contextlib import closing
 
 import pytest
 
-from nontrivial.manifests.guarded import Apart, Crash, alone, guarded
+from nontrivial.manifests import guarded as guarding
+from nontrivial.manifests.guarded import AHEAD, Apart, Crash, alone, guarded
 
 
 def double(item: int) -> int:
@@ -58,6 +59,43 @@ def test_who_stops_listening_leaves_no_process_behind():
 
 def raised(item: int) -> int:
     return 10 // item
+
+
+def awkward(item: int) -> object:
+    """Raise, or return what can't be pickled."""
+    return (lambda: item) if item == 3 else 10 // item
+
+
+def test_what_a_function_raises_costs_one_item():
+    found = dict(guarded(awkward, [5, 0, 3, 10], 2))
+    assert [found[0], found[3]] == [2, 1]
+    assert found[1] == Crash("integer division or modulo by zero")
+    assert "pickle" in found[2].reason
+
+
+def slow_at_first(item: int) -> int:
+    time.sleep(0.5 if item == 0 else 0)
+    return item
+
+
+def test_results_do_not_gather_behind_a_slow_one():
+    order = [number for number, _ in guarded(slow_at_first, list(range(100)), 2)]
+    assert order.index(0) < 2 * AHEAD
+    assert sorted(order) == list(range(100))
+
+
+def test_a_signal_of_the_callers_own_ends_the_call(monkeypatch):
+    def out_of_time(*_):
+        raise TimeoutError("out of time")
+
+    monkeypatch.setattr(guarding, "ENDING", 0.1)
+    former = signal.signal(signal.SIGALRM, out_of_time)
+    signal.setitimer(signal.ITIMER_REAL, 2)
+    try:
+        with pytest.raises(TimeoutError, match="out of time"):
+            list(guarded(time.sleep, [60], 1))
+    finally:
+        signal.signal(signal.SIGALRM, former)
 
 
 def test_a_function_apart_begins_anew_after_a_crash():

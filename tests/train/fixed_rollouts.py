@@ -19,7 +19,8 @@ import torch
 from nontrivial.manifests.schema import samples_table
 from nontrivial.models.policy import load_policy
 from nontrivial.train.config import TokenWeightedGRPOConfig
-from nontrivial.train.launch import LORA_TARGETS, part
+from nontrivial.train.launch import LORA_TARGETS
+from nontrivial.train.processes import part_ways
 from nontrivial.train.saving import save
 from nontrivial.train.trainer import TokenWeightedGRPOTrainer
 from tests.train.conftest import pairs, videos
@@ -114,7 +115,7 @@ def main(
     trainer.train()
     assert trainer.accelerator.num_processes == processes
     save(trainer, out)
-    part()
+    part_ways()
 
 
 if __name__ == "__main__":

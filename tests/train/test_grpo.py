@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -17,11 +18,12 @@ from nontrivial.manifests import decoders
 from nontrivial.manifests.files import claim
 from nontrivial.manifests.runs import OPTIONS, PARTS, SHARE, JsonLines, read_json, write_json
 from nontrivial.models.policy import load_policy
-from nontrivial.train import launch
+from nontrivial.train import launch, saving
 from nontrivial.train.checkpoints import ENTROPY, checkpoints, is_whole, rotate
 from nontrivial.train.grpo import main
 from nontrivial.train.journal import Journal
 from nontrivial.train.launch import is_embedded
+from nontrivial.train.resume import StrictResume
 from tests import rows
 from tests.train.conftest import pairs, videos
 
@@ -362,6 +364,40 @@ def test_a_finished_run_is_finished(run, write_manifest, capsys, adapter):
     assert list(checkpoints(Path("run"))) == [4]
     assert run(manifest, *adapter, "--restart=true") == 0
     assert_same(weights("run"), expected)
+
+
+def test_an_adapter_that_is_not_merged_leaves_no_older_policy_beside_it(
+    run, write_manifest, monkeypatch
+):
+    words = (write_manifest(pairs(4)), "--use_peft", "--lora_r=4")
+    assert run(*words) == 0
+    assert Path("run/config.json").exists()
+    monkeypatch.setattr(StrictResume, "sharded", True)
+    monkeypatch.setattr(saving, "HEADROOM", 1e9)
+    assert run(*words, steps=4) == 0
+    assert not Path("run/config.json").exists()
+    assert not list(Path("run").glob("model*"))
+    latest = load_file("run/checkpoint-4/adapter_model.safetensors")
+    assert_same(load_file("run/adapter/adapter_model.safetensors"), latest)
+
+
+def test_a_policy_is_not_overwritten_by_the_one_trained_from_it(run, write_manifest, capsys):
+    assert run(write_manifest(pairs(4)), "--model_name_or_path=./run", "--max_steps=1") == 2
+    assert "--output_dir run is the policy to train from, too" in capsys.readouterr().err
+
+
+def test_clips_without_a_decoder_are_bad_input(run, write_manifest, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert run(write_manifest(videos(2))) == 2
+    assert "pip install 'nontrivial[video]'" in capsys.readouterr().err
+
+
+def test_how_an_evaluation_is_batched_is_no_other_run(run, write_manifest, capsys):
+    held_out = write_manifest(videos(2, split="test"), "held_out")
+    words = (write_manifest(pairs(4)), f"--eval_manifests={held_out}")
+    assert run(*words) == 0
+    assert run(*words, "--per_device_eval_batch_size=3", steps=4) == 0
+    assert "resuming from" in capsys.readouterr().out
 
 
 def test_checkpoints_of_another_run_are_not_continued(run, write_manifest, capsys):

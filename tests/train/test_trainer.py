@@ -231,6 +231,32 @@ def test_groups_without_variance_are_dropped_whole(make_trainer):
     assert trainer.state.log_history[0]["frac_reward_zero_std"] == 0.25
 
 
+def a_third(completions, **_) -> list[float]:
+    """A reward whose mean over eight completions is another number in float32."""
+    return [1 / 3] * len(completions)
+
+
+@pytest.mark.parametrize("scale_rewards", ["group", "none"])
+def test_rewards_that_are_equal_but_for_rounding_have_no_variance(make_trainer, scale_rewards):
+    trainer = make_trainer(
+        pairs(4),
+        a_third,
+        num_generations=8,
+        scale_rewards=scale_rewards,
+        max_redraws=2,
+        token_weighting="none",
+    )
+    asked = spy(trainer, "rollout")
+    trainer.train()
+    assert len(asked) == 3
+    for batch in asked:
+        assert not batch["varied"].any()
+        assert not batch["advantages"].any()
+    log = trainer.state.log_history[0]
+    assert log["frac_reward_zero_std"] == log["redraw/frac_reward_zero_std"] == 1
+    assert log["grad_norm"] == 0
+
+
 @pytest.mark.parametrize("rows", [16, GROUP])
 @pytest.mark.parametrize("loss_type", ["grpo", "dr_grpo", "bnpo", "dapo"])
 def test_dropped_groups_are_in_no_mean(make_trainer, loss_type, rows):
