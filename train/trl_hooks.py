@@ -208,7 +208,8 @@ class GroupTrainer(StrictResume, GRPOTrainer):
             self._metrics["train"]["data/lost"].append(len(self._stock.lost))
         with self._clock.part("scoring"), self._in_flight(prompts, chosen) as flight:
             batch = super()._generate_and_score_completions(columns(chosen))
-            self._metrics["train"]["frac_reward_zero_std"][-1] = flight.equal
+            mode = "train" if self.model.training else "eval"  # as TRL files its metrics
+            self._metrics[mode]["frac_reward_zero_std"][-1] = flight.equal
             batch |= {
                 "prompts": flight.prompts,
                 "varied": flight.varied,
