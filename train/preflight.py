@@ -2,8 +2,9 @@
 
 Each distinct image and clip is decoded once, by one of the processes, in a child of its own: a file
 that crashes a decoder is a damaged file, no more. What decoded is remembered in a file of the
-user's cache, by path, size and time of change: a later start only looks whether files are as they
-were. The cache's folder is NONTRIVIAL_CACHE, by default ~/.cache/nontrivial.
+user's cache, by path, size and time of change, clips by the frames that were asked for, too: a
+later start only looks whether files are as they were. The cache's folder is NONTRIVIAL_CACHE, by
+default ~/.cache/nontrivial.
 """
 
 from __future__ import annotations
@@ -105,10 +106,10 @@ def _problems(items: Sequence[tuple[Any, Sample]], options: DataOptions) -> dict
     """Return the reason for each image or clip that can't be decoded, by its key in `_media`."""
     from tqdm import tqdm
 
-    cache = Whole(cache_file())
+    cache, view = Whole(cache_file()), View.of(options)
     known = cache.known()
     with ThreadPoolExecutor(THREADS) as pool:
-        marks = list(pool.map(_print_or_reason, items))
+        marks = list(pool.map(partial(_print_or_reason, view), items))
     problems: dict[Any, str] = {}
     new: list[tuple[Any, Sample, Print]] = []
     for (key, item), mark in zip(items, marks, strict=True):
@@ -116,8 +117,7 @@ def _problems(items: Sequence[tuple[Any, Sample]], options: DataOptions) -> dict
             problems[key] = str(mark)
         elif mark not in known:
             new.append((key, item, mark))
-    check = partial(why_unreadable, view=View.of(options))
-    found = guarded(check, [item for _, item, _ in new], THREADS)
+    found = guarded(partial(why_unreadable, view=view), [item for _, item, _ in new], THREADS)
     whole: list[Print] = []
     for number, reason in tqdm(
         found, total=len(new), desc="checking media", unit="file", delay=2, disable=not new
@@ -136,23 +136,24 @@ def _problems(items: Sequence[tuple[Any, Sample]], options: DataOptions) -> dict
     return problems
 
 
-def _print_or_reason(item: tuple[Any, Sample]) -> Print | MediaError:
+def _print_or_reason(view: View, item: tuple[Any, Sample]) -> Print | MediaError:
     try:
-        return _print(*item)
+        return _print(view, *item)
     except MediaError as error:
         return error
 
 
-def _print(key: Any, item: Sample) -> Print:
-    """Return what a file is remembered by: its path, or the digest of embedded bytes."""
+def _print(view: View, key: Any, item: Sample) -> Print:
+    """Return what is remembered: a path, or the digest of embedded bytes; the frames of a clip."""
     source = source_of([*item["images"], *item["videos"]][0], item["media_root"])
+    frames = f" {key[2]} {view.nframes} {view.fps}" if item["videos"] else ""
     if isinstance(source, bytes):
-        return key[1], len(source), 0
+        return key[1] + frames, len(source), 0
     try:
         status = source.stat()
     except OSError as error:
         raise MediaError(f"{source}: cannot be opened ({error.strerror})") from error
-    return str(source), status.st_size, status.st_mtime_ns
+    return f"{source}{frames}", status.st_size, status.st_mtime_ns
 
 
 def _gathered(problems: Mapping[Any, str], processes: int) -> dict[Any, str]:

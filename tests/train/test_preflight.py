@@ -68,6 +68,9 @@ def test_a_second_start_decodes_only_what_changed(cache, decoded, world):
     os.utime(root / "3.jpg")
     check_media(Samples(samples), DataOptions())
     assert decoded == ["3.jpg"]
+    decoded.clear()
+    check_media(Samples(samples), DataOptions(nframes=4))  # others than those that decoded
+    assert sorted(decoded) == ["0.mp4", "1.mp4"]
 
 
 def test_what_went_away_is_named_although_it_was_whole(cache, world):
