@@ -13,7 +13,7 @@ test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not slow" -n 2
 
 slow: $(INSTALLED)
-	$(RUN) -m pytest -m slow
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -m slow -n 2
 
 install: $(INSTALLED)
 
