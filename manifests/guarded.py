@@ -75,8 +75,8 @@ class Apart(Generic[Result]):
             pipe.send((0, arguments))
             _, result = pipe.recv()
         except (EOFError, OSError) as error:
-            result = _crash(worker, error)
-            self.close()
+            with closing(self):
+                result = _crash(worker, error)
         if isinstance(result, Crash):
             raise ValueError(result.reason)
         return result

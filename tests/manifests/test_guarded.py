@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -49,8 +50,6 @@ def test_large_items_and_many_of_them_pass():
 
 
 def test_who_stops_listening_leaves_no_process_behind():
-    import multiprocessing
-
     results = guarded(double, [0] * 50, 2)
     next(results)
     results.close()
@@ -84,18 +83,21 @@ def test_results_do_not_gather_behind_a_slow_one():
     assert sorted(order) == list(range(100))
 
 
-def test_a_signal_of_the_callers_own_ends_the_call(monkeypatch):
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_signal_of_the_callers_own_ends_the_call(monkeypatch, apart):
     def out_of_time(*_):
         raise TimeoutError("out of time")
 
     monkeypatch.setattr(guarding, "ENDING", 0.1)
+    call = Apart(time.sleep)
     former = signal.signal(signal.SIGALRM, out_of_time)
     signal.setitimer(signal.ITIMER_REAL, 2)
     try:
         with pytest.raises(TimeoutError, match="out of time"):
-            list(guarded(time.sleep, [60], 1))
+            call(60) if apart else list(guarded(time.sleep, [60], 1))
     finally:
         signal.signal(signal.SIGALRM, former)
+    assert multiprocessing.active_children() == []
 
 
 def test_a_function_apart_begins_anew_after_a_crash():
