@@ -77,7 +77,11 @@ def export(
     of_target, folder = target(to), Path(out)
     written: list[Path] = []
     lacking: Counter[str] = Counter()
-    for path in expand(files):
+    paths = list(expand(files))
+    for stem, count in Counter(path.stem for path in paths).items():
+        if count > 1:
+            raise BadInput(f"{count} manifests have the name {stem}: export them one at a time")
+    for path in paths:
         root = root_of(path, media_root)
         rows = []
         for sample in iterate(read_samples(path)):

@@ -268,6 +268,15 @@ def test_a_file_that_a_target_can_hold_nothing_of_is_left_out(world, capsys, to,
     assert not (world / "y").exists()
 
 
+def test_manifests_of_one_name_are_refused(tmp_path, capsys):
+    files = [tmp_path / folder / "x.parquet" for folder in "ab"]
+    for file in files:
+        file.parent.mkdir()
+        write_samples(samples_table([reid_pair("p")]), file, {})
+    assert main(["export", *map(str, files), "--to", "ms-swift", "--out", str(tmp_path / "e")]) == 2
+    assert "2 manifests have the name x" in capsys.readouterr().err
+
+
 def test_readme_names_every_file(world):
     write = (world / "some.parquet").read_bytes()
     (world / "other.parquet").write_bytes(write)

@@ -26,7 +26,6 @@ from nontrivial.builders.qa.benches.question import (
     Question,
     Record,
     Unusable,
-    by_letters,
     by_text,
     choices,
     kind_of,
@@ -120,11 +119,15 @@ def read_options(record: Record, names: tuple[str, ...]) -> tuple[list[str], lis
     Returns also the place of each among all, fillers included.
     """
     if len(names) == 1 and record.get(names[0]) not in (None, ""):
-        given = _as_list(record[names[0]])
-        return choices({"options": given}, "options"), list(range(len(given)))
-    if len(names) < 2:
-        names = tuple(sorted(filter(_ONE_OPTION.fullmatch, record), key=_place))
-    given = [record.get(name) for name in names]
+        held = record[names[0]]
+        if not isinstance(held, Mapping):
+            listed = _as_list(held)
+            return choices({"options": listed}, "options"), list(range(len(listed)))
+        given = [held[key] for key in sorted(held, key=lambda key: (len(str(key)), str(key)))]
+    else:
+        if len(names) < 2:
+            names = tuple(sorted(filter(_ONE_OPTION.fullmatch, record), key=_place))
+        given = [record.get(name) for name in names]
     while given and given[-1] in (None, "", "N/A"):
         given.pop()
     places = [place for place, item in enumerate(given) if item not in (None, "")]
@@ -146,12 +149,14 @@ def read_right(
         rows = [by_text(options, item) for item in texts]
         return [any(column) for column in zip(*rows, strict=True)]
     if form == LETTER:
-        letters = read_letters(",".join(texts), options)
+        whole = places == list(range(len(options)))  # else letters count what is left out, too
+        letters = read_letters(",".join(texts), options if whole else ())
         if not letters:
             raise Unusable(f"the answer {texts[0][:60]!r} is no letter of an option")
-        return by_letters(options, letters)
-    first = 1 if form == INDEX1 else 0
-    asked = [_whole(item) - first for several in texts for item in several.split(",")]
+        asked = [LETTERS.index(letter) for letter in letters]
+    else:
+        first = 1 if form == INDEX1 else 0
+        asked = [_whole(item) - first for several in texts for item in several.split(",")]
     return marked(options, {places.index(at) if at in places else len(options) for at in asked})
 
 
@@ -161,8 +166,6 @@ def _whole(item: str) -> int:
 
 
 def _as_list(given: Any) -> Any:
-    if isinstance(given, Mapping):
-        return [given[key] for key in sorted(given, key=str) if given[key] not in (None, "")]
     if not isinstance(given, str):
         return given
     if not given.lstrip().startswith("["):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nontrivial.builders.qa.benches import Bench, Place, Question, Unusable
-from nontrivial.builders.qa.benches.question import Record, by_letters, text
+from nontrivial.builders.qa.benches.question import Record, marked, text
 from nontrivial.manifests.answers import read_letters
 
 
@@ -16,7 +16,9 @@ def parse(record: Record, place: Place) -> Question:
     if not isinstance(given, Mapping):
         reason = "field 'choices' is missing or not a mapping of letters to texts"
         raise Unusable(reason)
-    options = [text(given, letter) for letter in sorted(given) if given[letter] not in ("", None)]
+    letters = [letter for letter in sorted(given) if given[letter] not in ("", None)]
+    options = [text(given, letter) for letter in letters]
+    answer = read_letters(text(record, "answer"))
     video = text(record, "video").partition("/videos/")[2] or text(record, "video")
     return Question(
         id=f"mmvu/{text(record, 'id')}",
@@ -25,7 +27,9 @@ def parse(record: Record, place: Place) -> Question:
         family=video.partition("/")[0],
         question=text(record, "question"),
         options=options,
-        right=by_letters(options, read_letters(text(record, "answer"))),
+        right=marked(
+            options, {letters.index(one) if one in letters else len(options) for one in answer}
+        ),
     )
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from nontrivial.builders.qa.benches import load, table
+from nontrivial.builders.qa.benches import Place, load, mmvu, table
+from nontrivial.builders.qa.benches.columns import Columns, reader
 from nontrivial.manifests.errors import BadInput
 from tests.builders.qa.questions import write_json
 
@@ -139,3 +140,33 @@ def test_a_nasty_record_is_refused_with_a_reason(tmp_path, change):
     loaded = load("table", tmp_path, "train", annotations=path, answer_is="letter")
     assert loaded.frame["id"].to_list() == ["table/0"]
     assert loaded.refused[0].reason
+
+
+def marked(columns: Columns, **record: Any) -> str:
+    """The option that a record's answer marks."""
+    found = reader("table", columns)(
+        {"id": "1", "question": "q", "video": "v.mp4"} | record, Place()
+    )
+    return found.options[found.right.index(True)]
+
+
+HOLE = {"A": "x", "B": "", "C": "y", "D": "z"}
+
+
+@pytest.mark.parametrize("columns", [{"options": tuple("ABCD")}, {"options": ("choices",)}])
+@pytest.mark.parametrize(("form", "answer"), [("letter", "C"), ("index0", 2), ("index1", 3)])
+def test_an_option_left_out_counts_in_letters_and_numbers(columns, form, answer):
+    asked = Columns(id=("id",), answer_is=form, **columns)
+    assert marked(asked, **HOLE, choices=HOLE, answer=answer) == "y"
+
+
+def test_options_under_numbers_are_in_their_order():
+    options = {str(number): f"o{number}" for number in range(1, 12)}
+    columns = Columns(id=("id",), options=("choices",), answer_is="index1")
+    assert marked(columns, choices=options, answer=2) == "o2"
+
+
+def test_a_letter_of_mmvu_is_that_of_its_choice():
+    record = {"id": "1", "video": "https://x/videos/a/1.mp4", "question": "q", "answer": "C"}
+    record["question_type"] = "multiple-choice"
+    assert mmvu.parse(record | {"choices": HOLE}, Place()).right == [False, True, False]
